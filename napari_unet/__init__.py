@@ -1,0 +1,27 @@
+"""Open any U-Net in napari, run it without seams, correct it with the brush."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "finetune", "load_model", "open_image", "predict", "run_batch"]
+
+if TYPE_CHECKING:
+    from napari_unet.api import (
+        evaluate,
+        finetune,
+        load_model,
+        open_image,
+        predict,
+        run_batch,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions on first use, so that torch loads only then."""
+    if name in __all__:
+        from napari_unet import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

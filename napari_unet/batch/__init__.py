@@ -1,0 +1,1 @@
+"""Batch: many images, one ledger, no file lost."""

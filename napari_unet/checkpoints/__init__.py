@@ -1,0 +1,1 @@
+"""Checkpoints: any U-Net file, read as data, never executed."""

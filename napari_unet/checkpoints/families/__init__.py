@@ -1,0 +1,1 @@
+"""Checkpoint families: one file for each library or repository."""

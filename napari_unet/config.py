@@ -1,0 +1,224 @@
+"""Frozen settings: the only source of defaults, ranges, labels and help.
+
+The command line, the dock and the Python API all build these same objects. `title` is
+the label in a form, `description` the tooltip and the command-line help.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_unet.errors import UsageError
+
+Kind = Literal["labels", "probabilities", "logits", "instances"]
+Tiling = Literal["auto", "exact", "blend", "whole"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Normalize = Literal["auto", "none", "zscore", "minmax", "percentile"]
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def build(cls, **fields: Any) -> Self:
+        """Make the settings, telling a wrong value in one sentence.
+
+        Raises
+        ------
+        UsageError
+            If a name is unknown or a value is out of range.
+        """
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise UsageError(
+                f"The setting {name} cannot be used",
+                found=repr(first.get("input")),
+                expected=first["msg"][:1].lower() + first["msg"][1:],
+            ) from error
+
+
+class ReadConfig(Config):
+    """How an image is read and where the network runs."""
+
+    axes: str | None = Field(
+        None,
+        title="Axes",
+        description="Axes of the image in order, such as ZYX or TCYX; read from the "
+        "file's metadata when not given.",
+    )
+    series: str | None = Field(
+        None,
+        title="Series",
+        description="Name or number of the series in a file that holds several.",
+    )
+    channels: tuple[int, ...] | None = Field(
+        None,
+        title="Channels",
+        description="Numbers of the image channels that feed the network, in order; "
+        "all of them when not given.",
+    )
+    normalize: Normalize = Field(
+        "auto",
+        title="Normalize",
+        description="Intensity scaling before the network; auto is the model's own.",
+    )
+    nan: Literal["refuse", "zero"] = Field(
+        "refuse",
+        title="NaN pixels",
+        description="Refuse images with NaN or infinite pixels, or treat them as 0.",
+    )
+    device: Device = Field(
+        "auto",
+        title="Device",
+        description="Where the network runs; auto takes a GPU where there is one.",
+    )
+    precision: Precision = Field(
+        "auto",
+        title="Precision",
+        description="Arithmetic of the network; auto is float32 on a CPU and mixed "
+        "precision on a GPU.",
+    )
+
+
+class PredictConfig(ReadConfig):
+    """How a network is run over an image."""
+
+    kind: Kind = Field(
+        "labels",
+        title="Result",
+        description="What to compute: class labels, probabilities, raw logits, or "
+        "one number per object (instances).",
+    )
+    tiling: Tiling = Field(
+        "auto",
+        title="Tiling",
+        description="exact: tiles with a halo as wide as the receptive field, equal "
+        "to the whole image; blend: overlapping patches; whole: one pass; auto: "
+        "exact where the network allows it, else blend.",
+    )
+    tile: tuple[int, ...] | None = Field(
+        None,
+        title="Tile size",
+        description="Tile size in pixels, one number for all spatial axes or one per "
+        "axis (Z Y X); chosen from the network and the memory when not given.",
+    )
+    overlap: float = Field(
+        0.25,
+        ge=0.0,
+        le=0.9,
+        title="Overlap",
+        description="Share of a patch that overlaps its neighbour; blend only.",
+    )
+    threshold: float = Field(
+        0.5,
+        gt=0.0,
+        lt=1.0,
+        title="Threshold",
+        description="Probability from which a pixel is foreground; for networks with "
+        "one sigmoid output per class.",
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        title="Batch size",
+        description="Tiles or planes per forward pass; chosen when not given.",
+    )
+
+    @model_validator(mode="after")
+    def _tile_is_positive(self) -> Self:
+        if self.tile is not None and (not self.tile or min(self.tile) < 1):
+            raise ValueError("tile sizes must be 1 or more")
+        return self
+
+
+class FinetuneConfig(ReadConfig):
+    """How a network learns from strokes."""
+
+    max_seconds: float = Field(
+        60.0,
+        gt=0.0,
+        le=7 * 24 * 3600.0,
+        title="Time budget",
+        description="Seconds after which training stops and keeps the best state.",
+    )
+    seed: int = Field(
+        0, ge=0, title="Seed", description="Seed of all random choices in training."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        title="Learning rate",
+        description="Step size of the optimiser; chosen when not given.",
+    )
+    patch: tuple[int, ...] | None = Field(
+        None,
+        title="Patch size",
+        description="Training patch in pixels, one number or one per spatial axis; "
+        "chosen when not given.",
+    )
+    validation: float = Field(
+        0.2,
+        ge=0.0,
+        le=0.5,
+        title="Held-out share",
+        description="Share of the strokes kept out of training to score it honestly.",
+    )
+    augment: bool = Field(
+        True,
+        title="Augmentation",
+        description="Train on flipped, rotated, scaled, bent and re-lit patches too.",
+    )
+    strokes: Literal["auto", "classes", "instances"] = Field(
+        "auto",
+        title="Stroke ids",
+        description="Whether a stroke id is a class (1 = background, 2 = first kind of "
+        "object ...) or one object; auto looks at the ids.",
+    )
+    ndim: Literal[2, 3] | None = Field(
+        None,
+        title="Dimensions",
+        description="New network: 2 for planes, 3 for volumes; from the strokes when "
+        "not given.",
+    )
+    depth: int | None = Field(
+        None,
+        ge=1,
+        le=6,
+        title="Depth",
+        description="New network: number of poolings; planned when not given.",
+    )
+    width: int | None = Field(
+        None,
+        ge=4,
+        le=256,
+        title="Width",
+        description="New network: channels of the first level; planned when not given.",
+    )
+
+
+class BatchConfig(PredictConfig):
+    """How a folder of images is done."""
+
+    pattern: str = Field(
+        "*",
+        title="Pattern",
+        description="Only files whose name matches this pattern, such as *.tif.",
+    )
+    suffix: Literal[".ome.tif", ".ome.zarr"] = Field(
+        ".ome.tif", title="Format", description="Format of the results."
+    )
+    retry_failed: bool = Field(
+        False,
+        title="Retry failed",
+        description="Also do the files again that failed last time.",
+    )

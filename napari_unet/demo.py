@@ -1,0 +1,1 @@
+"""The main job on the shipped samples, told as it goes."""

@@ -1,0 +1,1 @@
+"""Execution: run a generator of events here or in a child process."""

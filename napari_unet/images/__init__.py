@@ -1,0 +1,1 @@
+"""Images: files and layers as lazy arrays with named axes, and back."""

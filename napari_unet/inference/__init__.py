@@ -1,0 +1,1 @@
+"""Inference: a network over a stack, piece by piece, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Networks: what a U-Net is, how far it sees, where it runs."""

@@ -1,0 +1,1 @@
+"""Tasks: how logits become classes, probabilities or instances."""
