@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MOST_TEXT = 1 << 20
 _MOST_ALIASES = 1000
+_DEEPEST = 64
 _MOST_TENSOR = 1 << 30
 _IGNORED = ("ensure_dtype",)
 _FINAL = ("sigmoid", "softmax")
@@ -121,16 +122,24 @@ def arrays(
 
 def _parse(source: Source, text: bytes) -> dict[str, Any]:
     try:
-        events = yaml.parse(text, Loader=yaml.SafeLoader)
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in events)
-        if aliases > _MOST_ALIASES:
-            raise _wrong(source, f"{aliases} aliases")
+        _check_size(source, text)
         facts = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise _wrong(source, f"no readable YAML ({type(error).__name__})") from error
     if not isinstance(facts, dict) or facts.get("type", "model") != "model":
         raise _wrong(source, "no model")
     return facts
+
+
+def _check_size(source: Source, text: bytes) -> None:
+    """Refuse text that would grow or nest without measure when it is loaded."""
+    depth = aliases = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if aliases > _MOST_ALIASES or depth > _DEEPEST:
+            raise _wrong(source, f"over {_MOST_ALIASES} aliases or {_DEEPEST} levels")
 
 
 def _package(facts: dict[str, Any], source: Source) -> Package:
