@@ -44,7 +44,7 @@ BATCH = {
     "field_2_crowded": replace(SMALL, nuclei=40),
     "field_3_sparse": replace(SMALL, nuclei=12, ghosts=20),
     "field_4_odd_size": replace(SMALL, shape=(199, 173)),
-    "stack_5_planes": replace(SMALL, shape=(160, 160), planes=3, depth=True),
+    "stack_3_planes": replace(SMALL, shape=(160, 160), planes=3, depth=True),
 }
 
 
@@ -121,7 +121,7 @@ def _brush(
 
 
 def _through(nucleus: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A bent line through the middle of a nucleus, from end to end."""
+    """Draw a bent line through the middle of a nucleus, from end to end."""
     middle, way = np.array(ndi.center_of_mass(nucleus)), rng.uniform(0, np.pi)
     along = np.array([np.sin(way), np.cos(way)])
     steps = np.linspace(-1, 1, 60)[:, None] * 1.1 * np.sqrt(nucleus.sum() / np.pi)
@@ -137,7 +137,7 @@ def _through(nucleus: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _wander(
     allowed: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """A wavering line over allowed pixels that begins where it is wanted."""
+    """Draw a wavering line over allowed pixels that begins where it is wanted."""
     room = ndi.distance_transform_edt(np.pad(allowed, 1))[1:-1, 1:-1]
     place, way = _start(room, wanted, rng), rng.uniform(0, 2 * np.pi)
     line = np.zeros(allowed.shape, bool)
@@ -153,7 +153,7 @@ def _wander(
 def _start(
     room: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """A place for the brush to go down, not right at an outline."""
+    """Choose where the brush goes down, not right at an outline."""
     chance = np.where(room >= 3.0, wanted.astype(float) ** 4, 0).ravel()
     place = rng.choice(chance.size, p=chance / chance.sum())
     return np.array(np.unravel_index(place, room.shape), float)

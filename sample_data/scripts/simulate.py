@@ -142,9 +142,7 @@ def _place(scene: Scene, rng: np.random.Generator) -> list[Nucleus]:
     return nuclei
 
 
-def _nucleus(
-    scene: Scene, others: list[Nucleus], rng: np.random.Generator
-) -> Nucleus:
+def _nucleus(scene: Scene, others: list[Nucleus], rng: np.random.Generator) -> Nucleus:
     radius = rng.uniform(*scene.radius)
     centre, velocity = rng.uniform(0, scene.shape), rng.normal(0, 0.35, 2)
     if others and rng.random() < scene.touching:
@@ -197,7 +195,7 @@ def _camera(
     plane: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """What the camera counts: blur, haze, background, bleaching and noise."""
+    """Count photons as the camera does: blur, haze, background, bleaching and noise."""
     sharp = ndi.gaussian_filter(light, scene.psf)
     haze = scene.haze * ndi.gaussian_filter(light, 14.0)
     bleached = 1.0 if scene.depth else 0.985**plane
@@ -207,7 +205,7 @@ def _camera(
 
 
 def _background(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A slope across the image, slow bumps, and cells out of focus."""
+    """Draw a slope across the image, slow bumps, and cells out of focus."""
     rows, columns = np.meshgrid(
         *(np.linspace(-0.5, 0.5, n) for n in scene.shape), indexing="ij"
     )
@@ -219,11 +217,13 @@ def _background(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ghost(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A cell out of focus: a wide soft spot."""
+    """Draw a cell out of focus: a wide soft spot."""
     centre = rng.uniform(0, scene.shape)
     wide = rng.uniform(0.6, 1.1) * scene.radius[1] * rng.uniform(0.7, 1.3, 2)
     rows, columns = np.indices(scene.shape, np.float32)
-    square = ((rows - centre[0]) / wide[0]) ** 2 + ((columns - centre[1]) / wide[1]) ** 2
+    square = ((rows - centre[0]) / wide[0]) ** 2 + (
+        (columns - centre[1]) / wide[1]
+    ) ** 2
     return rng.uniform(0.5, 1.0) * scene.ghost_brightness * np.exp(-square / 2)
 
 

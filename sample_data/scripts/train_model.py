@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from napari_unet.training.targets import BACKGROUND, instance_target
 from safetensors.torch import save_file
 from simulate import Scene, simulate
 from torch.nn import functional as F
@@ -60,7 +61,7 @@ def real_pairs(folder: Path) -> list[Pair]:
 
 
 def simulated_pairs(number: int) -> list[Pair]:
-    """Simulated nuclei of many sizes, well in focus on a low background."""
+    """Simulate nuclei of many sizes, well in focus on a low background."""
     rng = np.random.default_rng(2018)
     pairs = []
     for seed in range(number):
@@ -86,18 +87,13 @@ def batch(
     chosen = [pairs[n] for n in rng.integers(len(pairs), size=BATCH)]
     patches = [_patch(member, rng) for member in chosen]
     images = torch.stack([_relight(image, rng) for image, _ in patches])
-    return images[:, None], classes(torch.stack([ids for _, ids in patches]))
-
-
-def classes(ids: torch.Tensor) -> torch.Tensor:
-    """Background 0, interior 1 and boundary 2 (the outermost object pixels)."""
-    around = F.max_pool2d(ids[:, None], 3, 1, 1), -F.max_pool2d(-ids[:, None], 3, 1, 1)
-    edge = (around[0][:, 0] != ids) | (around[1][:, 0] != ids)
-    return torch.where(ids > 0, torch.where(edge, 2, 1), 0)
+    ids = np.stack([ids.numpy().astype(np.int32) for _, ids in patches])
+    target = [instance_target(plane, complete=True) - BACKGROUND for plane in ids]
+    return images[:, None], torch.from_numpy(np.stack(target)).long()
 
 
 def _patch(source: Pair, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-    """A patch of random place, size, flip and quarter turn, brought to `PATCH`."""
+    """Cut a patch of random place, size, flip and turn, brought to `PATCH`."""
     rows, columns = source.image.shape
     size = min(round(PATCH * math.exp(rng.uniform(-0.5, 0.5))), rows, columns)
     top, left = rng.integers(rows - size + 1), rng.integers(columns - size + 1)
@@ -160,7 +156,9 @@ def train(pairs: list[Pair], steps: int, output: Path) -> None:
         schedule.step()
         mean += (value.item() - mean) / min(step, 100)
         if step % 100 == 0:
-            print(f"{step} {time.monotonic() - begun:.0f} s, loss {mean:.4f}", flush=True)
+            print(
+                f"{step} {time.monotonic() - begun:.0f} s, loss {mean:.4f}", flush=True
+            )
         if step % 500 == 0 or step == steps:
             save(model, output, step)
 
@@ -190,7 +188,7 @@ def main() -> None:
     """Train as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with images/ and labels/")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument(
         "--output",
         type=Path,
