@@ -22,7 +22,7 @@ def sample_timelapse() -> list[LayerData]:
 
 
 def sample_strokes() -> list[LayerData]:
-    """Return the time-lapse and brush strokes on three frames: 1 background, 2 nuclei."""
+    """Return the time-lapse and its strokes: 1 background, 2 nuclei."""
     strokes = _layer("timelapse_strokes.ome.tif", "nuclei · strokes", "labels")
     return [*sample_timelapse(), strokes]
 
