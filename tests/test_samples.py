@@ -135,10 +135,40 @@ def test_the_checkpoint_scores_as_its_card_says(timelapse):
     low, high = np.percentile(image, [1.0, 99.8])
     scaled = torch.from_numpy(((image[3:5] - low) / (high - low)).astype(np.float32))
     with torch.inference_mode():
-        found = module(scaled[:, None]).argmax(1).numpy() > 0
+        found = module(scaled[:, None]).softmax(1)[:, 1:].sum(1).numpy() >= 0.5
     both = 2 * (found & (truth[3:5] > 0)).sum()
     dice = both / (found.sum() + (truth[3:5] > 0).sum())
     assert dice == pytest.approx(_card()["sample dice"], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("sample_timelapse", ["nuclei"]),
+        ("sample_strokes", ["nuclei", "nuclei · strokes"]),
+        ("sample_truth", ["nuclei", "nuclei · truth"]),
+    ],
+)
+def test_samples_are_napari_layers_with_physical_size(command, names):
+    napari = pytest.importorskip("napari")
+    from napari_unet.gui import contributions
+
+    data = getattr(contributions, command)()
+    layers = [napari.layers.Layer.create(*layer) for layer in data]
+    assert [layer.name for layer in layers] == names
+    for layer in layers:
+        assert layer.data.shape == (12, 256, 256)
+        assert tuple(layer.scale) == (5.0, 0.5, 0.5)
+        assert [str(unit) for unit in layer.units] == ["minute", *["micrometer"] * 2]
+        assert layer.axis_labels == ("t", "y", "x")
+
+
+def test_the_checkpoint_reader_takes_one_file():
+    from napari_unet.gui.contributions import checkpoint_reader
+
+    assert callable(checkpoint_reader("model.pt"))
+    assert callable(checkpoint_reader(["model.pt"]))
+    assert checkpoint_reader(["a.pt", "b.pt"]) is None
 
 
 def _card() -> dict[str, float]:
