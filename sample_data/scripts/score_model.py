@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
@@ -19,7 +20,9 @@ from make_images import BATCH, FOLDER, STROKED
 from train_model import HELD_OUT
 
 import napari_unet
-from napari_unet.networks.network import Network
+
+if TYPE_CHECKING:
+    from napari_unet.networks.network import Network
 
 
 def main() -> None:
