@@ -48,9 +48,13 @@ def checkpoint_reader(
 
 def _offer(path: Any) -> list[LayerData]:
     """Show a checkpoint in the dock of the current viewer."""
-    from napari_unet.gui.controller import offer_checkpoint
+    from napari import current_viewer
 
-    offer_checkpoint(path[0] if isinstance(path, (list, tuple)) else path)
+    from napari_unet.gui.dock import offer_checkpoint
+
+    viewer = current_viewer()
+    if viewer is not None:
+        offer_checkpoint(viewer, path[0] if isinstance(path, (list, tuple)) else path)
     return [(None,)]
 
 

@@ -294,7 +294,8 @@ class Controller:
             new = round_from(result, parent, state.round)
             self.session.update(round=new, from_scratch=False)
             self._inspect(new.path, lambda: "")
-            return f"Trained {Path(new.path).name}"
+            ended = "Stopped early and kept" if result["stopped"] else "Trained"
+            return f"{ended} {Path(new.path).name}"
 
         curves = Curves(self.session)
         title = "Training a new U-Net" if base is None else "Fine-tuning"

@@ -38,16 +38,38 @@ class Layers:
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
+        self._weak_viewer = weakref.ref(viewer)
+        self._watched: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._axes: weakref.WeakKeyDictionary[Layer, str] = weakref.WeakKeyDictionary()
         self._tally: tuple[weakref.ref[Layer], int, Tally] | None = None
 
     def connect(self, changed: Callable[[], None]) -> None:
-        """Call `changed` when layers come, go, are renamed, or 2D becomes 3D."""
+        """Call `changed` when layers come, go or change, or 2D becomes 3D."""
         events = self._viewer.layers.events
         for name in ("inserted", "removed", "reordered", "renamed"):
             getattr(events, name).connect(lambda _: changed())
         self._viewer.dims.events.ndisplay.connect(lambda _: changed())
+
+    def connect_strokes(self, painted: Callable[[], None]) -> None:
+        """Call `painted` after strokes, undo and moves to another plane."""
+
+        def watch(*_: object) -> None:
+            for layer in self._viewer.layers:
+                if isinstance(layer, LabelsLayer) and layer not in self._watched:
+                    self._watched.add(layer)
+                    for name in ("paint", "set_data", "data"):
+                        getattr(layer.events, name).connect(lambda _: painted())
+
+        watch()
+        self._viewer.layers.events.inserted.connect(watch)
+
+    @property
+    def _viewer(self) -> ViewerModel:
+        """The viewer, which must not be kept alive by its dock."""
+        viewer = self._weak_viewer()
+        if viewer is None:
+            raise RuntimeError("the viewer is closed")
+        return viewer
 
     def images(self) -> tuple[str, ...]:
         """Names of the image layers that are no results of ours, topmost first."""
@@ -145,7 +167,7 @@ class Layers:
         )
         self._viewer.add_layer(strokes)
         self.paint(strokes.name, 1)
-        return strokes.name
+        return str(strokes.name)
 
     def paint(self, strokes: str, number: int) -> None:
         """Select a stroke layer, a class and the brush; the brush fits the view."""
@@ -262,20 +284,19 @@ class Layers:
 
     def _count(self, layer: Any, everywhere: bool) -> Mapping[int, int]:
         """Count strokes, remembering the planes that are not looked at."""
+        data = layer.data
         known = self._tally
-        if known is None or known[0]() is not layer or known[1] != id(layer.data):
-            known = (weakref.ref(layer), id(layer.data), Tally(layer.data))
-            self._tally = known
-        elif everywhere or not self._shows_planes(layer):
-            known[2].recount(layer.data)
-        else:
-            known[2].recount(layer.data, self._plane(layer))
+        if known is None or known[0]() is not layer or known[1] != id(data):
+            self._tally = (weakref.ref(layer), id(data), tally := Tally(data))
+            return tally.counts
+        current = not everywhere and self._shows_planes(layer)
+        known[2].recount(data, self._plane(layer) if current else None)
         return known[2].counts
 
     def _shows_planes(self, layer: Any) -> bool:
         """Whether painting can only reach the current YX plane."""
         order = self._viewer.dims.order
-        return layer.n_edit_dimensions == 2 and order == tuple(sorted(order))
+        return bool(layer.n_edit_dimensions == 2 and order == tuple(sorted(order)))
 
     def _plane(self, layer: Any) -> list[int]:
         """Index of the YX plane of a layer that is shown."""

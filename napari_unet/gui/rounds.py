@@ -61,4 +61,5 @@ def round_from(
         before=result.get("score_before"),
         after=result.get("score_after"),
         previous=previous,
+        note=" ".join(result.get("notes", ())),
     )

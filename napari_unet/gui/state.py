@@ -76,6 +76,7 @@ class Round:
     before: float | None
     after: float | None
     previous: Round | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

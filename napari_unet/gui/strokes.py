@@ -46,8 +46,9 @@ def _colormap(colours: dict[int, str]) -> DirectLabelColormap:
     """Make a napari colormap; ids without a colour are not seen."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    clear = "transparent"
-    return DirectLabelColormap(color_dict={None: clear, 0: clear, **colours})
+    shown: dict[int | None, str] = dict.fromkeys((None, 0), "transparent")
+    shown.update(colours)
+    return DirectLabelColormap(color_dict=shown)
 
 
 class Tally:

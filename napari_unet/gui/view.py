@@ -50,6 +50,7 @@ class View:
     images: tuple[str, ...]
     image: str
     image_line: str
+    shape: tuple[int, ...]
     ask_axes: bool
     axes: str
     ask_channels: bool
@@ -85,6 +86,7 @@ def resolve(state: State) -> View:
         images=state.images,
         image=image.name if image else "",
         image_line=_image_line(image),
+        shape=image.shape if image else (),
         ask_axes=image is not None and len(image.shape) > 2,
         axes=(image.axes or "") if image else "",
         ask_channels=image is not None and image.sizes.get("C", 1) > 1,
@@ -309,7 +311,7 @@ def _score(result: Round | None) -> str:
     if result is None:
         return ""
     if result.after is None:
-        return "Too few strokes to hold some out, so there is no score."
+        return result.note or "No strokes could be held out, so there is no score."
     if result.before is None:
         return f"Dice {result.after:.2f} on held-out strokes"
     change = result.after - result.before

@@ -86,7 +86,12 @@ def describe(axes: str, shape: Sequence[int]) -> str:
 def count(number: int, noun: str) -> str:
     """Count things, such as ``"1 channel"`` or ``"2 classes"``."""
     plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{number:,} {noun if number == 1 else plural}".replace(",", " ")
+    return f"{grouped(number)} {noun if number == 1 else plural}"
+
+
+def grouped(number: int) -> str:
+    """Write a number with its thousands apart, such as ``"2 769"``."""
+    return f"{number:,}".replace(",", " ")
 
 
 def model_line(facts: Mapping[str, Any]) -> str:
