@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
-from napari_unet.training.targets import BACKGROUND, instance_target
-from safetensors.torch import save_file
 from simulate import Scene, simulate
 from torch.nn import functional as F
 
+from napari_unet import checkpoints
 from napari_unet.images.intensity import Normalization
+from napari_unet.networks.network import Network
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNet, UNetSpec
+from napari_unet.training.targets import BACKGROUND, instance_target
 
 HELD_OUT = 50
 PATCH = 128
@@ -137,7 +138,7 @@ def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def train(pairs: list[Pair], steps: int, output: Path) -> None:
-    """Train with AdamW and a one-cycle learning rate; saved every 500 steps too."""
+    """Train with AdamW and a one-cycle learning rate, and save the network."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = UNet(ARCHITECTURE).to(memory_format=torch.channels_last)
@@ -156,16 +157,14 @@ def train(pairs: list[Pair], steps: int, output: Path) -> None:
         schedule.step()
         mean += (value.item() - mean) / min(step, 100)
         if step % 100 == 0:
-            print(
-                f"{step} {time.monotonic() - begun:.0f} s, loss {mean:.4f}", flush=True
-            )
-        if step % 500 == 0 or step == steps:
-            save(model, output, step)
+            seconds = time.monotonic() - begun
+            print(f"{step} {seconds:.0f} s, loss {mean:.4f}", flush=True)
+    checkpoints.save(Network(model, specification(steps)), output, overwrite=True)
 
 
-def save(model: UNet, output: Path, step: int) -> None:
-    """Write the checkpoint in the native format."""
-    spec = ModelSpec(
+def specification(steps: int) -> ModelSpec:
+    """Say what the network is, for the checkpoint."""
+    return ModelSpec(
         name="nuclei",
         architecture=ARCHITECTURE.model_dump(mode="json"),
         ndim=2,
@@ -177,11 +176,9 @@ def save(model: UNet, output: Path, step: int) -> None:
         provenance={
             "data": "2018 Data Science Bowl fluorescence nuclei (CC0) and simulation",
             "script": "sample_data/scripts/train_model.py",
-            "steps": step,
+            "steps": steps,
         },
     )
-    tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
-    save_file(tensors, output, metadata={"unet": spec.model_dump_json()})
 
 
 def main() -> None:
