@@ -146,6 +146,15 @@ def ask_for_axes(name: str, shape: Sequence[int], found: str = "") -> ImageError
     )
 
 
+def not_finite(name: str, found: str) -> ImageError:
+    """Error for pixels that are NaN or infinite."""
+    return ImageError(
+        f"{name} has NaN or infinite pixels",
+        found=found,
+        hint="Repair them, or have them taken as 0 (--nan zero).",
+    )
+
+
 def describe(shape: Sequence[int]) -> str:
     """Shape in words: ``"5 x 64 x 64"``."""
     return " x ".join(str(n) for n in shape)

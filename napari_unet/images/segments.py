@@ -7,7 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class Layout:
     raw: np.dtype[Any] | None
 
     @classmethod
-    def of(cls, page: TiffPage, axes: str, byteorder: str) -> Layout:
+    def of(cls, page: TiffPage, axes: str, byteorder: Literal["<", ">"]) -> Layout:
         """Layout of a page whose axes the series calls `axes`."""
         samples = page.shaped[4]
         tiled = page.is_tiled
@@ -147,7 +147,7 @@ class Layout:
         return tuple(-(-n // c) for n, c in zip(self.shaped, self.chunk, strict=True))
 
     def touched(self, region: Sequence[slice]) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yield number and origin of every segment that a region of the page touches."""
+        """Yield number and origin of every segment that a region touches."""
         ranges = [
             range(part.start // size, -(-part.stop // size))
             for part, size in zip(region, self.chunk, strict=True)

@@ -60,7 +60,11 @@ class TiffSeries:
         self._cache = SegmentCache()
         self._maps: dict[Path, np.memmap[Any, Any]] = {}
         # files are closed with the array, whoever forgets to
-        self.close = weakref.finalize(self, self._files.close)
+        weakref.finalize(self, self._files.close)
+
+    def close(self) -> None:
+        """Close the files; another read opens them again."""
+        self._files.close()
 
     @property
     def ndim(self) -> int:
@@ -95,8 +99,9 @@ class TiffSeries:
             where[place] = part
         out = out.reshape([length(part) for part in where])
         with telling_read_errors(f"Page {number + 1} of {self._name}"):
-            if self._layout.raw is not None and self._in_one_piece(number):
-                out[...] = self._plain(number)[tuple(where)]
+            raw = self._layout.raw
+            if raw is not None and self._in_one_piece(number):
+                out[...] = self._plain(number, raw)[tuple(where)]
                 return
             covered = 0
             for segment, origin in self._layout.touched(where):
@@ -113,14 +118,14 @@ class TiffSeries:
         ends = [o + c for o, c in zip(page.offsets, page.counts, strict=True)]
         return 0 not in page.offsets and list(page.offsets[1:]) == ends[:-1]
 
-    def _plain(self, number: int) -> np.ndarray:
+    def _plain(self, number: int, raw: np.dtype[Any]) -> np.ndarray:
         """View of a plainly stored page on its memory-mapped file."""
         page = self._pages[number]
         if page.path not in self._maps:
             self._maps[page.path] = np.memmap(page.path, np.uint8, "r")
         start = page.offsets[0]
         stored = self._maps[page.path][start : start + self._layout.nbytes]
-        return stored.view(self._layout.raw).reshape(self._layout.shaped)
+        return stored.view(raw).reshape(self._layout.shaped)
 
     def _decode(self, number: int, segment: int) -> np.ndarray:
         """Decode one strip or tile, with five axes."""

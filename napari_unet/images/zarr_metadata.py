@@ -107,7 +107,7 @@ def axes_of(node: Node) -> str:
 
 
 def letters(names: Any) -> str:
-    """Axes letters of names such as ``["t", "z"]``; empty if one is no single letter."""
+    """Axes letters of names such as ``["t", "z"]``; empty if one is longer."""
     found = [str(n).upper() for n in names]
     plain = all(len(n) == 1 and n.isascii() and n.isalpha() for n in found)
     return "".join(found) if plain and len(set(found)) == len(found) else ""
