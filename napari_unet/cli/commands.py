@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import api
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from napari_unet.cli.report import Report
-    from napari_unet.events import CancelToken
+    from napari_unet.events import CancelToken, Event
 
 
 def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
@@ -69,10 +70,29 @@ def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     return Answer(facts, table(facts))
 
 
+def demo(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Show all of it on the sample data."""
+    from napari_unet import demo
+
+    def watch(event: Event) -> None:
+        if isinstance(event, demo.Said):
+            report.say(event.text)
+        else:
+            report(event)
+
+    result = drain(demo.run(args.output, args.seconds, cancel=cancel), watch)
+    if demo.can_show() and not args.no_viewer:
+        report.close()
+        report.say("Opening napari; --no-viewer leaves this out.")
+        demo.show(Path(result.folder))
+    return Answer(plain(result), result.folder)
+
+
 COMMANDS = {
     "inspect": inspect,
     "predict": predict,
     "batch": batch,
     "finetune": finetune,
     "evaluate": evaluate,
+    "demo": demo,
 }
