@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import api
-from napari_unet.cli.answer import DONE, SOME_FAILED, Answer, plain, table
+from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
 from napari_unet.cli.options import read_settings
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
@@ -60,8 +60,9 @@ def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     events = api.iter_finetune(
         args.images, args.strokes, args.model, args.output, config, cancel=cancel
     )
-    facts: dict[str, Any] = plain(drain(events, report))
-    return Answer(facts, table(facts))
+    made = drain(events, report)
+    facts: dict[str, Any] = plain(made)
+    return Answer(facts, table(facts), STOPPED if made.stopped else DONE)
 
 
 def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:

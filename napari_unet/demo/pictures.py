@@ -36,7 +36,7 @@ def grey(plane: np.ndarray, zoom: int = 2) -> np.ndarray:
     """
     low, high = np.percentile(plane, [0.5, 99.8])
     scaled = (plane.astype(np.float32) - low) / max(high - low, 1e-6)
-    pixels = np.uint8(np.clip(scaled, 0, 1) * 255)
+    pixels = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
     return np.repeat(enlarge(pixels, zoom)[..., None], 3, axis=-1)
 
 
@@ -96,10 +96,10 @@ def enlarge(plane: np.ndarray, zoom: int) -> np.ndarray:
 
 def save(path: Path, picture: np.ndarray) -> None:
     """Write a PNG."""
-    from skimage import io
+    from skimage.io import imsave
 
     with commit(path) as part:
-        io.imsave(part, picture, check_contrast=False)
+        imsave(part, picture, check_contrast=False)
 
 
 def _outlines(labels: np.ndarray) -> np.ndarray:

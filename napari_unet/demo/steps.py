@@ -15,8 +15,9 @@ from napari_unet import api
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.demo import pictures
 from napari_unet.errors import UsageError
-from napari_unet.events import Cancelled, Event, Finished, Stopped, Warned, drain
+from napari_unet.events import Cancelled, Event, Finished, Stopped, Warned
 from napari_unet.files import commit
+from napari_unet.inference.seams import seam
 from napari_unet.samples import sample
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class DemoResult:
         Scores on the frames without strokes: ``dice`` of the nuclei's pixels, ``f1`` of
         the nuclei at an IoU of 0.5, ``mean_ap`` over IoU 0.50 to 0.95.
     seam : float
-        Largest difference between the tiled and the whole-image logits.
+        Largest difference of a probability between tiles and one large window.
     batch : dict
         Numbers of images done and failed.
     seconds : float
@@ -136,20 +137,19 @@ class _Demo:
         """Run a model over the stack in tiles."""
         number = {"before": 3, "after": 6}[name]
         yield Said(f"{number}. Nuclei in tiles of {_TILE} pixels, {name} fine-tuning.")
-        config = PredictConfig.build(kind="instances", tile=(_TILE,))
-        path = self.folder / f"{name}.ome.tif"
+        path, config = self.folder / f"{name}.ome.tif", _in_tiles()
         yield from self._follow(
             api.iter_predict(self._image, model, path, config, cancel=self._cancel)
         )
 
     def seam(self) -> Iterator[Event]:
-        """Compare the logits of tiles and of the whole plane."""
-        logits = [self._logits(tiling) for tiling in ("exact", "whole")]
-        self.facts["seam"] = seam = float(np.abs(logits[0] - logits[1]).max())
-        size = float(np.abs(logits[1]).max())
+        """Measure how much the tiles change the result where they meet."""
+        with api.open_image(self._image) as stack:
+            found = seam(stack, api.load_model(self.base), _in_tiles())
+        self.facts["seam"] = found.maximum
         yield Said(
-            f"4. The seams: tiles and whole image differ by {seam:.1e} at most, in "
-            f"logits up to {size:.0f}."
+            f"4. The seam: at {found.places} places where tiles meet, probabilities "
+            f"differ by {found.maximum:.1e} at most from one large window."
         )
 
     def finetune(self) -> Iterator[Event]:
@@ -222,16 +222,6 @@ class _Demo:
             elif not isinstance(event, Warned):
                 yield event
 
-    def _logits(self, tiling: str) -> np.ndarray:
-        """Logits of the first frame."""
-        config = PredictConfig.build(
-            kind="logits", tiling=tiling, tile=(_TILE,), precision="float32"
-        )
-        region = {"T": slice(0, 1)}
-        events = api.iter_predict(self._image, self.base, None, config, region=region)
-        logits: np.ndarray = drain(events)
-        return logits
-
     def _copy(self, source: str, name: str) -> Path:
         """Put a sample file among the results."""
         target = self.folder / name
@@ -245,6 +235,11 @@ _MEASURES = {
     "f1": "F1 of the nuclei at IoU 0.5",
     "mean_ap": "mean AP over IoU 0.5 to 0.95",
 }
+
+
+def _in_tiles() -> PredictConfig:
+    """Make the settings of both predictions."""
+    return PredictConfig.build(kind="instances", tile=(_TILE,))
 
 
 def _scores(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
