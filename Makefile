@@ -30,11 +30,11 @@ test-slow: system .venv/complete
 	$(SCREEN) $(BIN)/python -m pytest -m slow
 
 system:
-	.ci/system
+	@.ci/system
 
 .venv/complete: pyproject.toml constraints.txt $(SHIPPED)
-	.ci/system || true
-	.ci/environment $(MAKECMDGOALS)
+	@.ci/system || true
+	@.ci/environment $(MAKECMDGOALS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import get_args
@@ -10,6 +11,7 @@ import pytest
 
 import napari_unet
 from napari_unet import config
+from napari_unet.cli.parser import parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -50,6 +52,30 @@ def test_python_example_uses_what_there_is():
     }
     assert used == {"predict", "finetune", "evaluate", "run_batch"}
     assert used < set(napari_unet.__all__)
+
+
+def test_commands_are_understood():
+    (block,) = (text for text in _blocks("sh") if "napari-unet predict " in text)
+    typed = [shlex.split(line)[1:] for line in block.splitlines()]
+    commands = [parser().parse_args(words).command for words in typed]
+    fixed = ["inspect", "predict", "batch", "finetune", "evaluate", "demo"]
+    assert commands == fixed
+
+
+def test_options_of_the_table_exist(capsys):
+    named = set(re.findall(r"`(--[a-z-]+)`", README))
+    offered = set()
+    for command in ("inspect", "predict", "batch", "finetune", "evaluate"):
+        with pytest.raises(SystemExit):
+            parser().parse_args([command, "--help"])
+        offered |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert {"--axes", "--json"} <= named <= offered
+
+
+def test_exit_codes_are_those_the_command_tells():
+    told = re.findall(r"^\| (\d+) \|", README, re.MULTILINE)
+    (line,) = (x for x in parser().epilog.splitlines() if x.startswith("exit codes"))
+    assert told == re.findall(r"\d+", line)
 
 
 def test_sample_files_named_in_the_readme_exist():

@@ -119,10 +119,13 @@ class Runner:
             self._notes.append("The network gives NaN or infinite values.")
 
     def _halve_batch(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
-        """Run a batch in two parts."""
+        """Run a batch in parts."""
         self.batch = half = max(1, len(pieces) // 2)
         self._notes.append(f"The device is short of memory: {half} tiles at a time.")
-        return [*self(pieces[:half]), *self(pieces[half:])]
+        done: list[torch.Tensor] = []
+        while len(done) < len(pieces):
+            done += self(pieces[len(done) : len(done) + self.batch])
+        return done
 
     def _halve_tile(self, piece: Piece) -> torch.Tensor:
         """Run a tile in smaller ones, or on the CPU."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import napari_unet
-from napari_unet.events import CancelToken, Stopped
 from napari_unet.images import intensity
-from napari_unet.images.intensity import Normalization
+from napari_unet.images.intensity import Normalization, Scaling
 from napari_unet.images.sinks import OutputSpec
 from napari_unet.inference import footprint, tiling
 from napari_unet.inference.finish import Finisher, finisher
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from napari_unet.config import PredictConfig
+    from napari_unet.events import CancelToken
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.pipeline import Scales
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import ModelSpec
 
@@ -70,7 +69,7 @@ class Job:
         """Tiles of all frames."""
         return self.plan.pieces * self.layout.frames
 
-    def output(self, scaling: Scales) -> OutputSpec:
+    def output(self, scaling: Scaling) -> OutputSpec:
         """Describe the result."""
         spec, has_channels = self.network.spec, self.finisher.channels is not None
         axes = self.layout.axes(has_channels)
@@ -86,7 +85,7 @@ class Job:
             provenance=self._provenance(scaling),
         )
 
-    def _provenance(self, scaling: Scales) -> dict[str, Any]:
+    def _provenance(self, scaling: Scaling) -> dict[str, Any]:
         return {
             "software": f"unet-napari {napari_unet.__version__}",
             "model": self.network.spec.name,
@@ -95,7 +94,7 @@ class Job:
             "settings": self.config.model_dump(mode="json"),
             "tiling": self.plan.describe(),
             "device": self.placed.words,
-            "intensity": str(scaling),
+            "intensity": asdict(scaling),
         }
 
 
@@ -135,7 +134,7 @@ def prepare(
     return Job(stack, network, placed, config, layout, chosen, finish, batch)
 
 
-def measure(job: Job, cancel: CancelToken | None = None) -> Scales:
+def measure(job: Job, cancel: CancelToken | None = None) -> Scaling:
     """Measure the scaling over the whole stack, so that all its crops are scaled alike.
 
     Raises
@@ -143,17 +142,13 @@ def measure(job: Job, cancel: CancelToken | None = None) -> Scales:
     Stopped
         If `cancel` is set meanwhile.
     """
-    cancel = cancel or CancelToken()
-    scaling: Scales = intensity.measure(
+    return intensity.measure(
         job.stack,
         normalizations(job.network.spec, job.config.normalize),
         channels=job.layout.channels,
         nan=job.config.nan,
         cancel=cancel,
     )
-    if cancel.is_set():
-        raise Stopped("stopped while measuring the intensities")
-    return scaling
 
 
 def normalizations(spec: ModelSpec, wish: str) -> tuple[Normalization, ...]:

@@ -7,7 +7,7 @@ import itertools
 import queue
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,20 +16,13 @@ from napari_unet.inference.tiling import mirror
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
+    from napari_unet.images.intensity import Scaling
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Layout
     from napari_unet.inference.plan import Plan
     from napari_unet.inference.tiling import Span
 
 T = TypeVar("T")
-
-
-class Scales(Protocol):
-    """What scales intensities: `napari_unet.images.intensity.Scaling`."""
-
-    def apply(self, block: np.ndarray) -> np.ndarray:
-        """Scale (C, *spatial) pixels to float32."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Piece:
 
 
 def pieces(
-    stack: ImageStack, layout: Layout, plan: Plan, scaling: Scales
+    stack: ImageStack, layout: Layout, plan: Plan, scaling: Scaling
 ) -> Iterator[Piece]:
     """Read every tile of every frame, frame by frame, the first axis slowest."""
     for position in layout.positions():
@@ -70,7 +63,7 @@ def read(
     layout: Layout,
     position: Mapping[str, int],
     spans: Iterable[Span],
-    scaling: Scales,
+    scaling: Scaling,
 ) -> np.ndarray:
     """Read the input of a tile.
 

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import Event
+    from napari_unet.images.intensity import Scaling
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.pipeline import Piece, Scales
+    from napari_unet.inference.pipeline import Piece
     from napari_unet.inference.tiling import Range
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
@@ -45,7 +46,7 @@ def predict(
     sink: Sink,
     *,
     region: Region | None = None,
-    scaling: Scales | None = None,
+    scaling: Scaling | None = None,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a network over an image and write the result to a sink.
@@ -86,6 +87,7 @@ def predict(
     yield from (Warned(note) for note in _notes(stack, network.spec))
     try:
         scaling = scaling or measure(job, cancel)
+        yield from (Warned(note) for note in scaling.notes)
         with _aborting(sink):
             sink.open(job.output(scaling))
             yield from _run(job, sink, scaling, cancel)
@@ -96,7 +98,9 @@ def predict(
     yield Finished(result)
 
 
-def _run(job: Job, sink: Sink, scaling: Scales, cancel: CancelToken) -> Iterator[Event]:
+def _run(
+    job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
+) -> Iterator[Event]:
     """Compute and write all tiles."""
     on_cpu = job.placed.device.type == "cpu"
     spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
@@ -113,7 +117,7 @@ def _run(job: Job, sink: Sink, scaling: Scales, cancel: CancelToken) -> Iterator
 
 
 def _tiles(
-    job: Job, runner: Runner, scaling: Scales, cancel: CancelToken
+    job: Job, runner: Runner, scaling: Scaling, cancel: CancelToken
 ) -> Generator[tuple[Piece, torch.Tensor]]:
     """Logits of all tiles in order, read ahead and batched."""
     reading = pieces(job.stack, job.layout, job.plan, scaling)

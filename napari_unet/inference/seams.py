@@ -16,9 +16,9 @@ from napari_unet.tasks.task import probabilities
 
 if TYPE_CHECKING:
     from napari_unet.config import PredictConfig
+    from napari_unet.images.intensity import Scaling
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.job import Job
-    from napari_unet.inference.pipeline import Scales
     from napari_unet.inference.plan import Plan
     from napari_unet.inference.tiling import Grid, Range, Span
     from napari_unet.networks.network import Network
@@ -52,7 +52,7 @@ def seam(
     network: Network,
     config: PredictConfig,
     *,
-    scaling: Scales | None = None,
+    scaling: Scaling | None = None,
 ) -> Seam:
     """Compare the planned tiling with larger windows where tiles meet.
 
@@ -135,7 +135,7 @@ def _inside(inner: Range, outer: Range) -> slice:
     return slice(inner[0] - outer[0], inner[1] - outer[0])
 
 
-def _window(job: Job, box: tuple[Range, ...], scaling: Scales) -> np.ndarray:
+def _window(job: Job, box: tuple[Range, ...], scaling: Scaling) -> np.ndarray:
     """Probabilities of a box out of one window around it."""
     axes = zip(job.plan.grids, job.plan.size, job.plan.tile, box, strict=True)
     spans = tuple((_around(*axis),) for axis in axes)
@@ -152,7 +152,7 @@ def _around(grid: Grid, size: int, tile: int, part: Range) -> Span:
     return grid.span(origin, grid.fit(stop - origin), part)
 
 
-def _values(job: Job, plan: Plan, scaling: Scales) -> np.ndarray:
+def _values(job: Job, plan: Plan, scaling: Scaling) -> np.ndarray:
     """Probabilities (C, *spatial) of the part of the first frame that a plan covers."""
     runner, spec = Runner(job.placed, plan), job.network.spec
     blend = Blend(plan, spec.out_channels)

@@ -105,9 +105,14 @@ class CropTo(nn.Module):
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return the centre of `x`, (N, C, *spatial of `like`)."""
         for axis in range(2, x.ndim):
-            spare = x.shape[axis] - like.shape[axis]
-            x = x.narrow(axis, spare // 2, like.shape[axis])
+            start = self.offset(x.shape[axis], like.shape[axis])
+            x = x.narrow(axis, start, like.shape[axis])
         return x
+
+    @staticmethod
+    def offset(length: int, wanted: int) -> int:
+        """Return the pixel of `length` that becomes the first of the `wanted` ones."""
+        return (length - wanted) // 2
 
 
 class UNet(nn.Module):

@@ -135,7 +135,9 @@ class AnnotationSet:
     def looks_solid(self) -> bool:
         """Whether some plane and the next along Z are both painted."""
         places = {
-            (p.example, tuple(sorted(p.index.items()))) for p in self.planes if "Z" in p.index
+            (p.example, tuple(sorted(p.index.items())))
+            for p in self.planes
+            if "Z" in p.index
         }
         return any(
             (n, tuple(sorted({**dict(at), "Z": dict(at)["Z"] + 1}.items()))) in places
@@ -192,9 +194,7 @@ def _plane(example: int, index: dict[str, int], ids: np.ndarray) -> Plane:
     """What is painted on one plane."""
     values, compact, counts = np.unique(ids, return_inverse=True, return_counts=True)
     compact = compact.reshape(ids.shape) + int(values[0] != 0)
-    named = {
-        int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0
-    }
+    named = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}
     spread: list[float] = []
     for number, box in enumerate(ndimage.find_objects(compact), start=1):
         spread += _spread(compact[box] == number)

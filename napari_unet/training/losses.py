@@ -65,9 +65,7 @@ def cross_entropy(log: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return torch.stack([costs[wanted == t].mean() for t in wanted.unique()]).mean()
 
 
-def dice_loss(
-    log: torch.Tensor, wanted: torch.Tensor, coding: Coding
-) -> torch.Tensor:
+def dice_loss(log: torch.Tensor, wanted: torch.Tensor, coding: Coding) -> torch.Tensor:
     """1 - soft Dice (Milletari et al., 3DV 2016), mean over the targets present.
 
     Pixels whose target shares channels with another neither speak for nor against it.

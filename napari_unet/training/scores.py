@@ -161,8 +161,11 @@ def _match(overlap: sparse.csr_array, threshold: float) -> list[float]:
     # As in stardist: as many pairs as possible, then the greatest IoU.
     small[row, column] = 1 + kept.data[good] / (2 * len(rows))
     pairs = optimize.linear_sum_assignment(small, maximize=True)
-    return [float(overlap[rows[r], columns[c]]) for r, c in zip(*pairs, strict=True)
-            if small[r, c] > 0]
+    return [
+        float(overlap[rows[r], columns[c]])
+        for r, c in zip(*pairs, strict=True)
+        if small[r, c] > 0
+    ]
 
 
 def _named(labels: np.ndarray | ImageStack, name: str) -> ImageStack:

@@ -148,6 +148,10 @@ class Trainer:
         self._rate /= 2
         self._good = self._start()
 
+    def state(self) -> State:
+        """Copy of the averaged weights."""
+        return _copy(self.average)
+
     @torch.no_grad()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of the averaged network."""

@@ -5,7 +5,7 @@ Usage: python sample_data/scripts/score_model.py PATH/TO/dsb2018_fluo [CHECKPOIN
 Scored are the held-out real images, and the sample images without the frames that have
 strokes. Dice is that of nuclei against background over all pixels of an image, AP the
 share of right objects, TP / (TP + FP + FN), at an overlap (IoU) of 0.5. Both are means
-over images, or frames.
+over images, or over the planes of stacks.
 """
 
 from __future__ import annotations
@@ -35,10 +35,17 @@ def main() -> None:
     arguments = parser.parse_args()
     model = napari_unet.load_model(arguments.checkpoint)
     real = sorted((arguments.folder / "images").glob("*.tif"))[-HELD_OUT:]
-    truth = [arguments.folder / "labels" / path.name for path in real]
-    show("Held-out nuclei", [scores(model, *p) for p in zip(real, truth, strict=True)])
-    show("Sample time-lapse", timelapse(model))
-    show("Sample batch", [batch(model, name) for name in BATCH])
+    rows = [scores(model, p, arguments.folder / "labels" / p.name) for p in real]
+    show("Held-out nuclei", [row for image in rows for row in image])
+    frames = scores(model, *sample("timelapse.ome.tif", "timelapse_truth.ome.tif"))
+    show("Sample time-lapse", [r for n, r in enumerate(frames) if n not in STROKED])
+    names = [sample(f"batch/{name}.tif", f"batch_truth/{name}.tif") for name in BATCH]
+    show("Sample batch", [row for pair in names for row in scores(model, *pair)])
+
+
+def sample(*names: str) -> list[Path]:
+    """Paths of sample files."""
+    return [FOLDER / name for name in names]
 
 
 def show(name: str, rows: list[tuple[float, float]]) -> None:
@@ -47,34 +54,17 @@ def show(name: str, rows: list[tuple[float, float]]) -> None:
     print(f"| {name} | {len(rows)} | {dice:.3f} | {precision:.3f} |")
 
 
-def scores(model: Network, image: Path, truth: Path) -> tuple[float, float]:
-    """Dice and AP of one image."""
-    return compare(*predict(model, image, axes="YX"), tifffile.imread(truth))
-
-
-def timelapse(model: Network) -> list[tuple[float, float]]:
-    """Dice and AP of each frame of the sample without strokes."""
-    truth = tifffile.imread(FOLDER / "timelapse_truth.ome.tif")
-    frames = zip(*predict(model, FOLDER / "timelapse.ome.tif"), truth, strict=True)
-    return [compare(*frame) for n, frame in enumerate(frames) if n not in STROKED]
-
-
-def batch(model: Network, name: str) -> tuple[float, float]:
-    """Dice and AP of one image of the batch folder."""
-    truth = tifffile.imread(FOLDER / "batch_truth" / f"{name}.tif")
-    found = predict(model, FOLDER / "batch" / f"{name}.tif")
-    return compare(*found, truth)
-
-
-def predict(
-    model: Network, image: Path, axes: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class labels and instances of an image."""
+def scores(model: Network, image: Path, truth: Path) -> list[tuple[float, float]]:
+    """Dice and AP of each plane of an image."""
+    with tifffile.TiffFile(image) as file:
+        axes = file.series[0].axes
     labels, instances = (
         napari_unet.predict(image, model, kind=kind, axes=axes)
         for kind in ("labels", "instances")
     )
-    return labels, instances
+    stacks = labels, instances, tifffile.imread(truth)
+    planes = (stack.reshape(-1, *stack.shape[-2:]) for stack in stacks)
+    return [compare(*plane) for plane in zip(*planes, strict=True)]
 
 
 def compare(

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
-from napari_unet.training.targets import BACKGROUND, instance_target
 from simulate import Scene, simulate
 from torch.nn import functional as F
 
@@ -26,6 +25,7 @@ from napari_unet.images.intensity import Normalization
 from napari_unet.networks.network import Network
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNet, UNetSpec
+from napari_unet.training.targets import BACKGROUND, instance_target
 
 HELD_OUT = 50
 PATCH = 128

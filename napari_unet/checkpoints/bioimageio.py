@@ -1,0 +1,304 @@
+"""bioimage.io model descriptions, versions 0.4 and 0.5: data, never code.
+
+The architecture they name is Python source in the package and is not run; the weights
+are matched to a known family, and the test tensors of the package are the proof.
+Processing steps follow the specification (bioimage-io/spec-bioimage-io 0.5.4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from napari_unet.checkpoints.archive import Folder, check_name
+from napari_unet.errors import ModelError
+from napari_unet.images.intensity import Normalization
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_unet.checkpoints.archive import Source
+
+_MOST_TEXT = 1 << 20
+_MOST_ALIASES = 1000
+_MOST_TENSOR = 1 << 30
+_IGNORED = ("ensure_dtype",)
+_FINAL = ("sigmoid", "softmax")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a description says, in our words.
+
+    Attributes
+    ----------
+    weights : str
+        Name of the state dict in the package.
+    normalization : tuple of Normalization
+        One for all channels, or one per channel of the stacked inputs.
+    activation : str
+        Declared after the network: sigmoid, softmax or none.
+    hints : dict
+        Arguments of the source's own network class.
+    test_inputs, test_outputs : tuple of (name, sha256)
+        Arrays with what the network must give; sha256 may be empty.
+    tolerance : tuple of float
+        Relative and absolute difference that is allowed.
+    notes : tuple of str
+        Steps that are not carried out.
+    """
+
+    name: str
+    weights: str
+    sha256: str
+    normalization: tuple[Normalization, ...]
+    activation: str
+    hints: dict[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    test_inputs: tuple[tuple[str, str], ...] = ()
+    test_outputs: tuple[tuple[str, str], ...] = ()
+    tolerance: tuple[float, float] = (1e-3, 1e-3)
+    notes: tuple[str, ...] = ()
+
+
+def describe(source: Source) -> Package:
+    """Read the description of a package.
+
+    Raises
+    ------
+    ModelError
+        If it is no model description, or its weights are not in the package.
+    """
+    name = source.description()
+    if name is None:
+        raise _wrong(source, "no rdf.yaml or bioimageio.yaml")
+    try:
+        return _package(_parse(source, source.read(name, _MOST_TEXT)), source)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise _wrong(source, f"{type(error).__name__}: {error}") from error
+
+
+def owner(path: Path) -> Folder | None:
+    """Return the unpacked package beside a weights file that names it, if any."""
+    folder = Folder(path.parent)
+    if folder.description() is None:
+        return None
+    try:
+        package = describe(folder)
+    except ModelError:
+        return None
+    return folder if package.weights == path.name else None
+
+
+def verified(source: Source, name: str, sha256: str, most: int) -> bytes:
+    """Read a member and check its SHA-256 where one is given."""
+    data = source.read(name, most)
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(
+            f"{name} in {source.path.name} is not the file it was described as",
+            found="another SHA-256",
+            hint="Download the package again.",
+        )
+    return data
+
+
+def arrays(
+    source: Source, names: tuple[tuple[str, str], ...]
+) -> list[np.ndarray[Any, Any]]:
+    """Read test tensors."""
+    return [
+        np.load(
+            io.BytesIO(verified(source, name, sha256, _MOST_TENSOR)), allow_pickle=False
+        )
+        for name, sha256 in names
+    ]
+
+
+def _parse(source: Source, text: bytes) -> dict[str, Any]:
+    try:
+        events = yaml.parse(text, Loader=yaml.SafeLoader)
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in events)
+        if aliases > _MOST_ALIASES:
+            raise _wrong(source, f"{aliases} aliases")
+        facts = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _wrong(source, f"no readable YAML ({type(error).__name__})") from error
+    if not isinstance(facts, dict) or facts.get("type", "model") != "model":
+        raise _wrong(source, "no model")
+    return facts
+
+
+def _package(facts: dict[str, Any], source: Source) -> Package:
+    weights = _weights(facts, source)
+    notes: list[str] = []
+    names = _channel_names(facts["outputs"])
+    return Package(
+        name=str(facts.get("name", source.path.stem)),
+        weights=str(weights["source"]),
+        sha256=str(weights.get("sha256") or ""),
+        normalization=_normalizations(facts["inputs"], notes),
+        activation=_activation(facts["outputs"], notes),
+        hints=_hints(weights),
+        class_names=names if len(set(names)) == len(names) else (),
+        test_inputs=_tests(facts, "inputs"),
+        test_outputs=_tests(facts, "outputs"),
+        tolerance=_tolerance(facts),
+        notes=tuple(notes),
+    )
+
+
+def _weights(facts: dict[str, Any], source: Source) -> dict[str, Any]:
+    """Return the entry of the state dict, whose file lies in the package."""
+    entries = facts["weights"]
+    entry = entries.get("pytorch_state_dict")
+    if entry is None:
+        raise ModelError(
+            f"{source.path.name} has no weights that can be opened",
+            found=", ".join(entries),
+            expected="pytorch_state_dict",
+            hint="Ask its authors for the state dict.",
+        )
+    if "://" in str(entry["source"]):
+        raise ModelError(
+            f"The weights of {source.path.name} are not in the package",
+            found=str(entry["source"]),
+            hint="Download that file and open it.",
+        )
+    check_name(str(entry["source"]), source.path)
+    return dict(entry)
+
+
+def _hints(weights: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the source's class: 0.5 nests them, 0.4 does not."""
+    architecture = weights.get("architecture")
+    nested = architecture.get("kwargs") if isinstance(architecture, dict) else None
+    return dict(nested or weights.get("kwargs") or {})
+
+
+def _normalizations(
+    inputs: list[dict[str, Any]], notes: list[str]
+) -> tuple[Normalization, ...]:
+    """Normalisation per channel; inputs beyond the first are stacked as channels."""
+    if len(inputs) == 1:
+        return (_normalization(inputs[0], notes),)
+    stacked: list[Normalization] = []
+    for entry in inputs:
+        one, channels = _normalization(entry, notes), _channels(entry)
+        if one.joint and channels > 1:
+            notes.append("inputs of several channels are scaled channel by channel")
+        stacked += [one.model_copy(update={"joint": False})] * channels
+    return tuple(stacked)
+
+
+def _normalization(entry: dict[str, Any], notes: list[str]) -> Normalization:
+    found = Normalization()
+    for step in entry.get("preprocessing") or ():
+        name, settings = _step(step)
+        known = _known(name, settings)
+        if known is not None and found.kind == "none":
+            found = known
+        elif name not in _IGNORED:
+            notes.append(f"the step {name} before the network is not carried out")
+    return found
+
+
+def _known(name: str, settings: dict[str, Any]) -> Normalization | None:
+    """Translate one preprocessing step, None if it has no counterpart."""
+    axes = settings.get("axes")
+    joint = axes is None or any(a in ("c", "channel") for a in axes)
+    eps = float(settings.get("eps", 1e-6))
+    if "mean" in settings and "zero_mean" in name:
+        gain = 1.0 / (float(settings["std"]) + eps)
+        return Normalization(
+            kind="linear", gain=gain, offset=-gain * float(settings["mean"])
+        )
+    if name == "zero_mean_unit_variance":
+        return Normalization(kind="zscore", joint=joint, eps=eps)
+    if name == "scale_range" and "reference_tensor" not in settings:
+        return Normalization(
+            kind="percentile",
+            joint=joint,
+            low=float(settings.get("min_percentile", 0.0)),
+            high=float(settings.get("max_percentile", 100.0)),
+            eps=eps,
+        )
+    if name == "scale_linear":
+        return _linear(settings)
+    return None
+
+
+def _linear(settings: dict[str, Any]) -> Normalization | None:
+    gain, offset = settings.get("gain", 1.0), settings.get("offset", 0.0)
+    if isinstance(gain, list) or isinstance(offset, list):
+        return None
+    return Normalization(kind="linear", gain=float(gain), offset=float(offset))
+
+
+def _activation(outputs: list[dict[str, Any]], notes: list[str]) -> str:
+    """Return the activation declared after the network, the same for all outputs."""
+    found = set()
+    for entry in outputs:
+        names = [_step(step)[0] for step in entry.get("postprocessing") or ()]
+        found.add(next((n for n in names if n in _FINAL), "none"))
+        notes += [
+            f"the step {n} after the network is not carried out"
+            for n in names
+            if n not in (*_FINAL, *_IGNORED)
+        ]
+    return found.pop() if len(found) == 1 else "none"
+
+
+def _step(step: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return str(step.get("id") or step["name"]), dict(step.get("kwargs") or {})
+
+
+def _channels(entry: dict[str, Any]) -> int:
+    """Count the channels of a tensor: 0.5 names them, 0.4 gives a shape."""
+    axes = entry["axes"]
+    if isinstance(axes, str):
+        shape = entry["shape"]
+        sizes = shape if isinstance(shape, list) else shape["min"]
+        return int(sizes[axes.index("c")]) if "c" in axes else 1
+    named = [a for a in axes if isinstance(a, dict) and a.get("type") == "channel"]
+    return len(named[0].get("channel_names") or [None]) if named else 1
+
+
+def _channel_names(outputs: list[dict[str, Any]]) -> tuple[str, ...]:
+    names: list[str] = []
+    for entry in outputs:
+        for axis in entry["axes"] if isinstance(entry["axes"], list) else ():
+            if isinstance(axis, dict) and axis.get("type") == "channel":
+                names += [str(n) for n in axis.get("channel_names") or ()]
+    return tuple(names)
+
+
+def _tests(facts: dict[str, Any], side: str) -> tuple[tuple[str, str], ...]:
+    """Return names and hashes of the test tensors."""
+    plain = facts.get(f"test_{side}")
+    if plain:
+        return tuple((str(name), "") for name in plain)
+    tensors = [entry.get("test_tensor") for entry in facts[side]]
+    if not all(isinstance(t, dict) for t in tensors):
+        return ()
+    return tuple((str(t["source"]), str(t.get("sha256") or "")) for t in tensors)
+
+
+def _tolerance(facts: dict[str, Any]) -> tuple[float, float]:
+    """Return the declared tolerance; the defaults are those of the specification."""
+    extra = (facts.get("config") or {}).get("bioimageio") or {}
+    declared = (extra.get("reproducibility_tolerance") or [{}])[0]
+    relative = float(declared.get("relative_tolerance", 1e-3))
+    return relative, float(declared.get("absolute_tolerance", 1e-3))
+
+
+def _wrong(source: Source, found: str) -> ModelError:
+    return ModelError(
+        f"{source.path.name} is not a bioimage.io package that can be read",
+        found=found,
+        expected="a model description of version 0.4 or 0.5",
+    )

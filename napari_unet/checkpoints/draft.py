@@ -1,0 +1,220 @@
+"""From tensors and hints to a network: family, spec, and the proof if there is one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from napari_unet.checkpoints import sidecar
+from napari_unet.checkpoints.identify import assemble, fit, identify
+from napari_unet.checkpoints.oracle import Check, compare
+from napari_unet.errors import ModelError
+from napari_unet.files import digest
+from napari_unet.networks.network import Network
+from napari_unet.networks.spec import Assumption, ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+
+    from napari_unet.checkpoints.identify import Match
+    from napari_unet.checkpoints.unwrap import Found
+
+_MOST_VARIANTS = 16
+_ARCHITECTURE = "architecture."
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Arrays that came with the checkpoint, (1, C, *spatial), and how to compare."""
+
+    inputs: list[np.ndarray[Any, Any]]
+    outputs: list[np.ndarray[Any, Any]]
+    activation: str
+    tolerance: tuple[float, float]
+
+
+@dataclass
+class Draft:
+    """A foreign checkpoint on its way to a network.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        What was opened.
+    container : str
+        What kind of file it is, in words.
+    found : Found
+        The tensors.
+    digests : list of str
+        SHA-256 of everything that decides the outcome.
+    hints : dict
+        Settings of the source's own network class.
+    fields : dict
+        Fields of the spec that are declared.
+    assumed : list of Assumption
+        Replaces the family's assumptions of the same fields.
+    tests : Tests, optional
+        The proof.
+    """
+
+    path: Path
+    container: str
+    found: Found
+    digests: list[str]
+    hints: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    assumed: list[Assumption] = field(default_factory=list)
+    tests: Tests | None = None
+
+
+def finish(draft: Draft) -> Network:
+    """Make the network of a draft; settings left open are tried on its test tensors.
+
+    Raises
+    ------
+    ModelError
+        If no family fits, or no variant gives the stored outputs.
+    """
+    told = sidecar.read(draft.path)
+    match = identify(draft.found.tensors, draft.hints, draft.path.name)
+    checks: list[Check] = []
+    for settings in _variants(match, told):
+        network = _network(draft, match, settings, told)
+        if draft.tests is None:
+            return network
+        checks.append(_compare(network, draft.tests))
+        if checks[-1].passed:
+            return _proved(network, checks[-1])
+    raise _unproved(draft, match, checks)
+
+
+def _variants(match: Match, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the architecture may be: as assumed first, then the alternatives."""
+    given = told.get("architecture", {})
+    choices = {
+        name: (a.value, *a.alternatives)
+        for a in match.inferred.assumed
+        if a.field.startswith(_ARCHITECTURE)
+        and (name := a.field.removeprefix(_ARCHITECTURE)) not in given
+    }
+    for values in islice(product(*choices.values()), _MOST_VARIANTS):
+        yield {**dict(zip(choices, values, strict=True)), **given}
+
+
+def _network(
+    draft: Draft, match: Match, settings: dict[str, Any], told: dict[str, Any]
+) -> Network:
+    """Assemble one variant."""
+    architecture = {**match.inferred.architecture, **settings}
+    tensors = match.view.tensors
+    try:
+        miss = fit(match.family, _with(match, architecture), tensors)
+        if miss:
+            raise ModelError(
+                f"The settings do not fit the weights of {draft.path.name}",
+                found=str(miss),
+                hint=f"Correct {sidecar.beside(draft.path).name}.",
+            )
+        spec = ModelSpec(**_fields(draft, match, architecture, told))
+    except (ValidationError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"The settings for {draft.path.name} cannot be used",
+            found=str(error).splitlines()[0],
+            hint=f"Correct {sidecar.beside(draft.path).name}." if told else "",
+        ) from error
+    module = assemble(match.family, architecture, tensors)
+    return Network(module, spec, _digest(draft))
+
+
+def _fields(
+    draft: Draft, match: Match, architecture: dict[str, Any], told: dict[str, Any]
+) -> dict[str, Any]:
+    """Gather the spec; a person's word counts most, then the file's, then defaults."""
+    replaced = {a.field for a in draft.assumed}
+    assumed = [a for a in match.inferred.assumed if a.field not in replaced]
+    declared = {**match.inferred.fields, **draft.fields, **told}
+    open_fields = [
+        a
+        for a in (*assumed, *draft.assumed)
+        if a.field not in declared
+        and a.field.removeprefix(_ARCHITECTURE) not in told.get("architecture", {})
+    ]
+    names = declared.get("class_names", ())
+    if len(names) != match.inferred.fields["out_channels"]:
+        declared.pop("class_names", None)
+    loose = {a.field: a.value for a in open_fields if "." not in a.field}
+    return {
+        "name": draft.path.stem,
+        **loose,
+        **declared,
+        "family": match.family.name,
+        "architecture": architecture,
+        "assumed": tuple(open_fields),
+        "provenance": _provenance(draft, match),
+    }
+
+
+def _provenance(draft: Draft, match: Match) -> dict[str, Any]:
+    return {
+        "source": draft.path.name,
+        "container": draft.container,
+        "sha256": draft.digests[0],
+        "wrapper": draft.found.wrapper,
+        "prefix": match.view.prefix,
+        "notes": [*draft.found.notes, *match.view.notes],
+    }
+
+
+def _with(match: Match, architecture: dict[str, Any]) -> Any:
+    """Return what was inferred, with another architecture."""
+    return type(match.inferred)(architecture, match.inferred.fields)
+
+
+def _digest(draft: Draft) -> str:
+    """Hash of everything that decides what the network gives."""
+    side = sidecar.beside(draft.path)
+    parts = [*draft.digests, *([digest(side)] if side.is_file() else [])]
+    if len(parts) == 1:
+        return parts[0]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _compare(network: Network, tests: Tests) -> Check:
+    return compare(
+        network, tests.inputs, tests.outputs, tests.activation, tests.tolerance
+    )
+
+
+def _proved(network: Network, check: Check) -> Network:
+    """Record the outcome; the test tensors settle the architecture."""
+    spec = network.spec.model_copy(
+        update={
+            "assumed": tuple(
+                a for a in network.spec.assumed if not a.field.startswith(_ARCHITECTURE)
+            ),
+            "provenance": {**network.spec.provenance, "test": check.as_dict()},
+        }
+    )
+    return Network(network.module, spec, network.digest)
+
+
+def _unproved(draft: Draft, match: Match, checks: list[Check]) -> ModelError:
+    gaps = [c.difference for c in checks if c.difference is not None]
+    if gaps:
+        found = f"outputs that differ by {min(gaps):.2g} from the stored ones"
+    else:
+        found = f"an output of shape {checks[0].found}"
+    return ModelError(
+        f"{draft.path.name} has the weights of a {match.family.title}, but does not "
+        "give the outputs stored with it",
+        found=found,
+        expected=f"shape {checks[0].expected}, within the tolerance it declares",
+        hint="Its own code does something more; such a network is not opened.",
+    )

@@ -1,0 +1,241 @@
+"""From what a training program saved to the bare tensors by name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from napari_unet.checkpoints.unpickle import Stub
+from napari_unet.errors import ModelError
+
+NESTS = (
+    *("state_dict", "model_state_dict", "model_state", "network_weights", "model"),
+    *("net", "network", "weights", "params", "module", "generator", "student"),
+    *("model_ema", "ema_state_dict", "ema", "averaged_model", "teacher"),
+)
+_NOT_WEIGHTS = ("optim", "sched", "scaler", "loops", "callbacks", "criterion", "loss")
+_DEEPEST = 4
+_MOST_TENSORS = 100_000
+_MOST_BYTES = 1 << 34
+_SHARED_TIMES = 8
+
+
+@dataclass
+class Found:
+    """Tensors by name, and what lay around them.
+
+    Attributes
+    ----------
+    tensors : dict of str to torch.Tensor
+        Contiguous; floating-point ones in float32.
+    wrapper : str
+        Keys that led to them, such as ``"model_state_dict"``; empty for a bare file.
+    extras : dict
+        Plain values beside or among the tensors, JSON-able and cut to a sane size.
+    notes : list of str
+        What was changed or left out.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    wrapper: str = ""
+    extras: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def unwrap(tree: Any, name: str) -> Found:
+    """Find the network's weights in the objects of a file.
+
+    Parameters
+    ----------
+    tree : object
+        What the file holds.
+    name : str
+        Name of the file, for messages.
+
+    Raises
+    ------
+    ModelError
+        If there are no weights, or weights that cannot be used: NaN, complex,
+        quantised, sparse, without data, or larger than the file.
+    """
+    wrapper, state = _descend(tree, name)
+    found = Found({}, wrapper, plain(tree, without=state))
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):
+            found.tensors[str(key)] = value
+        else:
+            found.extras[str(key)] = plain(value)
+    check(found.tensors, name)
+    to_float32(found)
+    return found
+
+
+def _descend(tree: Any, name: str) -> tuple[str, dict[Any, Any]]:
+    """Follow known keys down to a mapping of names to tensors."""
+    path: list[str] = []
+    for _ in range(_DEEPEST):
+        tree = _module_state(tree) if isinstance(tree, Stub) else tree
+        if _is_state(tree):
+            return ".".join(path), tree
+        key = _next_key(tree)
+        if key is None:
+            break
+        path.append(key)
+        tree = tree[key]
+    raise ModelError(
+        f"{name} holds no network weights",
+        found=_describe(tree),
+        expected="a mapping of names to tensors",
+        hint="Save net.state_dict().",
+    )
+
+
+def _is_state(tree: Any) -> bool:
+    """Whether a mapping holds named weights itself."""
+    if not isinstance(tree, dict):
+        return False
+    tensors = [v for k, v in tree.items() if isinstance(k, str) and _is_weight(v)]
+    return bool(tensors)
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim >= 3
+
+
+def _next_key(tree: Any) -> str | None:
+    """Return the key that leads on: a known one, else the one with most weights."""
+    if not isinstance(tree, dict):
+        return None
+    for key in NESTS:
+        if key in tree and _count(tree[key]):
+            return key
+    others = [
+        k
+        for k in tree
+        if isinstance(k, str) and not any(w in k.lower() for w in _NOT_WEIGHTS)
+    ]
+    best = max(others, key=lambda k: _count(tree[k]), default=None)
+    return best if best is not None and _count(tree[best]) else None
+
+
+def _count(tree: Any, depth: int = 0) -> int:
+    """Count the weights below an object, a few levels deep."""
+    if isinstance(tree, Stub):
+        tree = _module_state(tree)
+    if not isinstance(tree, dict) or depth > _DEEPEST:
+        return 0
+    here = sum(_is_weight(v) for v in tree.values())
+    return here + sum(_count(v, depth + 1) for v in tree.values())
+
+
+def _module_state(stub: Stub, prefix: str = "", depth: int = 0) -> dict[str, Any]:
+    """State dict of a whole pickled module, read from its stub."""
+    state: dict[str, Any] = {}
+    if depth > 64:
+        return state
+    for kind in ("_parameters", "_buffers"):
+        held = stub.state.get(kind)
+        if isinstance(held, dict):
+            state.update({f"{prefix}{k}": v for k, v in held.items() if v is not None})
+    children = stub.state.get("_modules")
+    for key, child in children.items() if isinstance(children, dict) else ():
+        if isinstance(child, Stub):
+            state.update(_module_state(child, f"{prefix}{key}.", depth + 1))
+    return state
+
+
+def check(tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Refuse tensors that are not plain numbers held in the file."""
+    if len(tensors) > _MOST_TENSORS:
+        raise _bad(name, f"{len(tensors)} tensors", "at most 100,000")
+    for key, tensor in tensors.items():
+        reason = _unusable(tensor)
+        if reason:
+            raise _bad(name, f"{key} is {reason}", "plain numbers")
+    claimed = sum(t.numel() * t.element_size() for t in tensors.values())
+    stores = {s.data_ptr(): s.nbytes() for s in map(_storage, tensors.values())}
+    most = min(_MOST_BYTES, _SHARED_TIMES * sum(stores.values()) + 4096)
+    if claimed > most:
+        raise _bad(name, f"tensors of {claimed} bytes in all", f"at most {most}")
+    bad = [k for k, t in tensors.items() if not _is_finite(t)]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        found = f"NaN or infinite values in {', '.join(bad[:5])}{more}"
+        raise _bad(name, found, "finite weights")
+
+
+def _unusable(tensor: torch.Tensor) -> str:
+    """Say why a tensor is no plain array, empty if it is."""
+    if tensor.device.type == "meta":
+        return "without data (meta)"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_complex():
+        return "complex"
+    if tensor.numel() * tensor.element_size() > _storage(tensor).nbytes():
+        return "larger than its data in the file"
+    return ""
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if not tensor.is_floating_point():
+        return True
+    return bool(torch.isfinite(tensor.float().sum(dtype=torch.float64)))
+
+
+def to_float32(found: Found) -> None:
+    """Bring floating-point tensors to float32, each with its own memory."""
+    kinds = {t.dtype for t in found.tensors.values() if t.is_floating_point()}
+    for dtype in sorted(kinds - {torch.float32}, key=str):
+        word = str(dtype).removeprefix("torch.")
+        found.notes.append(f"weights stored as {word} were converted to float32")
+    for key, tensor in found.tensors.items():
+        dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        found.tensors[key] = tensor.detach().to(dtype).clone().contiguous()
+
+
+def plain(value: Any, depth: int = 0, without: Any = None) -> Any:
+    """Reduce a foreign value to JSON, cut in depth and size; tensors are left out."""
+    if isinstance(value, Stub):
+        value = value.state or list(value.args)
+    if isinstance(value, (bool, int, str)) or value is None:
+        return value[:1000] if isinstance(value, str) else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > 6:
+        return None
+    if isinstance(value, dict):
+        items = [
+            (k, v)
+            for k, v in list(value.items())[:200]
+            if v is not without and not isinstance(v, torch.Tensor)
+        ]
+        return {str(k)[:200]: plain(v, depth + 1, without) for k, v in items}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v, depth + 1, without) for v in list(value)[:200]]
+    return None
+
+
+def _describe(tree: Any) -> str:
+    """Say what an object without weights is."""
+    if isinstance(tree, torch.Tensor):
+        return "a single tensor"
+    if isinstance(tree, dict):
+        keys = ", ".join(str(k)[:40] for k in list(tree)[:6])
+        return f"keys {keys}" if keys else "an empty mapping"
+    return f"a {getattr(tree, 'name', '') or type(tree).__name__}"
+
+
+def _bad(name: str, found: str, expected: str) -> ModelError:
+    return ModelError(
+        f"The weights in {name} cannot be used", found=found, expected=expected
+    )
