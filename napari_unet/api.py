@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import ImageError, UsageError
-from napari_unet.events import Finished, Started, Warned, drain
+from napari_unet.events import Finished, Started, drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from napari_unet.config import ReadConfig
     from napari_unet.events import CancelToken, Event
+    from napari_unet.images.readers import ImageSource
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
+    from napari_unet.inference.pipeline import Scales
     from napari_unet.networks.network import Network
 
-    Image = str | Path | np.ndarray | ImageStack
+    Image = str | Path | np.ndarray | ImageStack | ImageSource
     Model = str | Path | Network
     OnEvent = Callable[[Event], None]
 
@@ -89,9 +91,12 @@ def iter_predict(
 
     sink = _sink(output, image, model, overwrite=overwrite)
     with _opened(image, config) as stack:
-        yield from (Warned(note) for note in stack.notes)
         network = _network(model)
-        yield from predict(stack, network, config, sink, region=region, cancel=cancel)
+        scaling = _scaling(stack, network, config, cancel) if region else None
+        yield from predict(
+            stack, network, config, sink,
+            region=region, scaling=scaling, cancel=cancel,
+        )  # fmt: skip
 
 
 def iter_finetune(
@@ -105,8 +110,8 @@ def iter_finetune(
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
 
-    `model` None starts from scratch. `output` is a new native checkpoint. Strokes lie
-    on the axes of their image, or on its spatial axes.
+    `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
+    file names no axes have those of their image without its channels.
 
     Raises
     ------
@@ -128,8 +133,7 @@ def iter_finetune(
         examples = []
         for image, painted in zip(images, strokes, strict=True):
             stack = files.enter_context(_opened(image, config))
-            yield from (Warned(note) for note in stack.notes)
-            paint = files.enter_context(_opened(painted, None))
+            paint = files.enter_context(_labels(painted, stack.axes.replace("C", "")))
             examples.append(Example(stack, paint))
         network = None if model is None else load_model(model)
         yield from finetune(examples, network, config, Path(output), cancel=cancel)
@@ -223,7 +227,8 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
     Parameters
     ----------
     prediction, truth : path-like, numpy.ndarray or ImageStack
-        Label images of the same shape; axes of size 1 do not count.
+        Label images of the same shape. Where one names no axes it has those of the
+        other.
     task : {"semantic", "instances"}
         Whether the numbers are classes or objects.
 
@@ -235,21 +240,21 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
     Raises
     ------
     ImageError
-        If an image cannot be read or the shapes differ.
+        If an image cannot be read.
+    UsageError
+        If the shapes or the axes differ, or the labels are no whole numbers.
     """
     from napari_unet.training import scores
 
-    found, wanted = _labels(prediction), _labels(truth)
-    if found.shape != wanted.shape:
-        raise ImageError(
-            "The two label images differ in shape",
-            found=f"{found.shape} and {wanted.shape}",
-            expected="the same shape",
-        )
-    return scores.evaluate(found, wanted, task)
+    with (
+        _labels(prediction, _axes_of(truth)) as found,
+        _labels(truth, found.axes) as wanted,
+    ):
+        return scores.evaluate(found, wanted, task)
 
 
 _last: tuple[object, Network] | None = None
+_last_scaling: tuple[object, Scales] | None = None
 
 
 def _network(model: Model) -> Network:
@@ -259,10 +264,40 @@ def _network(model: Model) -> Network:
         return load_model(model)
     from napari_unet.batch.inputs import examine
 
-    state = examine(Path(model).resolve())
-    if _last is None or _last[0] != state or state.fault:
-        _last = state, load_model(model)
+    path = Path(model).resolve()
+    state = [examine(p) for p in (path, path.with_suffix(".unet.json"))]
+    if _last is None or _last[0] != state:
+        _last = state, load_model(path)
     return _last[1]
+
+
+def _scaling(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    cancel: CancelToken | None,
+) -> Scales | None:
+    """Take the intensity scaling measured last, so that a preview need not wait."""
+    global _last_scaling
+    from napari_unet.batch.inputs import examine
+    from napari_unet.images import intensity
+    from napari_unet.inference.job import normalizations
+    from napari_unet.inference.layout import lay_out
+
+    if not stack.source:
+        return None
+    wanted = normalizations(network.spec, config.normalize)
+    channels = lay_out(stack, network.spec, config.channels).channels
+    what = (stack.axes, stack.shape, config.series, channels, config.nan)
+    state = (examine(Path(stack.source)), what, wanted)
+    if _last_scaling is None or _last_scaling[0] != state:
+        scaling = intensity.measure(
+            stack, wanted, channels=channels, nan=config.nan, cancel=cancel
+        )
+        if cancel is not None and cancel.is_set():
+            return None
+        _last_scaling = state, scaling
+    return _last_scaling[1]
 
 
 @contextlib.contextmanager
@@ -277,11 +312,30 @@ def _opened(image: Image, config: ReadConfig | None) -> Iterator[ImageStack]:
             stack.close()
 
 
-def _labels(image: Image) -> np.ndarray:
-    """Read a whole label image without its axes of size 1, frames first, X last."""
-    with _opened(image, None) as stack:
-        order = "".join(sorted(stack.axes, key=lambda a: ("ZCYX".find(a), a)))
-        return stack.read({}, order).squeeze()
+@contextlib.contextmanager
+def _labels(image: Image, axes: str) -> Iterator[ImageStack]:
+    """Open a label image, with the axes given where its file names none."""
+    try:
+        stack = open_image(image)
+    except ImageError as error:
+        try:
+            stack = open_image(image, axes=axes)
+        except UsageError:
+            raise error from None
+    try:
+        yield stack
+    finally:
+        if stack is not image:
+            stack.close()
+
+
+def _axes_of(image: Image) -> str:
+    """Axes that a file names, empty where it names none."""
+    try:
+        with _opened(image, None) as stack:
+            return stack.axes
+    except ImageError:
+        return ""
 
 
 def _sink(
@@ -318,7 +372,7 @@ def _refuse_taken(path: Path, what: str) -> None:
 
 def _is_same(output: str | Path, source: object) -> bool:
     """Whether a result would be written over a source."""
-    path = getattr(source, "source", source)
+    path = getattr(source, "source", getattr(source, "path", source))
     if not isinstance(path, (str, Path)) or not path:
         return False
     return Path(path).resolve() == Path(output).resolve()

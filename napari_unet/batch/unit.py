@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_unet.events import Warned
 from napari_unet.images.readers import open_image
 from napari_unet.images.sinks import sink_for
 from napari_unet.inference.predict import predict
@@ -51,5 +50,4 @@ def segment(
         If the image cannot be read, does not fit the model, or cannot be written.
     """
     with open_image(source, axes=config.axes, series=config.series) as stack:
-        yield from (Warned(note) for note in stack.notes)
         yield from predict(stack, network, config, sink_for(target), cancel=cancel)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import api
-from napari_unet.cli.answer import DONE, SOME_FAILED, Answer, plain, table
+from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
 from napari_unet.cli.options import read_settings
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from napari_unet.cli.report import Report
-    from napari_unet.events import CancelToken
+    from napari_unet.events import CancelToken, Event
 
 
 def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
@@ -59,8 +60,9 @@ def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     events = api.iter_finetune(
         args.images, args.strokes, args.model, args.output, config, cancel=cancel
     )
-    facts: dict[str, Any] = plain(drain(events, report))
-    return Answer(facts, table(facts))
+    made = drain(events, report)
+    facts: dict[str, Any] = plain(made)
+    return Answer(facts, table(facts), STOPPED if made.stopped else DONE)
 
 
 def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
@@ -69,10 +71,29 @@ def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     return Answer(facts, table(facts))
 
 
+def demo(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Show all of it on the sample data."""
+    from napari_unet import demo
+
+    def watch(event: Event) -> None:
+        if isinstance(event, demo.Said):
+            report.say(event.text)
+        else:
+            report(event)
+
+    result = drain(demo.run(args.output, args.seconds, cancel=cancel), watch)
+    if demo.can_show() and not args.no_viewer:
+        report.close()
+        report.say("Opening napari; --no-viewer leaves this out.")
+        demo.show(Path(result.folder))
+    return Answer(plain(result), result.folder)
+
+
 COMMANDS = {
     "inspect": inspect,
     "predict": predict,
     "batch": batch,
     "finetune": finetune,
     "evaluate": evaluate,
+    "demo": demo,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.events import Metric, Progress, Started, Warned
 
@@ -27,7 +27,7 @@ class Report:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         self._live = sys.stderr.isatty()
         self._title = ""
         self._last_line = time.monotonic()
