@@ -233,6 +233,7 @@ class Controller:
         if not name or image is None:
             self.session.update(strokes=None)
             return
+        self._layers.dress(name)
         facts = self._layers.strokes(name, image.name, everywhere=everywhere)
         self.session.update(strokes=facts)
 

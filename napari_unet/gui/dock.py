@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 from napari.utils import notifications
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QFrame, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_unet.execution.child_process import Child
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _NAME = "unet-napari"
 _RECOUNT_AFTER = 250
+_WIDTH = 320
 
 
 class _Shared:
@@ -117,7 +118,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
         self._shared = _shared_by(self._viewer)
         self.controller = self._shared.controller
         self.setAcceptDrops(True)
-        self.setMinimumWidth(240)
+        self.setMinimumWidth(280)
         self.model = ModelPanel(self.controller, self.try_sample)
         self.image = ImagePanel(self.controller)
         self.predict = PredictPanel(self.controller)
@@ -151,6 +152,10 @@ class UNetDock(QWidget):  # type: ignore[misc]
                 getattr(self._viewer, f"add_{kind}")(data, **shown)
         self.controller.choose_image("nuclei")
         self.controller.open_model(str(sample("nuclei.safetensors")))
+
+    def sizeHint(self) -> QSize:
+        """Ask for the usual width of a dock."""
+        return QSize(_WIDTH, 700)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take files only."""

@@ -50,7 +50,7 @@ class Form(QWidget):  # type: ignore[misc]
         super().__init__()
         self.fields: dict[str, QWidget] = {}
         self._read: dict[str, Read] = {}
-        layout = QFormLayout(self)
+        layout = self._layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name in names:
@@ -60,6 +60,10 @@ class Form(QWidget):  # type: ignore[misc]
             widget.setAccessibleName(info.title or name)
             self.fields[name], self._read[name] = widget, read
             _add_row(layout, info.title or name, widget)
+
+    def set_shown(self, name: str, shown: bool) -> None:
+        """Show or hide a field with its label."""
+        self._layout.setRowVisible(self.fields[name], shown)
 
     def values(self) -> dict[str, Any]:
         """Read the settings.

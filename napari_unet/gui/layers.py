@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _MARK = "unet"
+_SHOWN = 20
 
 
 class Layers:
@@ -182,13 +183,21 @@ class Layers:
         pixels = view / float(min(layer.scale[-2:]))
         layer.brush_size = float(np.clip(round(pixels / 100), 1, 40))
 
+    def dress(self, name: str) -> None:
+        """Give a layer of ours, known by its name, the colours of stroke classes."""
+        layer = self._layer(name)
+        if name.endswith("· strokes") and layer.metadata.get(_MARK) != "strokes":
+            layer.metadata[_MARK] = "strokes"
+            layer.colormap = stroke_colours()
+
     def strokes(self, name: str, image: str, *, everywhere: bool = True) -> Strokes:
         """Count the strokes of a layer, everywhere or in the current plane only."""
         layer = self._layer(name)
         fits = tuple(n for n in layer.data.shape) in self._stroke_shapes(image)
         if not isinstance(layer.data, np.ndarray) or layer.data.ndim < 2:
             return Strokes(name, False)
-        return Strokes(name, fits, self._count(layer, everywhere))
+        colours = tuple(_hex(layer.get_color(k)) for k in range(1, _SHOWN + 1))
+        return Strokes(name, fits, self._count(layer, everywhere), colours)
 
     def stroke_pixels(self, name: str, image: str) -> Pixels:
         """Copy the strokes, so that painting may go on.
@@ -306,6 +315,11 @@ class Layers:
             int(np.clip(round(float(p)), 0, n - 1))
             for p, n in zip(point, limits, strict=True)
         ]
+
+
+def _hex(rgba: Any) -> str:
+    """Write a colour as ``#rrggbb``."""
+    return "#" + "".join(f"{round(255 * float(part)):02x}" for part in rgba[:3])
 
 
 def _parts(result: np.ndarray, axes: str) -> list[np.ndarray]:

@@ -40,6 +40,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
+        self._model_path = ""
         self.form = Form(PredictConfig, _SHOWN, words.KINDS)
         self.options = Form(PredictConfig, _OPTIONS)
         self.preview = push_button("", self._preview)
@@ -62,6 +63,11 @@ class PredictPanel(QWidget):  # type: ignore[misc]
 
     def show_view(self, view: View) -> None:
         """Bring the page up to date."""
+        if view.model_path != self._model_path:
+            self._model_path = view.model_path
+            combo = self.form.fields["kind"]
+            combo.setCurrentIndex(combo.findData(view.kind))
+        self.form.set_shown("threshold", view.has_threshold)
         show_button(self.preview, view.preview)
         show_button(self.predict, view.predict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     Notify = Callable[[str, str], None]
 
+_LOG = logging.getLogger(__name__)
 _SURE_AFTER = 2.0
 
 
@@ -64,7 +66,9 @@ class Session:
         self.update(message=message, tone=tone)
 
     def fail(self, error: UNetError) -> None:
-        """Tell an error in the footer and as a notification."""
+        """Tell an error in the footer and as a notification; log its details."""
+        if details := getattr(error, "details", ""):
+            _LOG.error("%s\n%s", error.what, details)
         self.say(str(error), "bad")
         self._notify("error", str(error))
 
@@ -127,7 +131,8 @@ class Session:
             self._finish(event.result, finish)
         elif isinstance(event, Cancelled):
             self.update(activity=None)
-            self.say(f"Stopped. {event.note}".strip().rstrip(".") + ".")
+            note = f": {event.note}" if event.note else ""
+            self.say(f"Stopped{note}".rstrip(".") + ".")
         elif isinstance(event, Failed):
             self.update(activity=None)
             self.fail(event.error)

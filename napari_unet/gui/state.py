@@ -54,6 +54,7 @@ class Strokes:
     name: str
     fits: bool
     counts: Mapping[int, int] = field(default_factory=dict)
+    colours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

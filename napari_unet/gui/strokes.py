@@ -46,9 +46,9 @@ def _colormap(colours: dict[int, str]) -> DirectLabelColormap:
     """Make a napari colormap; ids without a colour are not seen."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    shown: dict[int | None, str] = dict.fromkeys((None, 0), "transparent")
-    shown.update(colours)
-    return DirectLabelColormap(color_dict=shown)
+    ids: list[int | None] = [None, 0, *colours]
+    values = ["transparent", "transparent", *colours.values()]
+    return DirectLabelColormap(color_dict=dict(zip(ids, values, strict=True)))
 
 
 class Tally:

@@ -29,7 +29,6 @@ from napari_unet.gui.look import (
     text_label,
 )
 from napari_unet.gui.plot import CurvePlot
-from napari_unet.gui.strokes import colour
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
@@ -164,16 +163,22 @@ class Legend(QWidget):  # type: ignore[misc]
             self._add_row()
         for button, row in zip(self.rows, classes, strict=True):
             pixels = words.grouped(row.pixels)
+            self._paint(button, row.colour)
             button.setText(f"  {row.number}  {row.name}  ·  {pixels} px")
             button.setChecked(row.painting and enabled)
             button.setEnabled(enabled)
+
+    def _paint(self, button: QToolButton, colour: str) -> None:
+        """Give a line its colour."""
+        if button.property("colour") != colour:
+            button.setProperty("colour", colour)
+            button.setIcon(_swatch(colour))
 
     def _add_row(self) -> None:
         """Add a line."""
         number = len(self.rows) + 1
         button = QToolButton()
         button.setCheckable(True)
-        button.setIcon(_swatch(colour(number)))
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         button.setToolTip("Click to paint this class.")

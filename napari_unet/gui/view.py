@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.gui import words
+from napari_unet.gui.strokes import colour
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,7 @@ class ClassRow:
     number: int
     name: str
     pixels: int
+    colour: str
     painting: bool
 
 
@@ -47,6 +49,9 @@ class View:
     model_name: str
     model_line: str
     model_tip: str
+    model_path: str
+    kind: str
+    has_threshold: bool
     images: tuple[str, ...]
     image: str
     image_line: str
@@ -83,6 +88,9 @@ def resolve(state: State) -> View:
         model_name=model.name if model else "",
         model_line=words.model_line(model.facts) if model else "",
         model_tip=_model_tip(model),
+        model_path=model.path if model else "",
+        kind=words.best_kind(model.facts) if model else "labels",
+        has_threshold=model is None or model.facts.get("activation") == "sigmoid",
         images=state.images,
         image=image.name if image else "",
         image_line=_image_line(image),
@@ -263,10 +271,12 @@ def _model_tip(model: Model | None) -> str:
         return ""
     facts = model.facts
     lines = [model.path, f"Family: {facts.get('family', 'unknown')}"]
-    if names := facts.get("class_names"):
+    if names := facts.get("classes"):
         lines.append(f"Classes: {', '.join(map(str, names))}")
     if assumed := facts.get("assumed"):
         lines.append(f"Assumed: {_listed(assumed)}")
+    if reason := facts.get("reason"):
+        lines.append(f"Tiles are blended: {reason}")
     if digest := facts.get("sha256"):
         lines.append(f"SHA-256: {str(digest)[:12]}")
     return "\n".join(lines)
@@ -288,15 +298,23 @@ def _legend(state: State) -> tuple[ClassRow, ...]:
             number,
             class_name(state.model, number),
             counts.get(number, 0),
+            _colour(state, number),
             number == state.painting,
         )
         for number in range(1, min(total, 20) + 1)
     )
 
 
+def _colour(state: State, number: int) -> str:
+    """Colour of a class: that of the stroke layer, else the one it will get."""
+    colours = state.strokes.colours if state.strokes else ()
+    return colours[number - 1] if number <= len(colours) else colour(number)
+
+
 def class_name(model: Model | None, number: int) -> str:
     """Name a class of strokes: 1 is background, then the objects."""
-    names = list((model.facts.get("class_names") if model else None) or ())
+    facts = model.facts if model else {}
+    names = list(facts.get("classes") or ()) if facts.get("task") == "semantic" else []
     if names and str(names[0]).lower() in ("background", "bg"):
         names = names[1:]
     if number == 1:

@@ -96,12 +96,26 @@ def grouped(number: int) -> str:
 
 def model_line(facts: Mapping[str, Any]) -> str:
     """Say what a model is, such as ``"2D · 1 channel → 2 classes"``."""
-    names = facts.get("class_names") or ()
-    outputs = int(facts["out_channels"])
-    noun = "output" if facts.get("task") == "restoration" else "class"
-    classes = count(len(names) or outputs, noun)
     inputs = count(int(facts["in_channels"]), "channel")
-    return f"{facts['ndim']}D · {inputs} → {classes}"
+    return f"{facts['ndim']}D · {inputs} → {_outputs(facts)}"
+
+
+def _outputs(facts: Mapping[str, Any]) -> str:
+    """Say what a model gives."""
+    if facts.get("task") == "instances":
+        return "separate objects"
+    number = int(facts["out_channels"])
+    if facts.get("task") == "restoration":
+        return "restored image"
+    if facts.get("activation") == "sigmoid":
+        return count(number, "kind") + " of object"
+    return count(number, "class")
+
+
+def best_kind(facts: Mapping[str, Any]) -> str:
+    """Choose the kind of result that a model is made for."""
+    kinds = {"instances": "instances", "restoration": "logits"}
+    return kinds.get(str(facts.get("task")), "labels")
 
 
 def seconds(value: float) -> str:
