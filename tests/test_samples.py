@@ -163,6 +163,18 @@ def test_samples_are_napari_layers_with_physical_size(command, names):
         assert layer.axis_labels == ("t", "y", "x")
 
 
+@pytest.mark.gui
+def test_the_menu_makes_strokes_for_the_selected_image(make_napari_viewer_proxy):
+    from napari_unet.gui.contributions import new_strokes
+
+    viewer = make_napari_viewer_proxy()
+    for name in ("first", "second"):
+        viewer.add_image(np.zeros((8, 8)), name=name)
+    new_strokes()
+    added = [layer.name for layer in viewer.layers if hasattr(layer, "brush_size")]
+    assert added == ["second · strokes"]
+
+
 def test_the_checkpoint_reader_takes_one_file():
     from napari_unet.gui.contributions import checkpoint_reader
 

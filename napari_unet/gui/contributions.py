@@ -33,6 +33,22 @@ def sample_truth() -> list[LayerData]:
     return [*sample_timelapse(), truth]
 
 
+def new_strokes() -> None:
+    """Open the dock and a stroke layer for the selected image."""
+    from napari import current_viewer
+    from napari.layers import Image
+
+    from napari_unet.gui.dock import dock_for
+
+    viewer = current_viewer()
+    if viewer is None:
+        return
+    controller = dock_for(viewer).controller
+    if isinstance(viewer.layers.selection.active, Image):
+        controller.choose_image(viewer.layers.selection.active.name)
+    controller.new_strokes()
+
+
 def checkpoint_reader(
     path: str | Path | Sequence[str | Path],
 ) -> Callable[[Any], list[LayerData]] | None:

@@ -26,8 +26,8 @@ TISSUE = Scene(
     background=25.0,
     slope=1.2,
     haze=0.5,
-    ghosts=22,
-    ghost_brightness=60.0,
+    ghosts=20,
+    ghost_brightness=45.0,
     psf=1.6,
 )
 PIXEL = 0.5
@@ -38,11 +38,11 @@ DEPTH = 2.0
 """Distance of two planes, µm."""
 STROKED = 0, 5, 8
 """Frames with strokes; the others show what was learnt."""
-SMALL = replace(TISSUE, shape=(192, 192), nuclei=22, ghosts=12)
+SMALL = replace(TISSUE, shape=(192, 192), nuclei=22, ghosts=11)
 BATCH = {
     "field_1": SMALL,
     "field_2_crowded": replace(SMALL, nuclei=40),
-    "field_3_sparse": replace(SMALL, nuclei=12, ghosts=20),
+    "field_3_sparse": replace(SMALL, nuclei=14, ghosts=14),
     "field_4_odd_size": replace(SMALL, shape=(199, 173)),
     "stack_3_planes": replace(SMALL, shape=(160, 160), planes=3, depth=True),
 }
