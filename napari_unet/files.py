@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK = 1 << 20
+_FLUSHERS = 16
+_IS_WINDOWS = os.name == "nt"
 
 
 class Commit:
@@ -175,9 +178,10 @@ def digest(path: Path | str) -> str:
 
 def _flush(part: Path) -> None:
     """Force a file, or every file of a folder, to the disk."""
-    members = [part] if part.is_file() else [*part.rglob("*"), part]
-    for member in members:
-        _sync(member)
+    if part.is_dir():
+        with ThreadPoolExecutor(_FLUSHERS) as pool:  # waiting for the disk, together
+            list(pool.map(_sync, part.rglob("*")))
+    _sync(part)
 
 
 def _sync(path: Path) -> None:
@@ -224,7 +228,7 @@ def _rename(source: Path, target: Path) -> None:
         try:
             return os.replace(source, target)
         except PermissionError:
-            if os.name != "nt":
+            if not _IS_WINDOWS:
                 raise
             time.sleep(wait)
     return os.replace(source, target)

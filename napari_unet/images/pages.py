@@ -66,6 +66,8 @@ class Pages:
         self._dtype = spec.dtype
         self._scratch = scratch
         self._room = ram // max(self._bytes, 1)
+        self._group = max(1, RAM_BYTES // max(self._bytes, 1))
+        self._maps: list[np.ndarray] = []
         self._held: dict[int, Page] = {}
         self._in_ram = 0
         self._slots: list[int] = []
@@ -123,6 +125,7 @@ class Pages:
     def discard(self) -> None:
         """Remove the scratch file."""
         self._held.clear()
+        self._maps.clear()
         self._scratch.unlink(missing_ok=True)
 
     @property
@@ -159,8 +162,13 @@ class Pages:
         return Page(number, self._map(slot), size, slot)
 
     def _map(self, slot: int) -> np.ndarray:
-        """Memory-map a place in the scratch file."""
-        reserve(self._scratch, (slot + 1) * self._bytes)
-        return np.memmap(
-            self._scratch, self._dtype, "r+", slot * self._bytes, self._plane
-        )
+        """Place in the scratch file; many small planes share one memory map."""
+        group, place = divmod(slot, self._group)
+        if group == len(self._maps):
+            size, shape = self._group * self._bytes, (self._group, *self._plane)
+            reserve(self._scratch, (group + 1) * size)
+            self._maps.append(
+                np.memmap(self._scratch, self._dtype, "r+", group * size, shape)
+            )
+        plane: np.ndarray = self._maps[group][place]
+        return plane

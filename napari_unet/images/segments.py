@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tifffile import TiffPage
 
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 64 << 20
 _OPEN_FILES = 8
 
 

@@ -41,9 +41,10 @@ class Survey:
     def run(self) -> None:
         """Read the stack as often as needed."""
         passes = max((s.passes for s in self.selections.values()), default=1)
+        needed = any(needs_moments(rule) for rule in self.rules)
         for number in range(passes):
             for place, values in self._values(number == 0):
-                if number == 0:
+                if number == 0 and needed:
                     self.moments[place].add(values.astype(np.float64))
                 for selection in self._selections_of(place):
                     selection.add(values)
@@ -70,7 +71,7 @@ class Survey:
         else:
             low, high = self.selections[self._key(place)].percentiles()
             zero, width = low, high - low
-        if width <= 0.0 or moments.low == moments.high:
+        if width <= 0.0 or (needs_moments(rule) and moments.low == moments.high):
             notes.append(self._flat(place, rule))
             return 0.0, 0.0
         gain = 1.0 / (width + rule.eps)
@@ -152,3 +153,8 @@ class Survey:
         if "C" in self.stack.axes:
             words["C"] = channel
         return "the first at " + ", ".join(f"{a} {words[a]}" for a in self.stack.axes)
+
+
+def needs_moments(rule: Normalization) -> bool:
+    """Whether a rule is made from mean, spread or range."""
+    return rule.kind in ("zscore", "minmax")

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import OutputSpec
 
 VERSION = "0.5"
-CHUNK = 512
+CHUNK = 1024
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 class ZarrSink(PagedSink):
     """Writes an OME-Zarr folder.
 
-    A chunk is 512 x 512 pixels of one plane, so that planes leave for the disk as they
-    are finished and no chunk is written twice. Each level of the pyramid halves Y and
-    X and is made from the level above it: means for images, every second pixel for
+    A chunk is 1024 x 1024 pixels of one plane, so that planes leave for the disk as
+    they are finished and no chunk is written twice. Each level of the pyramid halves Y
+    and X and is made from the level above it: means for images, every second pixel for
     labels.
     """
 

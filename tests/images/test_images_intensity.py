@@ -137,7 +137,9 @@ def test_nan_is_refused_with_number_and_place():
     values[2, 1, 0, 0, 0] = np.inf
     stack = open_image(values, axes="TCZYX")
     rule = Normalization(kind="zscore")
-    with pytest.raises(ImageError, match="2 of them, the first at T 1, C 0, Z 2, Y 3, X 4"):
+    with pytest.raises(
+        ImageError, match="2 of them, the first at T 1, C 0, Z 2, Y 3, X 4"
+    ):
         measure(stack, [rule])
     scaling = measure(stack, [rule], nan="zero")
     clean = np.where(np.isfinite(values), values, 0).swapaxes(0, 1)
@@ -152,7 +154,9 @@ def test_nan_without_a_statistic_is_met_when_applied():
     stack = open_image(values, axes="TCZYX")
     with pytest.raises(ImageError, match="NaN"):
         scaled(stack, measure(stack, [Normalization()]))
-    assert scaled(stack, measure(stack, [Normalization()], nan="zero"))[0, 0, 0, 0, 0] == 0
+    assert (
+        scaled(stack, measure(stack, [Normalization()], nan="zero"))[0, 0, 0, 0, 0] == 0
+    )
 
 
 def test_float64_that_overflows_is_refused():

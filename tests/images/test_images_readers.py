@@ -68,7 +68,7 @@ def test_companion_outside_is_refused(tmp_path, link):
 def test_missing_companion_is_named(tmp_path):
     data = companion("a.ome.tif", 0) + companion("b.ome.tif", 1)
     write_ome(tmp_path / "a.ome.tif", data)
-    with pytest.raises(ImageError, match="no b.ome.tif beside it"):
+    with pytest.raises(ImageError, match=r"no b.ome.tif beside it"):
         open_image(tmp_path / "a.ome.tif")
 
 
@@ -76,7 +76,7 @@ def test_missing_companion_is_named(tmp_path):
 def test_metadata_that_contradict_the_pages(tmp_path, size_z, pages):
     data = f'<TiffData IFD="0" PlaneCount="{pages}"/>'
     write_ome(tmp_path / "a.ome.tif", data, size_z=size_z, pages=pages)
-    with pytest.raises(ImageError, match="contradicts|lacks"):
+    with pytest.raises(ImageError, match=r"contradicts|lacks"):
         open_image(tmp_path / "a.ome.tif")
 
 
@@ -159,7 +159,7 @@ def test_arrays_in_memory(name):
     assert found.dtype == np.dtype("uint16")
     found[...] = 0  # a copy: the source stays
     np.testing.assert_array_equal(np.asarray(array[...]), VALUES)
-    with pytest.raises(ImageError, match="2 x 3 x 20 x 30.*--axes"):
+    with pytest.raises(ImageError, match=r"2 x 3 x 20 x 30.*--axes"):
         open_image(array)
 
 
@@ -171,7 +171,7 @@ def test_arrays_that_are_no_images():
         open_image(np.zeros((0, 4)))
     with pytest.raises(ImageError, match="a NoneType"):
         open_image(None)
-    with pytest.raises(UsageError, match="twice|letters|Y and X|cannot be used"):
+    with pytest.raises(UsageError, match=r"twice|letters|Y and X|cannot be used"):
         open_image(VALUES, axes="TTYX")
 
 
@@ -222,7 +222,9 @@ def test_read_refuses_what_it_cannot_do():
 
 def write_zarr(path, version, **attributes):
     group = zarr.create_group(path, zarr_format=version, attributes=attributes)
-    array = group.create_array("0", shape=VALUES.shape, chunks=(1, 1, 8, 16), dtype="u2")
+    array = group.create_array(
+        "0", shape=VALUES.shape, chunks=(1, 1, 8, 16), dtype="u2"
+    )
     array[...] = VALUES
     return group
 
@@ -317,7 +319,7 @@ def test_zarr_with_a_damaged_chunk(tmp_path):
     zarr.create_array(path, data=VALUES[0, 0])
     (path / "c" / "0" / "0").write_bytes(b"nonsense")
     stack = open_image(path)
-    with pytest.raises(ImageError, match="a.zarr could not be read"):
+    with pytest.raises(ImageError, match=r"a.zarr could not be read"):
         stack.read({}, "YX")
 
 

@@ -81,7 +81,11 @@ def test_any_region_in_any_order(tmp_path, pixels, data):
     path = tmp_path / "a.ome.tif"
     if not path.exists():
         tifffile.imwrite(
-            path, pixels, ome=True, tile=(32, 32), compression="zlib",
+            path,
+            pixels,
+            ome=True,
+            tile=(32, 32),
+            compression="zlib",
             metadata={"axes": "TZYX"},
         )
     source = data.draw(st.sampled_from([path, pixels]))
@@ -147,7 +151,7 @@ def test_truncated_stack_is_refused(tmp_path, pixels, share, options):
     )
     held = path.stat().st_size
     os.truncate(path, int(held * share))
-    with pytest.raises(ImageError, match="cut off|incomplete|could not be read|lacks"):
+    with pytest.raises(ImageError, match=r"cut off|incomplete|could not be read|lacks"):
         open_image(path)
 
 
@@ -216,7 +220,9 @@ def test_a_single_page_can_be_a_stack_of_one(tmp_path, pixels):
     tifffile.imwrite(path, pixels[0, 0], ome=True)
     with open_image(path, axes="TZCYX") as stack:
         assert stack.shape == (1, 1, 1, 70, 90)
-        np.testing.assert_array_equal(stack.read({}, "YXTZC")[..., 0, 0, 0], pixels[0, 0])
+        np.testing.assert_array_equal(
+            stack.read({}, "YXTZC")[..., 0, 0, 0], pixels[0, 0]
+        )
 
 
 def test_header_that_lies_about_its_size(tmp_path):
@@ -262,7 +268,7 @@ def test_every_decoder_error_is_one_error(tmp_path, pixels):
         file.write(b"\xff" * 40)
     with open_image(path) as stack:
         stack.read({"Y": slice(0, 16)}, "YX")
-        with pytest.raises(ImageError, match="Page 1 of a.tif"):
+        with pytest.raises(ImageError, match=r"Page 1 of a.tif"):
             stack.read({}, "YX")
 
 
