@@ -12,8 +12,8 @@ from napari_unet.checkpoints.archive import Folder, Zip, open_zip
 from napari_unet.checkpoints.container import Kind, sniff
 from napari_unet.checkpoints.draft import Draft, Tests, finish
 from napari_unet.checkpoints.native import METADATA, open_native
-from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.quarantine import read_foreign
+from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
 from napari_unet.files import digest
 from napari_unet.networks.network import Network

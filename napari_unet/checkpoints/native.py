@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-import napari_unet
+from napari_unet import __version__
 from napari_unet.checkpoints.families import FAMILIES
 from napari_unet.checkpoints.families.base import Inferred
 from napari_unet.checkpoints.identify import assemble, fit
@@ -71,7 +71,7 @@ def save(
     if miss:
         raise ModelError("This network cannot be saved", found=str(miss))
     facts = {**spec.provenance, "parent": network.digest, **(provenance or {})}
-    facts["version"] = napari_unet.__version__
+    facts["version"] = __version__
     header = spec.model_copy(update={"provenance": facts}).model_dump_json()
     with commit(path, overwrite=overwrite) as part:
         save_file(tensors, part, {METADATA: header})

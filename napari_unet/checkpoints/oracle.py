@@ -91,11 +91,19 @@ def activate(logits: torch.Tensor, activation: str) -> torch.Tensor:
 
 def _scaled(values: Array, norm: Normalization) -> Array:
     if norm.kind == "linear":
-        return values * norm.gain + norm.offset
+        low, gain, offset = 0.0, norm.gain, norm.offset
+    else:
+        (low, gain), offset = _affine(values, norm), 0.0
+    scaled: Array = (values - low) * gain + offset
+    return scaled
+
+
+def _affine(values: Array, norm: Normalization) -> tuple[float, float]:
+    """Return what is taken off the values and what they are then multiplied by."""
     if norm.kind == "zscore":
-        return (values - values.mean()) / (values.std() + norm.eps)
+        return float(values.mean()), 1.0 / (float(values.std()) + norm.eps)
     if norm.kind == "none":
-        return values
+        return 0.0, 1.0
     ends = (0, 100) if norm.kind == "minmax" else (norm.low, norm.high)
     low, high = np.percentile(values, ends)
-    return (values - low) / (high - low + norm.eps)
+    return float(low), 1.0 / (float(high) - float(low) + norm.eps)

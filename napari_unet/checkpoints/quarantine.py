@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import napari_unet
 from napari_unet.checkpoints import child
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.unwrap import Found
@@ -19,7 +18,7 @@ from napari_unet.errors import ModelError
 if TYPE_CHECKING:
     from napari_unet.checkpoints.container import Kind
 
-_PACKAGE = Path(napari_unet.__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 _START = (
     "import sys; sys.path.append(sys.argv.pop(1)); "
     "from napari_unet.checkpoints.child import main; main()"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import re
+import sys
 import threading
 import zipfile
 from collections import OrderedDict
@@ -33,34 +34,34 @@ _MOST_STUBS = 256
 _LEGACY_PICKLES = 5
 _UNKNOWN = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed")
 _NOT_A_DICT = re.compile(r"Can only SETITEMS? .*stub '([^']+)'")
-_DENIED_MODULES = frozenset(
-    "builtins __builtin__ os posix nt sys subprocess commands runpy importlib imp "
-    "socket webbrowser pip shutil ctypes pty pickle _pickle pkgutil code codeop bdb "
-    "pdb timeit trace multiprocessing asyncio signal tempfile urllib requests http "
-    "ftplib smtplib platform types marshal linecache cProfile profile doctest venv "
-    "ensurepip operator".split()
+_HARMLESS_MODULES = frozenset(
+    "_codecs abc argparse array collections copyreg dataclasses datetime decimal enum "
+    "fractions functools logging numbers pathlib queue random re string threading time "
+    "typing uuid weakref".split()
 )
-_HARMLESS_BUILTINS = frozenset(
-    "set frozenset bytearray complex slice range object int float bool str list dict "
-    "tuple bytes".split()
-)
+_DENIED_MODULES = (
+    frozenset(sys.stdlib_module_names) | {"__builtin__", "commands", "nt", "pip"}
+) - _HARMLESS_MODULES
+_HARMLESS_NAMES = frozenset(
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")
+    for name in "set frozenset bytearray complex slice range object int float bool str "
+    "list dict tuple bytes unicode long xrange".split()
+) | {"types.SimpleNamespace"}
 
 
 class Stub:
     """Stands for a foreign object: its arguments and its state, and nothing more."""
 
     name = ""
+    args: tuple[Any, ...]
+    state: dict[str, Any]
 
     def __new__(cls, *args: Any, **_: Any) -> Stub:
+        """Keep the arguments."""
         stub = super().__new__(cls)
-        stub.args = args
+        stub.args, stub.state = args, {}
         return stub
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.state: dict[str, Any] = {}
-
-    args: tuple[Any, ...] = ()
-    state: dict[str, Any] = {}  # noqa: RUF012 - a shared empty state until BUILD
 
     def __setstate__(self, state: Any) -> None:
         """Keep the state."""
@@ -173,9 +174,8 @@ def _globals(path: Path, file: IO[bytes]) -> Iterator[str]:
 
 def _refuse_dangerous(path: Path, names: set[str]) -> None:
     for name in sorted(names):
-        module, _, attribute = name.partition(".")
-        harmless = "builtin" in module and attribute in _HARMLESS_BUILTINS
-        if module in _DENIED_MODULES and not harmless:
+        module = name.partition(".")[0]
+        if module in _DENIED_MODULES and name not in _HARMLESS_NAMES:
             raise ModelError(
                 f"{path.name} is refused: opening it would run code",
                 found=f"a call of {name}",

@@ -133,7 +133,7 @@ def _mps() -> Placement:
     if not torch.backends.mps.is_available():
         reason = (
             "macOS gives no access to its GPU"
-            if torch.backends.mps.is_built()  # type: ignore[no-untyped-call]
+            if torch.backends.mps.is_built()
             else f"PyTorch {torch.__version__} for {platform.system()} has no Metal"
         )
         raise DeviceError("There is no Apple GPU", found=reason, hint=_INSTEAD)

@@ -217,16 +217,11 @@ def _try_sizes(
 ) -> tuple[int, tuple[int, ...]]:
     """Return the smallest power of two whose multiples fit, and the pixels lost."""
     for stride in (1, 2, 4, 8, 16, 32, 64):
-        sizes = [stride * n for n in (_odd_above(64, stride), _odd_above(96, stride))]
-        lost = [_lost(module, ndim, in_channels, size) for size in sizes]
-        if lost[0] is not None and lost[0] == lost[1]:
-            return stride, lost[0]
+        sizes = [stride * (64 // stride + n) for n in (1, 2)]
+        first, second = (_lost(module, ndim, in_channels, size) for size in sizes)
+        if first is not None and first == second and not any(n % 2 for n in first):
+            return stride, first
     return 64, (0,) * ndim
-
-
-def _odd_above(size: int, stride: int) -> int:
-    """Return an odd number of strides that is at least `size` pixels."""
-    return size // stride | 1
 
 
 def _lost(
