@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import napari_unet
+from napari_unet.errors import UsageError
 from napari_unet.images import intensity
 from napari_unet.images.intensity import Normalization, Scaling
 from napari_unet.images.sinks import OutputSpec
@@ -130,6 +131,7 @@ def prepare(
     placed = network.place(config.device, config.precision)
     memory = Memory(_budget(placed.device), per_pixel)
     chosen = plan(layout.size, geometry, config, memory, layout.target)
+    _check_memory(placed.device, chosen)
     batch = config.batch_size or _batch(placed.device, memory, chosen)
     return Job(stack, network, placed, config, layout, chosen, finish, batch)
 
@@ -162,6 +164,18 @@ def _budget(device: torch.device) -> int:
     """Bytes a forward pass may take on a device."""
     free = devices.free_memory(device)
     return min(free // 2, _CPU_BUDGET) if device.type == "cpu" else free * 7 // 10
+
+
+def _check_memory(device: torch.device, chosen: Plan) -> None:
+    """Refuse what surely fills the main memory, where the system would end us."""
+    needed, free = chosen.peak / footprint.SLACK, devices.free_memory(device)
+    if device.type == "cpu" and needed > free:
+        raise UsageError(
+            "The memory is too small for one forward pass of this size",
+            found=f"{free / 1e9:.1f} GB free",
+            expected=f"{needed / 1e9:.1f} GB for {chosen.describe()}",
+            hint="Use --tiling auto, or a smaller --tile.",
+        )
 
 
 def _batch(device: torch.device, memory: Memory, chosen: Plan) -> int:

@@ -106,10 +106,11 @@ class Plan:
         tile = " x ".join(map(str, self.tile))
         if self.way == "whole":
             return f"whole frames of {tile} pixels: {self.reason}"
-        kind = "exact tiles" if self.way == "exact" else "blended patches"
+        kind = "exact tile" if self.way == "exact" else "blended patch"
+        many = "" if self.pieces == 1 else "s" if self.way == "exact" else "es"
         return (
-            f"{self.pieces} {kind} of {tile} pixels a frame, {self.ratio:.2f} pixels "
-            f"computed per pixel: {self.reason}"
+            f"{self.pieces} {kind}{many} of {tile} pixels a frame, "
+            f"{self.ratio:.2f} pixels computed per pixel: {self.reason}"
         )
 
 
@@ -227,11 +228,12 @@ class _Cut:
         axes = tuple(zip(self.grids, self.size, tile, self.target, strict=True))
         for grid, size, length, target in axes:
             start, stop = grid.extent(size, target)
-            if grid.fit(length) < min(grid.smallest, stop - start):
+            least = min(grid.smallest, stop - start)
+            if grid.fit(length) < least:
                 raise UsageError(
                     "The tile is smaller than this network's receptive field allows",
                     found=f"{length} pixels",
-                    expected=f"{grid.smallest} or more ({grid.overlap} are halo)",
+                    expected=f"{least} or more, of which {grid.overlap} are halo",
                     hint="Choose larger tiles, or --tiling blend.",
                 )
         return tuple(tiling.exact_spans(*axis) for axis in axes)

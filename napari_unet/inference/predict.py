@@ -53,17 +53,11 @@ def predict(
 
     Parameters
     ----------
-    stack : ImageStack
-        The image; axes the network does not see are looped over.
-    network : Network
-        Not placed yet; `config` says where it runs.
-    config : PredictConfig
-        The settings.
+    stack, network, config, region
+        As in `prepare`. An axis that `region` gives an integer is dropped; the values
+        are those of the whole run, but objects are numbered anew.
     sink : Sink
         Takes the result: frames (T and others), Z, C, Y, X; labels have no C.
-    region : mapping of str to int or slice, optional
-        Wanted part of the image in voxels, by axis name; an axis given an integer is
-        dropped. The values are those of the whole run; objects are numbered anew.
     scaling : Scaling, optional
         Intensity scaling, measured over the whole stack when not given.
     cancel : CancelToken, optional
@@ -78,8 +72,8 @@ def predict(
     Raises
     ------
     UNetError
-        If image, network and settings do not fit, or reading, computing or writing
-        fails. The sink is aborted then, and nothing is left behind.
+        If something does not fit, or reading, computing or writing fails. The sink is
+        aborted then, and nothing is left behind.
     """
     cancel = cancel or CancelToken()
     job = prepare(stack, network, config, region)

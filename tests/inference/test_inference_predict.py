@@ -326,6 +326,18 @@ def test_object_numbers_go_on_over_frames(make_network, run) -> None:
     assert result[2, 10, 10] == 3
 
 
+def test_a_pass_that_fills_the_memory_is_refused(
+    make_network, noise, monkeypatch
+) -> None:
+    monkeypatch.setattr("napari_unet.networks.device.free_memory", lambda _: 1 << 20)
+    stack = ImageStack(noise(200, 200), "YX")
+    whole = PredictConfig(tiling="whole", **CPU)
+    with pytest.raises(UsageError, match="--tiling auto"):
+        next(predict(stack, make_network(), whole, Recorder()))
+    *_, last = predict(stack, make_network(), PredictConfig(**CPU), Recorder())
+    assert isinstance(last, Finished)
+
+
 def test_a_frame_too_large_for_objects_is_refused(
     make_network, noise, monkeypatch
 ) -> None:
