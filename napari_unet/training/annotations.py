@@ -191,7 +191,7 @@ def _painted(
 
 
 def _plane(example: int, index: dict[str, int], ids: np.ndarray) -> Plane:
-    """What is painted on one plane."""
+    """Describe one painted plane."""
     values, compact, counts = np.unique(ids, return_inverse=True, return_counts=True)
     compact = compact.reshape(ids.shape) + int(values[0] != 0)
     named = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0}

@@ -112,7 +112,7 @@ def _owners(
     gap: tuple[int, ...],
     spatial: str,
 ) -> np.ndarray:
-    """Number of the block that each cell belongs to, 0 for no paint."""
+    """Give each painted cell the number of its block, and 0 to the others."""
     sizes = [example.strokes.sizes.get(a, 1) for a in spatial]
     cells = np.zeros([-(-n // p) for n, p in zip(sizes, patch, strict=True)], bool)
     for depth in depths:
@@ -140,7 +140,8 @@ def _read(
     """Read one block and leave out what its neighbours own or nobody can use."""
     spatial = axis_names.spatial(len(patch))
     box = _box(owner == block, patch, [example.stack.sizes.get(a, 1) for a in spatial])
-    index = {**frame, **dict(zip(spatial, box, strict=True))}
+    index: dict[str, int | slice] = dict(frame)
+    index |= dict(zip(spatial, box, strict=True))
     strokes = example.strokes.read({**index, "C": slice(None)}, "C" + spatial)[0]
     at = [np.arange(s.start, s.stop) // p for s, p in zip(box, patch, strict=True)]
     strokes = np.where(owner[np.ix_(*at)] == block, strokes, 0).astype(np.int64)

@@ -110,12 +110,11 @@ def _window(
         stop += (geometry.remainder[axis] - (stop - start)) % stride
         wanted.append(np.arange(start, stop))
         seen.append(_mirrored(np.arange(start - margin, stop + margin), size))
-    cut = image[(slice(None), *np.ix_(*seen))]
-    inside = [n < size for n, size in zip(wanted, target.shape, strict=True)]
-    clipped = [np.minimum(n, s - 1) for n, s in zip(wanted, target.shape, strict=True)]
-    truth = known[np.ix_(*clipped)] * np.ix_(*inside)[0]
-    for mask in np.ix_(*inside)[1:]:
-        truth = truth * mask
+    every = np.arange(len(image))
+    cut = image[np.ix_(every, *seen)]
+    covered = known[tuple(slice(n[0], n[-1] + 1) for n in wanted)]
+    beyond = [(0, len(n) - m) for n, m in zip(wanted, covered.shape, strict=True)]
+    truth = np.pad(covered, beyond)
     return torch.from_numpy(cut), torch.from_numpy(truth.astype(np.int64))
 
 
@@ -124,4 +123,5 @@ def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
     if size == 1:
         return np.zeros_like(index)
     folded = np.abs(index) % (2 * (size - 1))
-    return np.minimum(folded, 2 * (size - 1) - folded)
+    mirrored: np.ndarray = np.minimum(folded, 2 * (size - 1) - folded)
+    return mirrored

@@ -119,7 +119,7 @@ def _stop_if(cancel: CancelToken | None) -> None:
 def _choose_kind(
     annotations: AnnotationSet, network: Network | None, config: FinetuneConfig
 ) -> tuple[Kind, list[str]]:
-    """What the stroke ids are, and a note where that was a guess."""
+    """Tell what the stroke ids are, with a note where that was a guess."""
     if config.strokes != "auto":
         return config.strokes, []
     if network is not None and network.spec.task == "semantic":
@@ -144,7 +144,7 @@ def _learner(
     network: Network | None,
     config: FinetuneConfig,
 ) -> Network:
-    """Make the network that learns: new, or the one given with the scaling asked for."""
+    """Make a network, or take the one given with the scaling asked for."""
     if network is None:
         spec = plan.new_spec(annotations, kind, config)
         with torch.random.fork_rng(devices=[]):
@@ -203,7 +203,7 @@ def _read(
 
 
 def _targets(blocks: Sequence[Block], kind: Kind) -> list[np.ndarray]:
-    """What is learned in each block."""
+    """Turn the strokes of each block into what is learned."""
     if kind == "classes":
         return [block.strokes for block in blocks]
     targets = [stroke_target(block.strokes, block.image) for block in blocks]

@@ -46,7 +46,7 @@ def stroke_loss(
 def painted(
     logits: torch.Tensor, target: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (pixels, C) in float32 and targets (pixels,) where something is painted."""
+    """Gather painted pixels: logits (pixels, C) in float32, targets (pixels,)."""
     mask = target > 0
     return logits.movedim(1, -1)[mask].float(), target[mask].long()
 
@@ -62,7 +62,7 @@ def cross_entropy(log: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         Targets from 1, (pixels,).
     """
     costs = -log.gather(1, wanted[:, None] - 1)[:, 0]
-    return torch.stack([costs[wanted == t].mean() for t in wanted.unique()]).mean()
+    return torch.stack([costs[wanted == t].mean() for t in _present(wanted)]).mean()
 
 
 def dice_loss(log: torch.Tensor, wanted: torch.Tensor, coding: Coding) -> torch.Tensor:
@@ -72,7 +72,7 @@ def dice_loss(log: torch.Tensor, wanted: torch.Tensor, coding: Coding) -> torch.
     """
     apart = _apart(coding)
     losses = []
-    for target in wanted.unique().tolist():
+    for target in _present(wanted):
         mine = (wanted == target).float()
         probability = log[:, target - 1].exp()
         other = apart[target - 1].to(wanted.device)[wanted - 1].float()
@@ -80,6 +80,10 @@ def dice_loss(log: torch.Tensor, wanted: torch.Tensor, coding: Coding) -> torch.
         total = (probability * (mine + other)).sum() + mine.sum()
         losses.append(1 - 2 * both / total)
     return torch.stack(losses).mean()
+
+
+def _present(wanted: torch.Tensor) -> list[int]:
+    return sorted(set(wanted.tolist()))
 
 
 def _apart(coding: Coding) -> torch.Tensor:

@@ -58,7 +58,7 @@ def new_spec(
         in_channels=count_channels(annotations.examples[0].stack, config),
         out_channels=3 if kind == "instances" else max(annotations.ids[-1], 2),
         widths=tuple(width * 2**n for n in range(depth + 1)),
-        **_scales(ndim, depth, spacing),  # type: ignore[arg-type]
+        **_scales(ndim, depth, spacing),
     )
     return ModelSpec(
         name="from strokes",

@@ -26,7 +26,7 @@ class Stroke:
 
 
 def find_strokes(targets: Sequence[np.ndarray]) -> list[Stroke]:
-    """Connected pieces of every target in every block, 0 left out.
+    """Find the connected pieces of every target in every block, 0 left out.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class PatchSampler:
         jitter = (torch.rand(len(pixel), generator=generator) - 0.5).tolist()
         target = self._targets[stroke.block]
         centre = tuple(
-            _centre(int(p) + round(j * 0.75 * n), n, size)
+            _centre(int(p) + round(j * 0.6 * n), n, size)
             for p, j, n, size in zip(
                 pixel, jitter, self._patch, target.shape, strict=True
             )
@@ -126,6 +126,6 @@ def _index(number: int, generator: torch.Generator) -> int:
 
 
 def _centre(wanted: int, patch: int, size: int) -> float:
-    """Centre of a patch on whole pixels, inside the block where that is large enough."""
+    """Centre of a patch on whole pixels, inside the block if that is large enough."""
     first = min(max(wanted - patch // 2, 0), max(size - patch, 0))
     return first + (patch - 1) / 2

@@ -118,7 +118,7 @@ def _compact(strokes: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, ...] | 
 
 
 def _around(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """A box widened by the farthest reach, within the image."""
+    """Widen a box by the farthest reach, within the image."""
     wide = _REACH[1]
     return tuple(
         slice(max(s.start - wide, 0), min(s.stop + wide, n))
@@ -141,14 +141,15 @@ def _contrasting(
     near, far = np.median(level[inside]), np.quantile(level[ring], 0.2)
     if near - far < _CONTRAST * level[inside].std():
         return np.zeros_like(ring)
-    return ring & (level < far + (near - far) / 3)
+    found: np.ndarray = ring & (level < far + (near - far) / 3)
+    return found
 
 
 def _reach(inside: np.ndarray) -> float:
     """Radius of the disc or ball as large as the stroke, within limits."""
     area = np.count_nonzero(inside)
     radius = (area / 3.14) ** 0.5 if inside.ndim == 2 else (area / 4.19) ** (1 / 3)
-    return float(np.clip(radius, *_REACH))
+    return float(min(max(radius, _REACH[0]), _REACH[1]))
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:

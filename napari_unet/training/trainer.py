@@ -90,7 +90,8 @@ class Trainer:
         self._layout: Any = (
             torch.channels_last if len(recipe.margin) == 2 else torch.channels_last_3d
         )
-        self._module = copy.deepcopy(module).to(device, memory_format=self._layout)
+        own: Any = copy.deepcopy(module).to(device)
+        self._module: nn.Module = own.to(memory_format=self._layout)
         self.average = copy.deepcopy(self._module).eval().requires_grad_(False)
         self._rate = recipe.learning_rate
         self._good = self._start()
@@ -134,7 +135,7 @@ class Trainer:
         return value
 
     def remember(self) -> bool:
-        """Mark the present weights as good; False, and unmarked, if any is not finite."""
+        """Mark the present weights as good, or answer False if any is not finite."""
         states = _copy(self._module), _copy(self.average)
         if not all(torch.isfinite(t).all() for s in states for t in s.values()):
             return False
@@ -182,7 +183,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the average towards the network; fast at first, so it forgets the start."""
+        """Move the average towards the network, fast at first to forget the start."""
         keep = min(_KEEP, (1 + self.steps) / (10 + self.steps))
         module = self._module.state_dict()
         for name, mean in self.average.state_dict().items():

@@ -155,6 +155,9 @@ def within(mask: np.ndarray, reach: Geometry) -> np.ndarray:
 
 def _left(targets: Sequence[np.ndarray], training: Sequence[np.ndarray]) -> float:
     """Least share of any target that stays for training."""
-    whole = sum(np.bincount(t.ravel(), minlength=8) for t in targets)
-    rest = sum(np.bincount(t.ravel(), minlength=8) for t in training)
-    return float(min(r / w for r, w in zip(rest[1:], whole[1:], strict=True) if w))
+    size = 1 + max(int(target.max()) for target in targets)
+    whole, rest = (
+        np.sum([np.bincount(t.ravel(), minlength=size) for t in each], axis=0)[1:]
+        for each in (targets, training)
+    )
+    return float((rest[whole > 0] / whole[whole > 0]).min())
