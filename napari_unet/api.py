@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from napari_unet.config import ReadConfig
     from napari_unet.events import CancelToken, Event
+    from napari_unet.images.intensity import Scaling
     from napari_unet.images.readers import ImageSource
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
-    from napari_unet.inference.pipeline import Scales
     from napari_unet.networks.network import Network
 
     Image = str | Path | np.ndarray | ImageStack | ImageSource
@@ -254,7 +254,7 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
 
 
 _last: tuple[object, Network] | None = None
-_last_scaling: tuple[object, Scales] | None = None
+_last_scaling: tuple[object, Scaling] | None = None
 
 
 def _network(model: Model) -> Network:
@@ -276,7 +276,7 @@ def _scaling(
     network: Network,
     config: PredictConfig,
     cancel: CancelToken | None,
-) -> Scales | None:
+) -> Scaling | None:
     """Take the intensity scaling measured last, so that a preview need not wait."""
     global _last_scaling
     from napari_unet.batch.inputs import examine
