@@ -301,3 +301,6 @@ def test_plain_values_and_table():
     facts = {"a": np.float32(0.5), "b": (1, None), "c": {"d e": np.arange(2)}, "f": ""}
     assert plain(facts) == {"a": 0.5, "b": [1, None], "c": {"d e": [0, 1]}, "f": ""}
     assert table(facts) == "a: 0.5\nb: 1, -\nc\n  d e: 0, 1\nf: -"
+    facts = {"classes": {"1": {"dice": 0.5, "pixels": 3}, "2": {}}, "g": [{"h": True}]}
+    assert table(facts) == "classes\n  1: dice 0.5, pixels 3\n  2: -\ng\n  h: yes"
+    assert table({"k": [(3, 3), (2, 2)]}) == "k: 3 x 3, 2 x 2"
