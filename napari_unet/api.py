@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from napari_unet.config import ReadConfig
     from napari_unet.events import CancelToken, Event
+    from napari_unet.images.intensity import Scaling
     from napari_unet.images.readers import ImageSource
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
-    from napari_unet.inference.pipeline import Scales
     from napari_unet.networks.network import Network
 
     Image = str | Path | np.ndarray | ImageStack | ImageSource
@@ -228,7 +228,7 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
     ----------
     prediction, truth : path-like, numpy.ndarray or ImageStack
         Label images of the same shape. Where one names no axes it has those of the
-        other.
+        other; of two arrays the last axes are Z, Y, X.
     task : {"semantic", "instances"}
         Whether the numbers are classes or objects.
 
@@ -244,8 +244,12 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
     UsageError
         If the shapes or the axes differ, or the labels are no whole numbers.
     """
+    import numpy as np
+
     from napari_unet.training import scores
 
+    if isinstance(prediction, np.ndarray) and isinstance(truth, np.ndarray):
+        return scores.evaluate(prediction, truth, task)
     with (
         _labels(prediction, _axes_of(truth)) as found,
         _labels(truth, found.axes) as wanted,
@@ -254,7 +258,7 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
 
 
 _last: tuple[object, Network] | None = None
-_last_scaling: tuple[object, Scales] | None = None
+_last_scaling: tuple[object, Scaling] | None = None
 
 
 def _network(model: Model) -> Network:
@@ -276,7 +280,7 @@ def _scaling(
     network: Network,
     config: PredictConfig,
     cancel: CancelToken | None,
-) -> Scales | None:
+) -> Scaling | None:
     """Take the intensity scaling measured last, so that a preview need not wait."""
     global _last_scaling
     from napari_unet.batch.inputs import examine
@@ -357,16 +361,16 @@ def _sink(
                 hint="Choose another name for the output.",
             )  # fmt: skip
     if not overwrite:
-        _refuse_taken(Path(output), "result")
+        _refuse_taken(Path(output), "result", " Or replace it with --overwrite.")
     return sink_for(output)
 
 
-def _refuse_taken(path: Path, what: str) -> None:
+def _refuse_taken(path: Path, what: str, also: str = "") -> None:
     """Refuse to write over what is there."""
     if os.path.lexists(path):
         raise UsageError(
             f"The {what} is there already", found=str(path),
-            hint="Choose another name for the output.",
+            hint=f"Choose another name for the output.{also}",
         )  # fmt: skip
 
 
@@ -375,4 +379,6 @@ def _is_same(output: str | Path, source: object) -> bool:
     path = getattr(source, "source", getattr(source, "path", source))
     if not isinstance(path, (str, Path)) or not path:
         return False
-    return Path(path).resolve() == Path(output).resolve()
+    if not (os.path.exists(path) and os.path.exists(output)):
+        return False
+    return os.path.samefile(path, output)

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from napari_unet.events import (
     Started,
     Warned,
 )
+from napari_unet.training.rounds import Round
 
 PREDICT = ["predict", "a.tif", "--model", "m.pt", "--output", "o.npy"]
 
@@ -132,13 +135,17 @@ def test_help_tells_range_default_and_choices():
     assert "--axes" not in text
 
 
-def test_finetune_tells_stroke_files_from_stroke_ids(core):
-    core.gives("finetune", Finished({"score": 0.5}))
+def test_finetune_tells_stroke_files_from_stroke_ids(core, capsys):
+    made = Round(Path("n"), "d1", "d0", 0.5, 0.75)
+    core.gives("finetune", Finished(made))
     argv = ["finetune", "--image", "a", "--strokes", "s", "--new", "--output", "n"]
     assert main([*argv, "--stroke-ids", "classes", "--no-augment", "--seed", "3"]) == 0
     images, strokes, model, output, config = core.calls[0][0]
     assert (images, strokes, model, output) == (["a"], ["s"], None, "n")
     assert config == FinetuneConfig(strokes="classes", augment=False, seed=3)
+    assert "score after: 0.75" in capsys.readouterr().out
+    core.gives("finetune", Finished(replace(made, stopped=True)))
+    assert main(argv) == 130
 
 
 def test_json_is_one_object_and_alone(core, capsys):
@@ -294,3 +301,6 @@ def test_plain_values_and_table():
     facts = {"a": np.float32(0.5), "b": (1, None), "c": {"d e": np.arange(2)}, "f": ""}
     assert plain(facts) == {"a": 0.5, "b": [1, None], "c": {"d e": [0, 1]}, "f": ""}
     assert table(facts) == "a: 0.5\nb: 1, -\nc\n  d e: 0, 1\nf: -"
+    facts = {"classes": {"1": {"dice": 0.5, "pixels": 3}, "2": {}}, "g": [{"h": True}]}
+    assert table(facts) == "classes\n  1: dice 0.5, pixels 3\n  2: -\ng\n  h: yes"
+    assert table({"k": [(3, 3), (2, 2)]}) == "k: 3 x 3, 2 x 2"

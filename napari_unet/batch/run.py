@@ -128,6 +128,7 @@ class _Run:
     ) -> None:
         self.items: list[Item] = []
         self.stopped = False
+        self._warned: set[str] = set()  # what holds for all images is said once
         self._network = network
         self._output = output
         self._config = config
@@ -224,7 +225,8 @@ class _Run:
                 done = number + min(event.done / event.total, 1.0)
                 note = self._clock.note(name, done)
                 yield Progress(done, self._total, note)
-            elif isinstance(event, Warned):
+            elif isinstance(event, Warned) and event.message not in self._warned:
+                self._warned.add(event.message)
                 yield Warned(f"{name}: {event.message}")
             self.stopped = self.stopped or isinstance(event, Cancelled)
 

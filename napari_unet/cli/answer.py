@@ -60,19 +60,36 @@ def table(facts: Mapping[str, Any], indent: str = "") -> str:
     lines = []
     for name, value in plain(facts).items():
         label = f"{indent}{name.replace('_', ' ')}"
-        if isinstance(value, dict) and value:
-            lines += [label, table(value, indent + "  ")]
+        parts = value if isinstance(value, list) else [value]
+        if indent and isinstance(value, dict) and not any(map(_is_nested, parts)):
+            lines.append(f"{label}: {_row(value)}")
+        elif any(isinstance(part, dict) and part for part in parts):
+            lines += [label, *(table(part, indent + "  ") for part in parts)]
         else:
             lines.append(f"{label}: {_cell(value)}")
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
-    """Write one value."""
+def _is_nested(facts: dict[str, Any]) -> bool:
+    """Whether facts hold more than single values."""
+    return any(isinstance(value, (dict, list)) for value in facts.values())
+
+
+def _row(facts: dict[str, Any]) -> str:
+    """Write single values on one line."""
+    return ", ".join(f"{name} {_cell(value)}" for name, value in facts.items()) or "-"
+
+
+def _cell(value: Any, between: str = ", ") -> str:
+    """Write one value; a list within a list as 2 x 2."""
     if value is None or value in ("", [], {}):
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(_cell(item) for item in value)
+        if any(str(item).endswith(".") for item in value):
+            between = " "
+        return between.join(_cell(item, " x ") for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return str(value)

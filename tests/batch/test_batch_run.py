@@ -189,7 +189,8 @@ def test_stop_inside_an_image_records_nothing(run, segment, tmp_path, monkeypatc
 
 def test_broken_links_and_warnings_name_the_file(run, folder):
     (folder / "gone.tif").symlink_to(folder / "nowhere")
-    (folder / "w.tif").write_text("warn")
+    for name in ("w", "x"):
+        (folder / f"{name}.tif").write_text("warn")
     events = run()
     assert warnings(events) == [
         "gone.tif failed: gone.tif is a link that leads nowhere.",
