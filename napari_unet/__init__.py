@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -21,7 +22,5 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Import the public functions on first use, so that torch loads only then."""
     if name in __all__:
-        from napari_unet import api
-
-        return getattr(api, name)
+        return getattr(import_module("napari_unet.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

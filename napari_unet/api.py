@@ -6,22 +6,29 @@ The command line and the dock iterate over the ``iter_`` generators; `predict`,
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
-from napari_unet.events import drain
+from napari_unet.errors import ImageError, UsageError
+from napari_unet.events import Finished, Started, drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
 
+    from napari_unet.config import ReadConfig
     from napari_unet.events import CancelToken, Event
+    from napari_unet.images.intensity import Scaling
+    from napari_unet.images.readers import ImageSource
+    from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.networks.network import Network
 
-    Image = str | Path | np.ndarray | ImageStack
+    Image = str | Path | np.ndarray | ImageStack | ImageSource
     Model = str | Path | Network
     OnEvent = Callable[[Event], None]
 
@@ -42,6 +49,20 @@ def load_model(model: Model) -> Network:
     return checkpoints.load(model)
 
 
+def iter_inspect(model: Model, *, cancel: CancelToken | None = None) -> Iterator[Event]:
+    """Say what a checkpoint is; `Finished.result` is a dict of plain values.
+
+    Raises
+    ------
+    ModelError
+        If the checkpoint is refused.
+    """
+    from napari_unet import checkpoints
+
+    yield Started("Reading the checkpoint")
+    yield Finished(checkpoints.inspect(model))
+
+
 def iter_predict(
     image: Image,
     model: Model,
@@ -49,15 +70,33 @@ def iter_predict(
     config: PredictConfig,
     *,
     region: Mapping[str, int | slice] | None = None,
+    overwrite: bool = False,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a model over an image; `Finished.result` is the array or the path written.
 
     `output` is a path (.ome.tif, .ome.zarr, .npy), an array to fill, or None for a new
     array. `region` limits the output to a part of the image, in voxels by axis name;
-    its values are those the whole run would give.
+    its values are those the whole run would give. The last model stays loaded.
+
+    Raises
+    ------
+    UsageError
+        If the output is the image itself or is there already and `overwrite` is off.
+    UNetError
+        If the image or the model cannot be read, they do not fit, or the result cannot
+        be written.
     """
-    raise NotImplementedError
+    from napari_unet.inference.predict import predict
+
+    sink = _sink(output, image, model, overwrite=overwrite)
+    with _opened(image, config) as stack:
+        network = _network(model)
+        scaling = _scaling(stack, network, config, cancel) if region else None
+        yield from predict(
+            stack, network, config, sink,
+            region=region, scaling=scaling, cancel=cancel,
+        )  # fmt: skip
 
 
 def iter_finetune(
@@ -71,9 +110,33 @@ def iter_finetune(
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
 
-    `model` None starts from scratch. `output` is a new native checkpoint.
+    `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
+    file names no axes have those of their image without its channels.
+
+    Raises
+    ------
+    UsageError
+        If `output` is there already, or images and strokes differ in number.
+    UNetError
+        If something cannot be read, does not fit, or cannot be written.
     """
-    raise NotImplementedError
+    from napari_unet.training.annotations import Example
+    from napari_unet.training.finetune import finetune
+
+    _refuse_taken(Path(output), "checkpoint")
+    if len(images) != len(strokes) or not images:
+        raise UsageError(
+            "Each image needs its strokes",
+            found=f"{len(images)} images and {len(strokes)} stroke images",
+        )
+    with contextlib.ExitStack() as files:
+        examples = []
+        for image, painted in zip(images, strokes, strict=True):
+            stack = files.enter_context(_opened(image, config))
+            paint = files.enter_context(_labels(painted, stack.axes.replace("C", "")))
+            examples.append(Example(stack, paint))
+        network = None if model is None else load_model(model)
+        yield from finetune(examples, network, config, Path(output), cancel=cancel)
 
 
 def iter_batch(
@@ -84,15 +147,35 @@ def iter_batch(
     *,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
-    """Run a model over files and folders; `Finished.result` is a batch summary."""
-    raise NotImplementedError
+    """Run a model over files and folders.
+
+    `Finished.result` is a `napari_unet.batch.summary.BatchSummary`; see
+    `napari_unet.batch.run.run_batch` for what is skipped and what is done again.
+
+    Raises
+    ------
+    UsageError
+        If an input does not exist or the results would land among the images.
+    ModelError
+        If the checkpoint is refused.
+    OutputError
+        If the output folder cannot be written.
+    """
+    from napari_unet.batch.inputs import gather
+    from napari_unet.batch.run import run_batch
+    from napari_unet.batch.unit import segment
+
+    found = gather(inputs, output, config.pattern)
+    network = _network(model)
+    yield from run_batch(found, network, output, config, segment=segment, cancel=cancel)
 
 
 def predict(
     image: Image,
     model: Model,
-    output: str | Path | None = None,
+    output: str | Path | np.ndarray | None = None,
     *,
+    overwrite: bool = False,
     on_event: OnEvent | None = None,
     **settings: Any,
 ) -> Any:
@@ -101,7 +184,8 @@ def predict(
     Keyword settings are the fields of `PredictConfig`.
     """
     config = PredictConfig.build(**settings)
-    return drain(iter_predict(image, model, output, config), on_event)
+    events = iter_predict(image, model, output, config, overwrite=overwrite)
+    return drain(events, on_event)
 
 
 def finetune(
@@ -138,5 +222,163 @@ def run_batch(
 
 
 def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[str, Any]:
-    """Score a label image against the truth, see `napari_unet.training.scores`."""
-    raise NotImplementedError
+    """Score a label image against the truth.
+
+    Parameters
+    ----------
+    prediction, truth : path-like, numpy.ndarray or ImageStack
+        Label images of the same shape. Where one names no axes it has those of the
+        other; of two arrays the last axes are Z, Y, X.
+    task : {"semantic", "instances"}
+        Whether the numbers are classes or objects.
+
+    Returns
+    -------
+    dict
+        See `napari_unet.training.scores.evaluate`.
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be read.
+    UsageError
+        If the shapes or the axes differ, or the labels are no whole numbers.
+    """
+    import numpy as np
+
+    from napari_unet.training import scores
+
+    if isinstance(prediction, np.ndarray) and isinstance(truth, np.ndarray):
+        return scores.evaluate(prediction, truth, task)
+    with (
+        _labels(prediction, _axes_of(truth)) as found,
+        _labels(truth, found.axes) as wanted,
+    ):
+        return scores.evaluate(found, wanted, task)
+
+
+_last: tuple[object, Network] | None = None
+_last_scaling: tuple[object, Scaling] | None = None
+
+
+def _network(model: Model) -> Network:
+    """Load a model, or take the one used last if its file has not changed."""
+    global _last
+    if not isinstance(model, (str, Path)):
+        return load_model(model)
+    from napari_unet.batch.inputs import examine
+
+    path = Path(model).resolve()
+    state = [examine(p) for p in (path, path.with_suffix(".unet.json"))]
+    if _last is None or _last[0] != state:
+        _last = state, load_model(path)
+    return _last[1]
+
+
+def _scaling(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    cancel: CancelToken | None,
+) -> Scaling | None:
+    """Take the intensity scaling measured last, so that a preview need not wait."""
+    global _last_scaling
+    from napari_unet.batch.inputs import examine
+    from napari_unet.images import intensity
+    from napari_unet.inference.job import normalizations
+    from napari_unet.inference.layout import lay_out
+
+    if not stack.source:
+        return None
+    wanted = normalizations(network.spec, config.normalize)
+    channels = lay_out(stack, network.spec, config.channels).channels
+    what = (stack.axes, stack.shape, config.series, channels, config.nan)
+    state = (examine(Path(stack.source)), what, wanted)
+    if _last_scaling is None or _last_scaling[0] != state:
+        scaling = intensity.measure(
+            stack, wanted, channels=channels, nan=config.nan, cancel=cancel
+        )
+        if cancel is not None and cancel.is_set():
+            return None
+        _last_scaling = state, scaling
+    return _last_scaling[1]
+
+
+@contextlib.contextmanager
+def _opened(image: Image, config: ReadConfig | None) -> Iterator[ImageStack]:
+    """Open an image, and close it unless it came open."""
+    axes, series = (config.axes, config.series) if config else (None, None)
+    stack = open_image(image, axes=axes, series=series)
+    try:
+        yield stack
+    finally:
+        if stack is not image:
+            stack.close()
+
+
+@contextlib.contextmanager
+def _labels(image: Image, axes: str) -> Iterator[ImageStack]:
+    """Open a label image, with the axes given where its file names none."""
+    try:
+        stack = open_image(image)
+    except ImageError as error:
+        try:
+            stack = open_image(image, axes=axes)
+        except UsageError:
+            raise error from None
+    try:
+        yield stack
+    finally:
+        if stack is not image:
+            stack.close()
+
+
+def _axes_of(image: Image) -> str:
+    """Axes that a file names, empty where it names none."""
+    try:
+        with _opened(image, None) as stack:
+            return stack.axes
+    except ImageError:
+        return ""
+
+
+def _sink(
+    output: str | Path | np.ndarray | None,
+    image: Image,
+    model: Model,
+    *,
+    overwrite: bool,
+) -> Sink:
+    """Make the sink, unless the result would replace what must stay."""
+    from napari_unet.images.sinks import ArraySink, sink_for
+
+    if output is None or not isinstance(output, (str, Path)):
+        return ArraySink(output)
+    for name, source in (("image", image), ("model", model)):
+        if _is_same(output, source):
+            raise UsageError(
+                f"The result would replace the {name}", found=str(output),
+                hint="Choose another name for the output.",
+            )  # fmt: skip
+    if not overwrite:
+        _refuse_taken(Path(output), "result", " Or replace it with --overwrite.")
+    return sink_for(output)
+
+
+def _refuse_taken(path: Path, what: str, also: str = "") -> None:
+    """Refuse to write over what is there."""
+    if os.path.lexists(path):
+        raise UsageError(
+            f"The {what} is there already", found=str(path),
+            hint=f"Choose another name for the output.{also}",
+        )  # fmt: skip
+
+
+def _is_same(output: str | Path, source: object) -> bool:
+    """Whether a result would be written over a source."""
+    path = getattr(source, "source", getattr(source, "path", source))
+    if not isinstance(path, (str, Path)) or not path:
+        return False
+    if not (os.path.exists(path) and os.path.exists(output)):
+        return False
+    return os.path.samefile(path, output)

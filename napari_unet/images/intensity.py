@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from napari_unet.config import Config
+from napari_unet.errors import UsageError
+from napari_unet.images import checks
+from napari_unet.images.survey import Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.events import CancelToken
+    from napari_unet.images.stack import ImageStack
+
+Nan = Literal["refuse", "zero"]
 
 
 class Normalization(Config):
@@ -28,3 +41,144 @@ class Normalization(Config):
     eps: float = 1e-6
     gain: float = 1.0
     offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Normalisation with its numbers filled in: gain * x + offset for each channel.
+
+    Attributes
+    ----------
+    gain, offset : tuple of float
+        One for each channel that feeds the network.
+    clip : tuple of bool
+        Whether the channel is clipped to [0, 1].
+    nan : {"refuse", "zero"}
+        What is done about NaN and infinite pixels.
+    notes : tuple of str
+        What the user should know: constant channels, replaced pixels.
+    """
+
+    gain: tuple[float, ...]
+    offset: tuple[float, ...]
+    clip: tuple[bool, ...]
+    nan: Nan = "refuse"
+    notes: tuple[str, ...] = field(default=())
+
+    def apply(self, block: np.ndarray) -> np.ndarray:
+        """Scale a block.
+
+        Parameters
+        ----------
+        block : numpy.ndarray, shape (C, *spatial)
+            Pixels as stored, of any real dtype.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (C, *spatial)
+            Computed in double precision.
+
+        Raises
+        ------
+        ImageError
+            If a pixel is NaN or infinite, or overflows, and `nan` is "refuse".
+        """
+        out = np.empty(block.shape, np.float32)
+        for channel, values in enumerate(block):
+            scaled = values.astype(np.float64)
+            if self.nan == "zero" and values.dtype.kind == "f":
+                scaled[~np.isfinite(scaled)] = 0.0
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled *= self.gain[channel]
+                scaled += self.offset[channel]
+                out[channel] = scaled
+            if self.clip[channel]:
+                np.clip(out[channel], 0.0, 1.0, out=out[channel])
+        if block.dtype.kind == "f" and not np.isfinite(out).all():
+            raise checks.not_finite("The image", "a part of it")
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """Make a record of the numbers used."""
+        return {
+            "gain": list(self.gain),
+            "offset": list(self.offset),
+            "clip": list(self.clip),
+            "nan": self.nan,
+        }
+
+
+def measure(
+    stack: ImageStack,
+    normalizations: Sequence[Normalization],
+    *,
+    channels: Sequence[int] | None = None,
+    nan: Nan = "refuse",
+    cancel: CancelToken | None = None,
+) -> Scaling:
+    """Measure a whole stack, out of core, and fill in the numbers.
+
+    Mean and standard deviation are merged in double precision; percentiles are exact
+    and equal `numpy.percentile` (method "linear"). The stack is read once; percentiles
+    of 32-bit pixels take two readings and of 64-bit pixels four. Where no statistic is
+    needed nothing is read, and NaN is met in `Scaling.apply`.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        All its frames and planes are measured.
+    normalizations : sequence of Normalization
+        One for all channels, or one for each.
+    channels : sequence of int, optional
+        Image channels that feed the network, in order; all when not given.
+    nan : {"refuse", "zero"}
+        Refuse NaN and infinite pixels, or take them as 0.
+    cancel : CancelToken, optional
+        Checked between blocks.
+
+    Returns
+    -------
+    Scaling
+        For blocks with the chosen channels first.
+
+    Raises
+    ------
+    ImageError
+        If there are NaN or infinite pixels, with their number and the first one.
+    UsageError
+        If a channel is not in the image or the numbers of settings do not fit.
+    events.Stopped
+        If `cancel` was set.
+    """
+    numbers = _channels(stack, channels)
+    rules = list(normalizations) * (len(numbers) if len(normalizations) == 1 else 1)
+    if len(rules) != len(numbers):
+        raise UsageError(
+            "The normalisation does not fit the channels",
+            found=f"{len(rules)} settings for {len(numbers)} channels",
+        )
+    notes: list[str] = []
+    survey = Survey(stack, numbers, rules, nan, cancel)
+    if any(rule.kind not in ("none", "linear") for rule in rules):
+        survey.run()
+        notes += survey.notes()
+    lines = [survey.line(i, rule, notes) for i, rule in enumerate(rules)]
+    return Scaling(
+        gain=tuple(gain for gain, _ in lines),
+        offset=tuple(offset for _, offset in lines),
+        clip=tuple(r.clip and r.kind in ("minmax", "percentile") for r in rules),
+        nan=nan,
+        notes=tuple(notes),
+    )
+
+
+def _channels(stack: ImageStack, channels: Sequence[int] | None) -> list[int]:
+    """Numbers of the channels, checked."""
+    numbers = list(range(stack.channels) if channels is None else channels)
+    for number in numbers:
+        if not 0 <= number < stack.channels:
+            raise UsageError(
+                f"{stack.name} has no channel {number}",
+                found=f"{stack.channels} channels, counted from 0",
+            )
+    return numbers

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from napari_unet.errors import OutputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr", ".npy")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,58 @@ class Sink(Protocol):
         ...
 
 
+def sink_for(path: str | Path) -> Sink:
+    """Choose the sink that writes a path, by its ending.
+
+    Parameters
+    ----------
+    path : path-like
+        Ending in one of `SUFFIXES`; every TIFF file is written as OME-TIFF.
+
+    Raises
+    ------
+    OutputError
+        If the ending is another one, or zarr is needed and not installed.
+    """
+    name = Path(path).name.lower()
+    if name.endswith((".tif", ".tiff")):
+        from napari_unet.images.tiff_sink import TiffSink
+
+        return TiffSink(path)
+    if name.endswith(".zarr"):
+        _need_zarr(name)
+        from napari_unet.images.zarr_sink import ZarrSink
+
+        return ZarrSink(path)
+    if name.endswith(".npy"):
+        from napari_unet.images.npy_sink import NpySink
+
+        return NpySink(path)
+    raise OutputError(
+        f"{Path(path).name} cannot be written",
+        found=f"the ending {Path(path).suffix!r}",
+        expected="one of " + ", ".join(SUFFIXES),
+    )
+
+
+def label_dtype(largest: int) -> np.dtype[Any]:
+    """Smallest unsigned type that holds the ids 0 to `largest`.
+
+    Raises
+    ------
+    OutputError
+        If `largest` is negative or needs more than 32 bits.
+    """
+    for name in ("uint8", "uint16", "uint32"):
+        if 0 <= largest <= np.iinfo(name).max:
+            return np.dtype(name)
+    raise OutputError(
+        "The labels cannot be stored",
+        found=f"a largest id of {largest}",
+        expected="ids from 0 to 4,294,967,295",
+    )
+
+
 class ArraySink:
     """Gathers a result in memory, or in an array that is handed in.
 
@@ -88,8 +146,14 @@ class ArraySink:
         """Make the array, or check the one that was handed in."""
         if self._array is None:
             self._array = np.zeros(spec.shape, spec.dtype)
-        elif self._array.shape != spec.shape:
-            raise ValueError(f"array of shape {self._array.shape}, need {spec.shape}")
+        elif self._array.shape != spec.shape or not np.can_cast(
+            spec.dtype, self._array.dtype
+        ):
+            raise OutputError(
+                "The array cannot take the result",
+                found=f"shape {self._array.shape}, dtype {self._array.dtype}",
+                expected=f"shape {spec.shape}, dtype {spec.dtype}",
+            )
 
     def write(self, region: tuple[slice, ...], block: np.ndarray) -> None:
         """Copy a block into the array."""
@@ -106,3 +170,12 @@ class ArraySink:
     def abort(self) -> None:
         """Let go of the array."""
         self._array = None
+
+
+def _need_zarr(name: str) -> None:
+    """Refuse to write zarr without zarr."""
+    if find_spec("zarr") is None:
+        raise OutputError(
+            f"{name} cannot be written, since zarr is not installed",
+            hint="Install it with: pip install 'unet-napari[zarr]'",
+        )

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from napari_unet.images.checks import telling_read_errors
+from napari_unet.images.regions import bounds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -77,7 +80,8 @@ class ImageStack:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the pixels on disk."""
-        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        stored = self.array.dtype  # tensorstore has a type of its own
+        dtype: np.dtype[Any] = np.dtype(getattr(stored, "numpy_dtype", stored))
         return dtype
 
     @property
@@ -100,17 +104,30 @@ class ImageStack:
         -------
         numpy.ndarray
             Own contiguous copy in native byte order, dtype as on disk.
+
+        Raises
+        ------
+        ImageError
+            If the pixels cannot be decoded.
+        IndexError
+            If an integer lies outside its axis or a slice has a step.
         """
-        whole = slice(None)
-        block = np.asarray(self.array[tuple(index.get(a, whole) for a in self.axes)])
-        kept = [a for a in self.axes if not isinstance(index.get(a, whole), int)]
-        wanted = [a for a in order if a in kept]
-        if sorted(wanted) != sorted(kept):
-            raise ValueError(f"read gives axes {''.join(kept)}, asked for {order}")
-        block = block.transpose([kept.index(a) for a in wanted])
-        block = block.reshape(
-            [block.shape[wanted.index(a)] if a in wanted else 1 for a in order]
-        )
+        asked = [index.get(a, slice(None)) for a in self.axes]
+        parts = tuple(bounds(i, n) for i, n in zip(asked, self.shape, strict=True))
+        dropped = {
+            a
+            for a, i in zip(self.axes, asked, strict=True)
+            if not isinstance(i, slice) and a not in order
+        }
+        kept = [a for a in self.axes if a not in dropped]
+        if missing := set(kept) - set(order):
+            raise ValueError(f"axes {''.join(sorted(missing))} are not in {order}")
+        sizes = {a: p.stop - p.start for a, p in zip(self.axes, parts, strict=True)}
+        with telling_read_errors(self.name):
+            block = np.asarray(self.array[parts])
+            block = block.reshape([sizes[a] for a in kept])
+        block = block.transpose([kept.index(a) for a in order if a in kept])
+        block = block.reshape([sizes.get(a, 1) if a in kept else 1 for a in order])
         return np.array(block, dtype=self.dtype.newbyteorder("="), order="C")
 
     def close(self) -> None:

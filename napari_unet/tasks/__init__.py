@@ -1,1 +1,1 @@
-"""Tasks: how logits become classes, probabilities or instances."""
+"""What a network is for: how its logits become probabilities, labels and objects."""

@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all their own set-up. README.md has the plain commands.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SHIPPED := napari.yaml $(wildcard sample_data/* sample_data/batch*/*)
+# On Linux the window is an X window, one that nobody sees where there is no display.
+ifeq ($(shell uname -s),Linux)
+SCREEN := QT_QPA_PLATFORM=xcb $(if $(DISPLAY),,xvfb-run -a -s "-screen 0 1400x900x24")
+endif
+
+export PYTHON
+
+.PHONY: demo test lint pytest test-slow system clean
+
+demo: .venv/complete
+	$(BIN)/napari-unet demo
+
+test: system lint pytest
+
+lint: .venv/complete
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+pytest: .venv/complete
+	$(SCREEN) $(BIN)/python -m pytest
+
+test-slow: system .venv/complete
+	$(SCREEN) $(BIN)/python -m pytest -m slow
+
+system:
+	@.ci/system
+
+.venv/complete: pyproject.toml constraints.txt $(SHIPPED)
+	@.ci/system || true
+	@.ci/environment $(MAKECMDGOALS)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

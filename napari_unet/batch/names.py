@@ -1,0 +1,114 @@
+"""What results are called: names that never collide and never leave the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".ome.btf")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST = 200  # bytes; file systems allow 255, temporary names need some
+
+
+class Names:
+    """Gives each image a result name of its own.
+
+    Two images never share a name, also where the file system ignores case or the way
+    accents are stored, and no name leaves the folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the results; what lies there is not ours and keeps its name.
+    known : mapping of str to str
+        Result by image, from the ledger. They keep their names.
+    suffix : str
+        Ending of the results.
+    """
+
+    def __init__(self, folder: Path, known: dict[str, str], suffix: str) -> None:
+        self._known = known
+        self._suffix = suffix
+        self._taken = {fold(name) for name in known.values()}
+        if folder.is_dir():
+            self._taken |= {fold(name) for name in os.listdir(folder)}
+
+    def name(self, image: str) -> str:
+        """Name the result of an image, the same at every call."""
+        known = self._known.get(image, "")
+        if known.endswith(self._suffix):
+            return known
+        free = (n for n in self._candidates(image) if fold(n) not in self._taken)
+        name = self._known[image] = next(free)
+        self._taken.add(fold(name))
+        return name
+
+    def _candidates(self, image: str) -> Iterator[str]:
+        """Try the stem, the whole name, then numbers."""
+        whole = image.rsplit("/", 1)[-1]
+        yield safe(stem(whole)) + self._suffix
+        yield safe(whole) + self._suffix
+        for number in range(2, 1_000_000):
+            yield f"{safe(stem(whole))} ({number}){self._suffix}"
+
+
+def stem(name: str) -> str:
+    """File name without its ending, ``.ome.tif`` and its like being one ending."""
+    for suffix in _SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
+
+
+def safe(name: str) -> str:
+    """Make a name that every file system takes.
+
+    Control characters, bytes that are no text, and the characters Windows forbids
+    become underscores; a long name is cut and ends in a hash of the whole.
+    """
+    text = re.sub(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff<>:"/\\|?*]', "_", name)
+    text = text.strip(" ").rstrip(".").lstrip(".") or "_"
+    if _RESERVED.fullmatch(text):
+        text = f"_{text}"
+    if len(text.encode()) <= _LONGEST:
+        return text
+    mark = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
+    cut = text.encode()[: _LONGEST - 9].decode(errors="ignore")
+    return f"{cut}-{mark}"
+
+
+def aside(path: Path, suffix: str) -> Path:
+    """Find a free name beside a result that says it was edited."""
+    base = path.name.removesuffix(suffix)
+    names = [f"{base} (edited){suffix}"]
+    names += [f"{base} (edited {number}){suffix}" for number in range(2, 10_000)]
+    return next(path.with_name(n) for n in names if not path.with_name(n).exists())
+
+
+def unedited(name: str) -> str:
+    """Take back what `aside` did to a name."""
+    return re.sub(r" \(edited(?: \d+)?\)(?=\.ome\.)", "", name)
+
+
+def key(path: Path, output: Path) -> str:
+    """Name an image in the ledger.
+
+    Its path relative to the output folder, so that a project can be moved as a whole.
+    """
+    absolute = path.parent.resolve() / path.name
+    try:
+        return Path(os.path.relpath(absolute, output.resolve())).as_posix()
+    except ValueError:  # another drive
+        return absolute.as_posix()
+
+
+def fold(name: str) -> str:
+    """Write a name as a file system sees it that ignores case and accent forms."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

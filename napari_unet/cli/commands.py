@@ -1,0 +1,99 @@
+"""The commands: each calls the core and makes an answer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet import api
+from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
+from napari_unet.cli.options import read_settings
+from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+from napari_unet.errors import UsageError
+from napari_unet.events import drain
+
+if TYPE_CHECKING:
+    import argparse
+
+    from napari_unet.cli.report import Report
+    from napari_unet.events import CancelToken, Event
+
+
+def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Say what a checkpoint is."""
+    facts = drain(api.iter_inspect(args.model, cancel=cancel), report)
+    return Answer(facts, table(facts))
+
+
+def predict(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Run a model over one image."""
+    config = read_settings(PredictConfig, args)
+    begin = time.monotonic()
+    events = api.iter_predict(
+        args.image, args.model, args.output, config,
+        overwrite=args.overwrite, cancel=cancel,
+    )  # fmt: skip
+    output = drain(events, report)
+    seconds = round(time.monotonic() - begin, 3)
+    facts = {"output": output, "seconds": seconds, "warnings": report.warnings}
+    return Answer(facts, f"{output} ({seconds:.1f} s)")
+
+
+def batch(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Run a model over many images."""
+    config = read_settings(BatchConfig, args)
+    events = api.iter_batch(args.inputs, args.model, args.output, config, cancel=cancel)
+    summary = drain(events, report)
+    code = SOME_FAILED if summary.count("failed") else DONE
+    return Answer(summary.to_dict(), str(summary), code)
+
+
+def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Train a model from strokes."""
+    if len(args.images) != len(args.strokes):
+        raise UsageError(
+            "Each image needs its strokes",
+            found=f"{len(args.images)} images and {len(args.strokes)} stroke images",
+        )
+    config = read_settings(FinetuneConfig, args)
+    events = api.iter_finetune(
+        args.images, args.strokes, args.model, args.output, config, cancel=cancel
+    )
+    made = drain(events, report)
+    facts: dict[str, Any] = plain(made)
+    return Answer(facts, table(facts), STOPPED if made.stopped else DONE)
+
+
+def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Score a label image."""
+    facts = api.evaluate(args.prediction, args.truth, args.task)
+    return Answer(facts, table(facts))
+
+
+def demo(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Show all of it on the sample data."""
+    from napari_unet import demo
+
+    def watch(event: Event) -> None:
+        if isinstance(event, demo.Said):
+            report.say(event.text)
+        else:
+            report(event)
+
+    result = drain(demo.run(args.output, args.seconds, cancel=cancel), watch)
+    if demo.can_show() and not args.no_viewer:
+        report.close()
+        report.say("Opening napari; --no-viewer leaves this out.")
+        demo.show(Path(result.folder))
+    return Answer(plain(result), result.folder)
+
+
+COMMANDS = {
+    "inspect": inspect,
+    "predict": predict,
+    "batch": batch,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "demo": demo,
+}

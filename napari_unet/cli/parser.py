@@ -1,0 +1,136 @@
+"""What can be typed."""
+
+from __future__ import annotations
+
+import argparse
+
+from napari_unet import __version__
+from napari_unet.cli.options import add_settings
+from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+
+_CODES = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 some of the images failed, 130 stopped
+A name that begins with a dash is written ./-name. Put names before options that take
+several values, or end those with another option."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of ``napari-unet``; imports nothing heavy."""
+    top = argparse.ArgumentParser(
+        prog="napari-unet",
+        description="Open any U-Net checkpoint, run it over large images in seamless "
+        "tiles, fine-tune it from brush strokes, do folders of images.",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument(
+        "--version", action="version", version=f"unet-napari {__version__}"
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _inspect(_command(commands, "inspect", "Say what a checkpoint is."))
+    _predict(_command(commands, "predict", "Run a model over one image."))
+    _batch(_command(commands, "batch", "Run a model over many images, resumably."))
+    _finetune(_command(commands, "finetune", "Train a model from brush strokes."))
+    _evaluate(_command(commands, "evaluate", "Score a label image against the truth."))
+    _demo(_command(commands, "demo", "Show all of it on the sample data."))
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a command with the options all commands have."""
+    sub = commands.add_parser(
+        name, help=text, description=text, epilog=_CODES, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    sub.add_argument(
+        "--json", action="store_true", help="Write one JSON object on stdout, no text."
+    )
+    sub.add_argument(
+        "--debug", action="store_true", help="Show where in the program an error arose."
+    )
+    return sub
+
+
+def _model(sub: argparse._ActionsContainer, *, required: bool = True) -> None:
+    """Add ``--model``."""
+    sub.add_argument(
+        "--model", required=required, metavar="CKPT", help="The checkpoint."
+    )
+
+
+def _inspect(sub: argparse.ArgumentParser) -> None:
+    """Options of ``inspect``."""
+    sub.add_argument("model", metavar="CKPT", help="The checkpoint.")
+
+
+def _predict(sub: argparse.ArgumentParser) -> None:
+    """Options of ``predict``."""
+    sub.add_argument("image", metavar="IMAGE", help="The image.")
+    _model(sub)
+    sub.add_argument(
+        "--output", required=True, metavar="PATH",
+        help="The result: .ome.tif, .ome.zarr or .npy.",
+    )  # fmt: skip
+    sub.add_argument(
+        "--overwrite", action="store_true", help="Replace the output if it is there."
+    )
+    add_settings(sub, PredictConfig)
+
+
+def _batch(sub: argparse.ArgumentParser) -> None:
+    """Options of ``batch``."""
+    sub.add_argument(
+        "inputs", metavar="IMAGE_OR_FOLDER", nargs="+", help="Images, or their folders."
+    )
+    _model(sub)
+    sub.add_argument(
+        "--output", required=True, metavar="FOLDER",
+        help="Folder of the results, and of the ledger by which a run goes on.",
+    )  # fmt: skip
+    add_settings(sub, BatchConfig)
+
+
+def _finetune(sub: argparse.ArgumentParser) -> None:
+    """Options of ``finetune``."""
+    sub.add_argument(
+        "--image", required=True, nargs="+", action="extend", metavar="I",
+        dest="images", help="The images that were painted on.",
+    )  # fmt: skip
+    sub.add_argument(
+        "--strokes", required=True, nargs="+", action="extend", metavar="S",
+        help="The painted strokes, one label image for each image; 0 is not painted.",
+    )  # fmt: skip
+    start = sub.add_mutually_exclusive_group(required=True)
+    _model(start, required=False)
+    start.add_argument("--new", action="store_true", help="Train a new network.")
+    sub.add_argument(
+        "--output", required=True, metavar="NEW", help="The new checkpoint."
+    )
+    add_settings(sub, FinetuneConfig, flags={"strokes": "--stroke-ids"})
+
+
+def _evaluate(sub: argparse.ArgumentParser) -> None:
+    """Options of ``evaluate``."""
+    sub.add_argument("prediction", metavar="PREDICTION", help="A label image.")
+    sub.add_argument("truth", metavar="TRUTH", help="The true labels.")
+    sub.add_argument(
+        "--task", choices=("semantic", "instances"), default="semantic",
+        help="Whether the numbers are classes or objects (default semantic).",
+    )  # fmt: skip
+
+
+def _demo(sub: argparse.ArgumentParser) -> None:
+    """Options of ``demo``."""
+    sub.add_argument(
+        "--output", metavar="FOLDER", help="Where to write (default demo_output)."
+    )
+    sub.add_argument(
+        "--seconds", type=float, default=45.0, metavar="N",
+        help="Seconds of fine-tuning (default 45).",
+    )  # fmt: skip
+    sub.add_argument(
+        "--no-viewer", action="store_true", help="Do not open napari at the end."
+    )

@@ -1,1 +1,0 @@
-"""The main job on the shipped samples, told as it goes."""

@@ -1,0 +1,272 @@
+"""A warm child process that computes, so that the viewer cannot be hurt.
+
+A crash, a kill for memory or a stuck driver costs a job and not the viewer; memory is
+really given back; Stop always acts. The process starts with the first job and again
+after it was lost. Large arrays do not cross: jobs read and write files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from napari_unet.events import Cancelled, Event, Finished
+from napari_unet.execution import wire
+from napari_unet.execution.protocol import Failed, UnexpectedError, told
+
+if TYPE_CHECKING:
+    from napari_unet.execution.protocol import OnEvent
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from napari_unet.execution.child import main; main(sys.argv[2])"
+)
+_KILL_AFTER = 0.3
+_TAIL = 4000
+
+
+class JobHandle:
+    """A job in the child process.
+
+    Its events come on a reader thread, the last one exactly once.
+    """
+
+    def __init__(self, worker: _Worker, number: int, on_event: OnEvent) -> None:
+        self.number = number
+        self.cancelled = False
+        self._worker = worker
+        self._on_event = on_event
+        self.done = False
+        """Whether the last event has come; set just before it is delivered."""
+        self._delivered = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the last event is delivered; False if `timeout` seconds pass."""
+        return self._delivered.wait(timeout)
+
+    def cancel(self) -> None:
+        """Ask the job to stop; end its process if it does not answer soon."""
+        if not self.done and not self.cancelled:
+            self.cancelled = True
+            self._worker.stop(self)
+
+    def deliver(self, event: Event) -> None:
+        """Hand an event on; nothing comes after the last one."""
+        if self.done:
+            return
+        self.done = isinstance(event, Finished | Cancelled | Failed)
+        try:
+            self._on_event(event)
+        finally:
+            if self.done:
+                self._delivered.set()
+
+
+class Child:
+    """Runs generator functions of this package in one child process, one at a time.
+
+    Parameters
+    ----------
+    allow : str
+        The package whose functions may be run.
+    stop_after : float
+        Seconds between asking a job to stop and ending its process.
+    """
+
+    def __init__(self, *, allow: str = "napari_unet", stop_after: float = 1.5) -> None:
+        self._allow = allow
+        self._stop_after = stop_after
+        self._worker: _Worker | None = None
+        self._job: JobHandle | None = None
+        self._numbers = itertools.count()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None while there is none."""
+        alive = self._worker is not None and self._worker.alive
+        return self._worker.pid if alive and self._worker else None
+
+    def run(
+        self,
+        target: str,
+        *args: Any,
+        on_event: OnEvent,
+        previews: bool = True,
+        **kwargs: Any,
+    ) -> JobHandle:
+        """Start a job.
+
+        Parameters
+        ----------
+        target : str
+            ``"module:function"``, a generator function that takes ``cancel``.
+        *args, **kwargs
+            Its picklable arguments.
+        on_event : callable
+            Called with every event, on a reader thread.
+        previews : bool
+            Whether `Preview` events are wanted; those over 4 MB never come.
+
+        Raises
+        ------
+        RuntimeError
+            If a job is still running.
+        """
+        if self._job is not None and not self._job.done:
+            raise RuntimeError("one job at a time")
+        arguments = pickle.dumps((args, kwargs))
+        if self._worker is None or not self._worker.alive:
+            self._worker = _Worker(self._allow, self._stop_after)
+        job = JobHandle(self._worker, next(self._numbers), on_event)
+        self._job = job
+        self._worker.start(job, (job.number, target, arguments, previews))
+        return job
+
+    def close(self) -> None:
+        """End the child process; a job that runs is asked to stop first."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Worker:
+    """One life of the child process: its pipes, its reader thread, its end."""
+
+    def __init__(self, allow: str, stop_after: float) -> None:
+        self._stop_after = stop_after
+        self._errors = tempfile.TemporaryFile()
+        self._process = _spawn(allow, self._errors)
+        self._job: JobHandle | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._reader = threading.Thread(
+            target=self._read, name="U-Net events", daemon=True
+        )
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set() and self._process.poll() is None
+
+    def start(self, job: JobHandle, message: tuple[Any, ...]) -> None:
+        """Send a job; if the process is lost, the reader tells it."""
+        with self._lock:
+            self._job = job
+        self._send(message)
+        if self._ended.is_set():
+            self._tell_loss()
+
+    def stop(self, job: JobHandle) -> None:
+        """Ask the job to stop, and see to it that it does."""
+        self._send("cancel")
+        threading.Thread(target=self._insist, args=(job,), daemon=True).start()
+
+    def close(self) -> None:
+        """Close the pipe, upon which the process leaves; end it if it does not."""
+        if self._job is not None:
+            self._job.cancelled = True
+        with self._lock, contextlib.suppress(OSError):
+            cast("IO[bytes]", self._process.stdin).close()
+        if not self._ended.wait(self._stop_after):
+            self._end()
+        if threading.current_thread() is not self._reader:
+            self._reader.join(self._stop_after)
+
+    def _send(self, message: Any) -> None:
+        """Write to the process; a lost one is told by the reader."""
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            wire.send(cast("Any", self._process.stdin), message)
+
+    def _insist(self, job: JobHandle) -> None:
+        """End the process if the job does not stop by itself."""
+        if not job.wait(self._stop_after):
+            self._end()
+
+    def _end(self) -> None:
+        """End the process, politely and then not."""
+        self._process.terminate()
+        if not self._ended.wait(_KILL_AFTER):
+            self._process.kill()
+
+    def _read(self) -> None:
+        """Deliver events until the process ends, then say how it ended."""
+        source = cast("Any", self._process.stdout)
+        with contextlib.suppress(EOFError, OSError, ValueError):
+            while True:
+                self._deliver(source)
+        self._process.wait()
+        self._ended.set()
+        self._tell_loss()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):
+                cast("IO[bytes]", stream).close()
+
+    def _deliver(self, source: Any) -> None:
+        """Read one event and hand it to its job."""
+        body = wire.receive(source)
+        job = self._job
+        try:
+            number, event = wire.EventUnpickler(io.BytesIO(body)).load()
+        except Exception as error:
+            number, event = job and job.number, Failed(told(error))
+        if job is not None and job.number == number:
+            job.deliver(event)
+
+    def _tell_loss(self) -> None:
+        """End the job that the process took with it."""
+        with self._lock:
+            job, self._job = self._job, None
+        if job is None or job.done:
+            return
+        job.deliver(Cancelled("stopped") if job.cancelled else Failed(self._loss()))
+
+    def _loss(self) -> UnexpectedError:
+        """Say that the process is gone, with what it wrote last."""
+        code = self._process.returncode
+        reason = "out of memory?" if code in (-9, 137) else f"exit status {code}"
+        return UnexpectedError(
+            f"The computing process died ({reason})",
+            hint="Nothing in the viewer is lost. Try again, with a smaller tile size "
+            "if memory is short.",
+            details=self._last_words(),
+        )
+
+    def _last_words(self) -> str:
+        """Read the end of what the process wrote to its standard error."""
+        with contextlib.suppress(OSError, ValueError):
+            size = self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(0, size - _TAIL))
+            return self._errors.read().decode(errors="replace")
+        return ""
+
+
+def _spawn(allow: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the process with this process's import path and no window."""
+    path = [os.path.abspath(entry) for entry in sys.path]
+    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _BOOT, json.dumps(path), allow],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        creationflags=flags,
+    )

@@ -1,0 +1,59 @@
+"""Runs jobs in this process and this thread, with the protocol of a child process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.events import Cancelled, CancelToken, Finished, Preview
+from napari_unet.execution.protocol import Failed, events_of
+
+if TYPE_CHECKING:
+    from napari_unet.execution.protocol import OnEvent
+
+
+class InlineJob:
+    """A job that runs while it is started; an event handler may cancel it."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.token = CancelToken()
+
+    def cancel(self) -> None:
+        """Ask the job to stop."""
+        self.token.set()
+
+
+class Inline:
+    """Runs generator functions of this package here and now.
+
+    Parameters
+    ----------
+    allow : str
+        The package whose functions may be run.
+    """
+
+    def __init__(self, *, allow: str = "napari_unet") -> None:
+        self._allow = allow
+        self.job: InlineJob | None = None
+
+    def run(
+        self,
+        target: str,
+        *args: Any,
+        on_event: OnEvent,
+        previews: bool = True,
+        **kwargs: Any,
+    ) -> InlineJob:
+        """Run a job to its end, see `napari_unet.execution.child_process.Child.run`."""
+        job = self.job = InlineJob()
+        for event in events_of(target, args, kwargs, job.token, self._allow):
+            if isinstance(event, Preview) and not previews:
+                continue
+            job.done = isinstance(event, Finished | Cancelled | Failed)
+            on_event(event)
+        return job
+
+    def close(self) -> None:
+        """Ask what runs to stop."""
+        if self.job is not None:
+            self.job.cancel()

@@ -1,0 +1,147 @@
+"""The batch page's actions: choose files, run, follow file by file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.config import BatchConfig
+from napari_unet.events import Cancelled, Event, Finished, Progress, Warned
+from napari_unet.execution.protocol import Failed
+from napari_unet.gui import words
+from napari_unet.gui.state import BatchFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_unet.gui.session import Session
+
+_FOLDER = "unet-results"
+
+
+class Batching:
+    """What can be done on the batch page.
+
+    Parameters
+    ----------
+    session : Session
+        Shared with the other pages.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._inputs: tuple[str, ...] = ()
+        self._pattern = "*"
+
+    def choose(self, inputs: Sequence[str]) -> None:
+        """Take files and folders; the results go beside them unless chosen already."""
+        self._inputs = tuple(inputs)
+        if inputs and not self._session.state.output:
+            first = Path(inputs[0])
+            home = first if first.is_dir() else first.parent
+            self._session.update(output=str(home / _FOLDER))
+        self._list()
+
+    def set_pattern(self, pattern: str) -> None:
+        """Take only the files of folders whose name matches."""
+        self._pattern = pattern.strip() or "*"
+        self._list()
+
+    def set_output(self, folder: str) -> None:
+        """Choose the folder of the results."""
+        self._session.update(output=folder)
+        self._list()
+
+    def run(self, settings: Mapping[str, Any]) -> None:
+        """Do the files; raises `UsageError` if a setting cannot be used."""
+        state = self._session.state
+        if self._session.tasks.busy or state.model is None or not state.files:
+            return
+        config = BatchConfig.build(**settings, pattern=self._pattern)
+        arguments = {
+            "inputs": list(self._inputs),
+            "model": state.model.path,
+            "output": state.output,
+            "config": config,
+        }
+        waiting = tuple(BatchFile(file.path) for file in state.files)
+        self._session.update(files=waiting)
+        self._session.begin(
+            "batch",
+            f"Running {words.count(len(waiting), 'file')}",
+            "napari_unet.api:iter_batch",
+            lambda _token, _progress: arguments,
+            self._finish,
+            self._watch,
+        )
+
+    def _list(self) -> None:
+        """Show which files would be done."""
+        from napari_unet.batch.inputs import gather
+
+        if not self._inputs:
+            return
+
+        def look() -> None:
+            output = self._session.state.output
+            found = gather(self._inputs, output, self._pattern)
+            files = tuple(BatchFile(str(image.path)) for image in found.images)
+            self._session.update(files=files)
+            self._session.say(" ".join(found.notes))
+
+        if not self._session.attempt(look):
+            self._session.update(files=())
+
+    def _watch(self, event: Event) -> None:
+        """Follow the batch in the table."""
+        if isinstance(event, Progress):
+            self._move_to(event.done)
+        elif isinstance(event, Warned):
+            self._note_failure(event.message)
+        elif isinstance(event, Cancelled | Failed | Finished):
+            self._mark(lambda file: file.status == "working", "waiting", "")
+
+    def _move_to(self, done: float) -> None:
+        """Show which file is worked on: `done` counts files and parts of files."""
+        files = list(self._session.state.files)
+        for number, file in enumerate(files):
+            if number < int(done) and file.status in ("waiting", "working"):
+                files[number] = replace(file, status="done", note="")
+            elif number == int(done) and file.status != "failed":
+                share = f"{done - number:.0%}"
+                files[number] = replace(file, status="working", note=share)
+        self._session.update(files=tuple(files))
+
+    def _note_failure(self, message: str) -> None:
+        """Mark the file that a warning says has failed."""
+        name, _, reason = message.partition(" failed: ")
+        if reason:
+            self._mark(lambda file: Path(file.path).name == name, "failed", reason)
+
+    def _mark(self, which: Any, status: str, note: str) -> None:
+        """Set the status of some rows."""
+        files = tuple(
+            replace(file, status=status, note=note) if which(file) else file
+            for file in self._session.state.files
+        )
+        self._session.update(files=files)
+
+    def _finish(self, summary: Mapping[str, Any]) -> str:
+        """Take over what became of every file."""
+        items = {item["input"]: item for item in summary["items"]}
+        files = tuple(
+            BatchFile(
+                file.path,
+                items[file.path]["status"],
+                items[file.path]["reason"],
+                items[file.path]["output"],
+            )
+            if file.path in items
+            else file
+            for file in self._session.state.files
+        )
+        self._session.update(files=files)
+        counts = [item["status"] for item in summary["items"]]
+        parts = [f"{counts.count(s)} {s}" for s in ("done", "skipped", "failed")]
+        return f"Batch: {', '.join(parts)}"

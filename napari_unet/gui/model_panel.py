@@ -1,0 +1,226 @@
+"""Top of the dock: the model and the image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLineEdit,
+    QMenu,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QElidingLabel
+
+from napari_unet.errors import UNetError, UsageError
+from napari_unet.gui import words
+from napari_unet.gui.look import mark, narrow_combo, push_button, show_items, text_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_unet.gui.controller import Controller
+    from napari_unet.gui.view import View
+
+CHECKPOINTS = "*.safetensors *.pt *.pth *.ckpt *.zip *.onnx *.h5"
+
+
+class ModelPanel(QWidget):  # type: ignore[misc]
+    """Chooses the model.
+
+    Parameters
+    ----------
+    controller : Controller
+        Told what the user does.
+    try_sample : callable
+        Opens the sample image and model.
+    """
+
+    def __init__(self, controller: Controller, try_sample: Callable[[], None]) -> None:
+        super().__init__()
+        self._controller = controller
+        self._try_sample = try_sample
+        self.empty = self._empty_state()
+        self.chosen = self._chosen_state()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.empty)
+        layout.addWidget(self.chosen)
+
+    def show_view(self, view: View) -> None:
+        """Bring the panel up to date."""
+        self.empty.setVisible(not view.model_name)
+        self.chosen.setVisible(bool(view.model_name))
+        self.name.setText(view.model_name)
+        self.name.setToolTip(view.model_tip)
+        self.line.setText(view.model_line)
+        self.line.setToolTip(view.model_tip)
+        for button in (self.open, self.sample, self.change):
+            button.setEnabled(not view.busy)
+
+    def choose_file(self) -> None:
+        """Ask for a checkpoint."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open a checkpoint", "", f"Checkpoints ({CHECKPOINTS});;All files (*)"
+        )
+        if path:
+            self._controller.open_model(path)
+
+    def _empty_state(self) -> QFrame:
+        """Build what is shown while there is no model."""
+        frame = QFrame()
+        mark(frame, drop="true")
+        layout = QVBoxLayout(frame)
+        layout.addWidget(text_label("Drop a U-Net checkpoint here", title="true"))
+        layout.addWidget(
+            text_label("or start without one: paint strokes, then Train.", faint="true")
+        )
+        row = QHBoxLayout()
+        self.open = push_button("Open …", self.choose_file)
+        self.sample = push_button("Try the sample", self._try_sample)
+        self.sample.setToolTip("Open an image of nuclei, strokes on it and a model.")
+        row.addWidget(self.open)
+        row.addWidget(self.sample)
+        layout.addLayout(row)
+        return frame
+
+    def _chosen_state(self) -> QFrame:
+        """Build what is shown once there is a model."""
+        frame = QFrame()
+        mark(frame, card="true")
+        layout = QVBoxLayout(frame)
+        layout.setContentsMargins(8, 6, 8, 6)
+        layout.setSpacing(2)
+        self.name = QElidingLabel()
+        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        mark(self.name, title="true")
+        self.change = QPushButton("Change  ")
+        self.change.setMenu(self._menu())
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(self.name, 1)
+        row.addWidget(self.change)
+        self.line = text_label(faint="true")
+        layout.addLayout(row)
+        layout.addWidget(self.line)
+        return frame
+
+    def _menu(self) -> QMenu:
+        """Build the menu of the Change button."""
+        menu = QMenu(self)
+        menu.addAction("Open a checkpoint …", self.choose_file)
+        menu.addAction("Try the sample", self._try_sample)
+        menu.addAction("Work without a model", self._controller.forget_model)
+        return menu
+
+
+class ImagePanel(QWidget):  # type: ignore[misc]
+    """Chooses the image and says what it is.
+
+    Parameters
+    ----------
+    controller : Controller
+        Told what the user does.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self.combo = narrow_combo("Image")
+        self.combo.setPlaceholderText("no image")
+        self.combo.textActivated.connect(controller.choose_image)
+        self.line = text_label(faint="true")
+        self.axes = self._axes_field()
+        self.channels = self._channels_field()
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.addRow("Image", self.combo)
+        self._form.addRow(self.line)
+        self._form.addRow("Axes", self.axes)
+        self._form.addRow("Channels", self.channels)
+
+    def show_view(self, view: View) -> None:
+        """Bring the panel up to date."""
+        show_items(self.combo, view.images, view.image)
+        self.line.setText(view.image_line)
+        mark(self.line, tone="bad" if view.ask_axes and not view.axes else "plain")
+        self._form.setRowVisible(self.axes, view.ask_axes)
+        self._form.setRowVisible(self.channels, view.ask_channels)
+        self._show_axes(view)
+
+    def _axes_field(self) -> QComboBox:
+        """Build the field for the axes: choices in words, or letters."""
+        field = narrow_combo("Axes")
+        field.setEditable(True)
+        field.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        field.lineEdit().setPlaceholderText("choose, or type such as ZYX")
+        field.setToolTip(
+            "<span>What each axis of the image is, in order: T time, Z depth, C "
+            "channel, Y row, X column.</span>"
+        )
+        field.activated.connect(self._choose_axes)
+        field.lineEdit().returnPressed.connect(self._type_axes)
+        return field
+
+    def _channels_field(self) -> QLineEdit:
+        """Build the field for the channels."""
+        field = QLineEdit()
+        field.setPlaceholderText("all, or such as 0")
+        field.setAccessibleName("Channels")
+        field.setToolTip(
+            "<span>Numbers of the channels that feed the model, in order; the first "
+            "is 0.</span>"
+        )
+        field.editingFinished.connect(self._choose_channels)
+        return field
+
+    def _show_axes(self, view: View) -> None:
+        """Offer axes in words for the number of axes that the image has."""
+        if self.axes.lineEdit().hasFocus():
+            return
+        ndim = len(view.shape)
+        blocked = self.axes.blockSignals(True)
+        self.axes.clear()
+        for text, axes in words.choices(ndim).items():
+            if len(axes) == ndim:
+                self.axes.addItem(f"{text} ({axes})", axes)
+        self.axes.setCurrentIndex(self.axes.findData(view.axes))
+        if self.axes.currentIndex() < 0:
+            self.axes.setEditText(view.axes)
+        self.axes.blockSignals(blocked)
+
+    def _choose_axes(self, index: int) -> None:
+        """Take axes from the list."""
+        self.axes.lineEdit().clearFocus()
+        self._controller.set_axes(self.axes.itemData(index) or "")
+
+    def _type_axes(self) -> None:
+        """Take axes that were typed."""
+        text = self.axes.currentText()
+        if self.axes.findText(text) < 0:
+            self.axes.lineEdit().clearFocus()
+            self._controller.set_axes(text)
+
+    def _choose_channels(self) -> None:
+        """Take channel numbers that were typed."""
+        text = self.channels.text().replace(",", " ").split()
+        try:
+            numbers = tuple(int(part) for part in text)
+        except ValueError:
+            self._controller.session.fail(_no_numbers(self.channels.text()))
+            return
+        self._controller.set_channels(numbers or None)
+
+
+def _no_numbers(text: str) -> UNetError:
+    """Say that channels are numbers."""
+    return UsageError(
+        "The channels cannot be used", found=repr(text), expected="numbers such as 0, 1"
+    )

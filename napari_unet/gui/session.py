@@ -1,0 +1,170 @@
+"""State, listeners and the one task of a dock: what every action of it shares."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.errors import UNetError
+from napari_unet.events import Cancelled, Event, Finished, Progress, Warned
+from napari_unet.execution.protocol import Failed
+from napari_unet.gui import words
+from napari_unet.gui.state import Activity, State
+from napari_unet.gui.tasks import Task
+from napari_unet.gui.view import View, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_unet.gui.tasks import Prepare, Tasks
+
+    Notify = Callable[[str, str], None]
+
+_LOG = logging.getLogger(__name__)
+_SURE_AFTER = 2.0
+
+
+class Session:
+    """Holds the state, tells listeners what to show, and runs one task at a time.
+
+    Parameters
+    ----------
+    tasks : Tasks
+        Runs the tasks.
+    notify : callable
+        Shows a message outside the dock: (``"error"`` or ``"info"``, text).
+    """
+
+    def __init__(self, tasks: Tasks, notify: Notify) -> None:
+        self.state = State()
+        self.tasks = tasks
+        self._notify = notify
+        self._listeners: list[Callable[[View], None]] = []
+        self._began = 0.0
+        self._warning = ""
+
+    def subscribe(self, listener: Callable[[View], None]) -> Callable[[], None]:
+        """Call `listener` with every new view, and now; returns what ends that."""
+        self._listeners.append(listener)
+        listener(resolve(self.state))
+        return lambda: self._listeners.remove(listener)
+
+    def update(self, **changes: Any) -> None:
+        """Change the state and show it."""
+        new = replace(self.state, **changes)
+        if new == self.state:
+            return
+        self.state = new
+        view = resolve(new)
+        for listener in list(self._listeners):
+            listener(view)
+
+    def say(self, message: str, tone: str = "plain") -> None:
+        """Put a sentence into the footer."""
+        self.update(message=message, tone=tone)
+
+    def fail(self, error: UNetError) -> None:
+        """Tell an error in the footer and as a notification; log its details."""
+        if details := getattr(error, "details", ""):
+            _LOG.error("%s\n%s", error.what, details)
+        self.say(str(error), "bad")
+        self._notify("error", str(error))
+
+    def attempt(self, action: Callable[[], None]) -> bool:
+        """Do something a user asked for; tell its error. Returns whether it worked."""
+        try:
+            action()
+        except UNetError as error:
+            self.fail(error)
+            return False
+        return True
+
+    def begin(
+        self,
+        kind: Any,
+        title: str,
+        target: str,
+        prepare: Prepare,
+        finish: Callable[[Any], str],
+        watch: Callable[[Event], None] | None = None,
+    ) -> None:
+        """Start a task and show how it goes.
+
+        Parameters
+        ----------
+        kind : str
+            Kind of `Activity`.
+        title : str
+            What the footer says meanwhile.
+        target, prepare
+            See `Task`.
+        finish : callable
+            Takes the result on the main thread and returns the closing sentence.
+        watch : callable, optional
+            Called with every event before it is shown.
+        """
+
+        def on_event(event: Event) -> None:
+            if watch is not None:
+                watch(event)
+            self._show(event, finish)
+
+        self._began, self._warning = time.monotonic(), ""
+        self.update(activity=Activity(kind, title), message="", tone="plain")
+        self.tasks.start(Task(target, prepare, on_event))
+
+    def stop(self) -> None:
+        """Ask the task to stop."""
+        if self.state.activity is not None:
+            self.update(activity=replace(self.state.activity, stopping=True))
+            self.tasks.stop()
+
+    def _show(self, event: Event, finish: Callable[[Any], str]) -> None:
+        """Bring an event into the state."""
+        if isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, Warned):
+            self._warning = event.message
+        elif isinstance(event, Finished):
+            self._finish(event.result, finish)
+        elif isinstance(event, Cancelled):
+            self.update(activity=None)
+            note = f": {event.note}" if event.note else ""
+            self.say(f"Stopped{note}".rstrip(".") + ".")
+        elif isinstance(event, Failed):
+            self.update(activity=None)
+            self.fail(event.error)
+
+    def _finish(self, result: Any, finish: Callable[[Any], str]) -> None:
+        """Take a result; a layer that is gone meanwhile is no error."""
+        self.update(activity=None)
+        took = words.seconds(time.monotonic() - self._began)
+        warning = self._warning
+        try:
+            message = finish(result)
+        except UNetError as error:
+            self.say(f"{error.what}; the result was dropped.")
+            return
+        if message or warning:
+            text = f"{message} ({took})." if message else ""
+            self.say(f"{text} {warning}".strip(), "good")
+
+    def _progress(self, event: Progress) -> None:
+        """Show how far the task is and how long it will take."""
+        activity = self.state.activity
+        if activity is None:
+            return
+        share = min(event.done / event.total, 1.0) if event.total else None
+        note = event.note or (f"{share:.0%}" if share is not None else "")
+        if share and " left" not in note:
+            note += self._time_left(share)
+        self.update(activity=replace(activity, fraction=share, note=note))
+
+    def _time_left(self, share: float) -> str:
+        """Estimate the rest from what is done."""
+        elapsed = time.monotonic() - self._began
+        if elapsed < _SURE_AFTER or share >= 1:
+            return ""
+        return f", {words.seconds(elapsed * (1 - share) / share)} left"

@@ -1,0 +1,112 @@
+"""What the dock knows, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Tone = Literal["plain", "good", "bad"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint and its `facts`, as `napari_unet.api.iter_inspect` tells them."""
+
+    path: str
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return Path(self.path).name
+
+
+@dataclass(frozen=True)
+class Image:
+    """The chosen image layer; `shape` has the colours of an RGB image last."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: str | None
+    flat: bool = True
+    """Whether the viewer shows planes, not volumes."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size by axis name; empty while the axes are unknown."""
+        return dict(zip(self.axes or "", self.shape, strict=False))
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        """Shape without the channel axis, which strokes have."""
+        pairs = zip(self.axes or "", self.shape, strict=False)
+        return tuple(size for axis, size in pairs if axis != "C")
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """The chosen stroke layer and the number of painted pixels by class."""
+
+    name: str
+    fits: bool
+    counts: Mapping[int, int] = field(default_factory=dict)
+    colours: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What runs now; `fraction` is None while unknown."""
+
+    kind: Literal["inspect", "preview", "predict", "train", "batch"]
+    title: str
+    fraction: float | None = None
+    note: str = ""
+    stopping: bool = False
+
+
+@dataclass(frozen=True)
+class Round:
+    """A training round: its checkpoint, what was used before, and both scores."""
+
+    path: str
+    parent: Model | None
+    before: float | None
+    after: float | None
+    previous: Round | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class BatchFile:
+    """One row of the batch table."""
+
+    path: str
+    status: str = "waiting"
+    note: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything the dock knows."""
+
+    model: Model | None = None
+    images: tuple[str, ...] = ()
+    image: Image | None = None
+    channels: tuple[int, ...] | None = None
+    stroke_layers: tuple[str, ...] = ()
+    strokes: Strokes | None = None
+    classes: int = 2
+    painting: int = 1
+    from_scratch: bool = False
+    activity: Activity | None = None
+    message: str = ""
+    tone: Tone = "plain"
+    round: Round | None = None
+    curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    files: tuple[BatchFile, ...] = ()
+    output: str = ""

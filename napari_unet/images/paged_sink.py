@@ -1,0 +1,99 @@
+"""PagedSink: what the sinks that write plane after plane have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.errors import OutputError
+from napari_unet.files import Commit, telling_write_errors
+from napari_unet.images.pages import Page, Pages
+from napari_unet.images.write_behind import WriteBehind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from napari_unet.images.sinks import OutputSpec
+
+
+class PagedSink(ABC):
+    """Writes complete planes in order, in a thread, under a hidden name.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the result appears when it is complete.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._commit: Commit | None = None
+        self._pages: Pages | None = None
+        self._behind: WriteBehind[Page] | None = None
+
+    @abstractmethod
+    def _check(self, spec: OutputSpec) -> None:
+        """Refuse results that the format cannot hold."""
+
+    @abstractmethod
+    def _save(self, spec: OutputSpec, part: Path, planes: Iterator[np.ndarray]) -> None:
+        """Write all planes to `part`; runs in a thread."""
+
+    def open(self, spec: OutputSpec) -> None:
+        """Check the result and start the thread that writes it."""
+        self._check(spec)
+        self._commit = commit = Commit(self._path)
+        scratch = commit.part.with_suffix(".pages")
+        self._pages = pages = Pages(spec, scratch)
+
+        def work(items: Iterator[Page]) -> None:
+            with telling_write_errors(self._path):
+                self._save(spec, commit.part, _released(items, pages))
+
+        self._behind = WriteBehind(work)
+
+    def write(self, region: tuple[slice, ...], block: np.ndarray) -> None:
+        """Take the values of a region, one slice for each axis."""
+        if self._pages is None or self._behind is None:
+            raise RuntimeError("write before open")
+        with telling_write_errors(self._path):
+            for page in self._pages.add(region, block):
+                self._behind.put(page)
+
+    def close(self) -> str:
+        """Finish writing, rename the result and return its path."""
+        if self._pages is None or self._behind is None or self._commit is None:
+            raise RuntimeError("close before open")
+        try:
+            if self._pages.missing:
+                raise OutputError(
+                    f"{self._path.name} is incomplete",
+                    found=f"{self._pages.missing} of {self._pages.count} planes "
+                    "missing or unfinished",
+                )
+            self._behind.finish()
+            self._pages.discard()
+            self._commit.done()
+        except BaseException:
+            self.abort()
+            raise
+        return str(self._path)
+
+    def abort(self) -> None:
+        """Stop writing and leave nothing behind."""
+        if self._behind is not None:
+            self._behind.abort()
+        if self._pages is not None:
+            self._pages.discard()
+        if self._commit is not None:
+            self._commit.undo()
+
+
+def _released(items: Iterator[Page], pages: Pages) -> Iterator[np.ndarray]:
+    """Planes of the pages; a page is given back when the next one is asked for."""
+    for page in items:
+        yield page.pixels
+        pages.release(page)

@@ -1,0 +1,211 @@
+"""From logits of tiles to finished blocks of a frame, for each kind of result."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from napari_unet.errors import UsageError
+from napari_unet.images.sinks import label_dtype
+from napari_unet.inference.blending import RollingSum, weigh
+from napari_unet.networks.device import free_memory
+from napari_unet.tasks.task import probabilities, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from napari_unet.config import PredictConfig
+    from napari_unet.inference.pipeline import Piece
+    from napari_unet.inference.plan import Plan
+    from napari_unet.inference.tiling import Range
+    from napari_unet.networks.spec import ModelSpec
+
+    Part = tuple[tuple[Range, ...], torch.Tensor]
+    Block = tuple[tuple[Range, ...], np.ndarray]
+
+_WATERSHED_BYTES = 48
+"""Working memory of the object search per pixel: label images, float64 copy, queue."""
+
+
+def assemble(
+    plan: Plan, piece: Piece, logits: torch.Tensor, blend: Blend
+) -> list[Part]:
+    """Return the parts of a frame whose logits are final now that `piece` is done."""
+    if plan.way != "blend":
+        return [(tuple(span.write for span in piece.spans), logits)]
+    return blend.add(piece, logits)
+
+
+class Blend:
+    """Weighted sum of the logits of overlapping patches, frame after frame.
+
+    Logits and not probabilities are averaged, so labels, probabilities and logits of
+    one run agree with each other.
+    """
+
+    def __init__(self, plan: Plan, channels: int) -> None:
+        self._plan = plan
+        self._channels = channels
+        self._target = tuple((s[0].write[0], s[-1].write[1]) for s in plan.spans)
+        self._sum = self._new()
+
+    def add(self, piece: Piece, logits: torch.Tensor) -> list[Part]:
+        """Add a patch and give the rows that are finished."""
+        windows = [w[i] for w, i in zip(self._plan.windows, piece.index, strict=True)]
+        block = weigh(logits.cpu().numpy(), windows)
+        self._sum.add(block, [span.write for span in piece.spans])
+        if any(
+            i + 1 < len(spans)
+            for i, spans in zip(piece.index[1:], self._plan.spans[1:], strict=True)
+        ):
+            return []
+        return [self._finished(piece.index[0] + 1)]
+
+    def _finished(self, row: int) -> Part:
+        """Rows that patches from number `row` on do not touch."""
+        spans = self._plan.spans[0]
+        if row < len(spans):
+            write, block = self._sum.pop(spans[row].write[0])
+        else:
+            write, block = self._sum.pop(self._target[0][1])
+            self._sum = self._new()
+        return write, torch.from_numpy(block)
+
+    def _new(self) -> RollingSum:
+        return RollingSum(self._channels, self._plan.tile[0], self._target)
+
+
+class Finisher(Protocol):
+    """Makes the blocks of one kind of result.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Of the result.
+    channels : int or None
+        Size of its C axis, None where it has none.
+    """
+
+    dtype: np.dtype[Any]
+    channels: int | None
+
+    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
+        """Finish the logits (C, *spatial) of a part of the current frame."""
+        ...
+
+    def end_frame(self) -> Iterator[Block]:
+        """Finish what needs the whole frame."""
+        ...
+
+
+class Pointwise:
+    """Labels, probabilities or logits: each block is finished at once."""
+
+    def __init__(self, spec: ModelSpec, config: PredictConfig) -> None:
+        self._task = task_of(spec)
+        self._activation = spec.activation
+        self._kind = config.kind
+        self._threshold = config.threshold
+        is_labels = config.kind == "labels"
+        self.channels = None if is_labels else spec.out_channels
+        self.dtype: np.dtype[Any] = (
+            label_dtype(self._task.classes()) if is_labels else np.dtype(np.float32)
+        )
+
+    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
+        """Finish the logits (C, *spatial) of a part of the current frame."""
+        values = self._values(logits).cpu().numpy()
+        yield write, values.astype(self.dtype, copy=False)
+
+    def end_frame(self) -> Iterator[Block]:
+        """Nothing is left to do."""
+        yield from ()
+
+    def _values(self, logits: torch.Tensor) -> torch.Tensor:
+        if self._kind == "labels":
+            return self._task.labels(logits, self._threshold)
+        if self._kind == "probabilities":
+            return probabilities(logits, self._activation)
+        return logits
+
+
+class Objects:
+    """Instances: a whole frame's evidence is gathered, then parted into objects.
+
+    Numbers go on from frame to frame, so none occurs twice.
+
+    Raises
+    ------
+    UsageError
+        If a frame is too large for the memory.
+    """
+
+    channels: int | None = None
+
+    def __init__(
+        self, spec: ModelSpec, config: PredictConfig, target: Sequence[Range]
+    ) -> None:
+        self.dtype: np.dtype[Any] = np.dtype(np.uint32)
+        self._task = task_of(spec)
+        self._threshold = config.threshold
+        self._target = tuple(target)
+        self._shape = tuple(stop - start for start, stop in target)
+        self._evidence: np.ndarray | None = None
+        self._count = 0
+        self._check_memory()
+
+    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
+        """Keep what the object search needs of a part of the frame."""
+        evidence = self._task.evidence(logits, self._threshold).cpu().numpy()
+        if self._evidence is None:
+            self._evidence = np.empty((len(evidence), *self._shape), evidence.dtype)
+        place = [
+            slice(a - start, b - start)
+            for (a, b), (start, _) in zip(write, self._target, strict=True)
+        ]
+        self._evidence[(slice(None), *place)] = evidence
+        yield from ()
+
+    def end_frame(self) -> Iterator[Block]:
+        """Part the frame into objects."""
+        if self._evidence is None:
+            return
+        objects = self._task.separate(self._evidence, self._threshold)
+        self._evidence = None
+        numbers = objects.astype(self.dtype)
+        numbers[numbers > 0] += self._count
+        self._count += int(objects.max())
+        yield self._target, numbers
+
+    def _check_memory(self) -> None:
+        """Refuse a frame that would not fit."""
+        pixel = self._task.evidence_bytes() + _WATERSHED_BYTES
+        needed, free = math.prod(self._shape) * pixel, free_memory(torch.device("cpu"))
+        if needed > free:
+            raise UsageError(
+                "Objects are found in a whole frame at once, and this one is too large",
+                found=f"{free / 1e9:.1f} GB of free memory",
+                expected=f"{needed / 1e9:.1f} GB",
+                hint="Ask for --kind labels or probabilities, or use a machine with "
+                "more memory.",
+            )
+
+
+def finisher(
+    spec: ModelSpec, config: PredictConfig, target: Sequence[Range]
+) -> Finisher:
+    """Choose the finisher of a kind of result.
+
+    Raises
+    ------
+    UsageError
+        If the network cannot give this kind, or a frame is too large for it.
+    """
+    task_of(spec).check(config.kind)
+    if config.kind == "instances":
+        return Objects(spec, config, target)
+    return Pointwise(spec, config)

@@ -1,0 +1,185 @@
+"""A prediction, checked and planned before its first pixel is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import napari_unet
+from napari_unet.errors import UsageError
+from napari_unet.images import intensity
+from napari_unet.images.intensity import Normalization, Scaling
+from napari_unet.images.sinks import OutputSpec
+from napari_unet.inference import footprint, tiling
+from napari_unet.inference.finish import Finisher, finisher
+from napari_unet.inference.layout import Layout, lay_out
+from napari_unet.inference.plan import Memory, Plan, plan
+from napari_unet.networks import device as devices
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_unet.config import PredictConfig
+    from napari_unet.events import CancelToken
+    from napari_unet.images.stack import ImageStack
+    from napari_unet.inference.layout import Region
+    from napari_unet.networks.network import Network
+    from napari_unet.networks.spec import ModelSpec
+
+_CPU_BUDGET = 4 << 30
+"""Larger tiles save little on a CPU and crowd out the user's other programs."""
+_BATCH = 16
+"""Most tiles per forward pass on a GPU where the user says nothing else."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prediction, checked and planned, before its first pixel is read.
+
+    Attributes
+    ----------
+    stack : ImageStack
+        The image.
+    network : Network
+        As it was handed in.
+    placed : Network
+        On its device.
+    config : PredictConfig
+        The settings.
+    layout : Layout
+        Which axes the network sees.
+    plan : Plan
+        How a frame is cut.
+    finisher : Finisher
+        What makes the result of logits.
+    batch : int
+        Tiles per forward pass.
+    """
+
+    stack: ImageStack
+    network: Network
+    placed: Network
+    config: PredictConfig
+    layout: Layout
+    plan: Plan
+    finisher: Finisher
+    batch: int
+
+    @property
+    def total(self) -> int:
+        """Tiles of all frames."""
+        return self.plan.pieces * self.layout.frames
+
+    def output(self, scaling: Scaling) -> OutputSpec:
+        """Describe the result."""
+        spec, has_channels = self.network.spec, self.finisher.channels is not None
+        axes = self.layout.axes(has_channels)
+        return OutputSpec(
+            axes=axes,
+            shape=self.layout.shape(self.finisher.channels),
+            dtype=self.finisher.dtype,
+            kind="image" if has_channels else "labels",
+            scale={a: v for a, v in self.stack.scale.items() if a in axes},
+            units={a: v for a, v in self.stack.units.items() if a in axes},
+            channel_names=spec.class_names if has_channels else (),
+            name=f"{self.stack.name} {self.config.kind}",
+            provenance=self._provenance(scaling),
+        )
+
+    def _provenance(self, scaling: Scaling) -> dict[str, Any]:
+        return {
+            "software": f"unet-napari {napari_unet.__version__}",
+            "model": self.network.spec.name,
+            "model_digest": self.network.digest,
+            "source": self.stack.source,
+            "settings": self.config.model_dump(mode="json"),
+            "tiling": self.plan.describe(),
+            "device": self.placed.words,
+            "intensity": asdict(scaling),
+        }
+
+
+def prepare(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    region: Region | None = None,
+) -> Job:
+    """Check that everything fits together, and plan the work.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        The image.
+    network : Network
+        Not placed yet; `config` says where it runs.
+    config : PredictConfig
+        The settings.
+    region : mapping of str to int or slice, optional
+        Wanted part of the image in voxels, by axis name.
+
+    Raises
+    ------
+    UNetError
+        If image, network, settings or device do not fit; see `lay_out`, `plan` and
+        `Network.place`.
+    """
+    layout = lay_out(stack, network.spec, config.channels, region)
+    finish = finisher(network.spec, config, layout.target)
+    geometry = network.geometry
+    per_pixel = footprint.bytes_per_pixel(network, tiling.grids(geometry))
+    placed = network.place(config.device, config.precision)
+    memory = Memory(_budget(placed.device), per_pixel)
+    chosen = plan(layout.size, geometry, config, memory, layout.target)
+    _check_memory(placed.device, chosen)
+    batch = config.batch_size or _batch(placed.device, memory, chosen)
+    return Job(stack, network, placed, config, layout, chosen, finish, batch)
+
+
+def measure(job: Job, cancel: CancelToken | None = None) -> Scaling:
+    """Measure the scaling over the whole stack, so that all its crops are scaled alike.
+
+    Raises
+    ------
+    Stopped
+        If `cancel` is set meanwhile.
+    """
+    return intensity.measure(
+        job.stack,
+        normalizations(job.network.spec, job.config.normalize),
+        channels=job.layout.channels,
+        nan=job.config.nan,
+        cancel=cancel,
+    )
+
+
+def normalizations(spec: ModelSpec, wish: str) -> tuple[Normalization, ...]:
+    """Choose the model's own normalization, or the plain one of the kind asked for."""
+    if wish == "auto" or all(n.kind == wish for n in spec.normalization):
+        return spec.normalization
+    return (Normalization.build(kind=wish),)
+
+
+def _budget(device: torch.device) -> int:
+    """Bytes a forward pass may take on a device."""
+    free = devices.free_memory(device)
+    return min(free // 2, _CPU_BUDGET) if device.type == "cpu" else free * 7 // 10
+
+
+def _check_memory(device: torch.device, chosen: Plan) -> None:
+    """Refuse what surely fills the main memory, where the system would end us."""
+    needed, free = chosen.peak / footprint.SLACK, devices.free_memory(device)
+    if device.type == "cpu" and needed > free:
+        raise UsageError(
+            "The memory is too small for one forward pass of this size",
+            found=f"{free / 1e9:.1f} GB free",
+            expected=f"{needed / 1e9:.1f} GB for {chosen.describe()}",
+            hint="Use --tiling auto, or a smaller --tile.",
+        )
+
+
+def _batch(device: torch.device, memory: Memory, chosen: Plan) -> int:
+    """Tiles per forward pass: one on a CPU, where more are slower."""
+    if device.type == "cpu":
+        return 1
+    return max(1, min(_BATCH, memory.budget // max(chosen.peak, 1)))

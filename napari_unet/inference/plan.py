@@ -1,0 +1,269 @@
+"""Decide how a frame is cut: whole, exact halo tiles, or blended patches; and why."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from napari_unet.errors import UsageError
+from napari_unet.inference import tiling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+    from napari_unet.config import PredictConfig
+    from napari_unet.inference.tiling import Grid, Range, Span
+    from napari_unet.networks.receptive_field import Geometry
+
+Way = Literal["whole", "exact", "blend"]
+
+PATCH = {2: (512, 512), 3: (64, 128, 128)}
+"""Patch sizes of blended inference where the user says nothing else. They do not depend
+on the memory, because the result depends on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a forward pass may and does cost.
+
+    Attributes
+    ----------
+    budget : int
+        Bytes one forward pass may take.
+    per_pixel : float
+        Bytes it takes per input pixel, see `napari_unet.inference.footprint`.
+    """
+
+    budget: int
+    per_pixel: float
+
+    def cost(self, lengths: Sequence[int]) -> int:
+        """Bytes of a forward pass over an input of these lengths."""
+        return int(self.per_pixel * math.prod(lengths))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each frame is computed.
+
+    Attributes
+    ----------
+    way : {"whole", "exact", "blend"}
+        One pass; tiles with a halo; overlapping patches.
+    reason : str
+        Why, in words.
+    spans : tuple of tuple of Span
+        The tiles along each spatial axis; a frame has their product.
+    grids : tuple of Grid
+        What the network asks of tiles, per spatial axis.
+    size : tuple of int
+        Size of a whole frame.
+    exact : bool
+        Whether pieces may be cut further without changing the result.
+    peak : int
+        Estimated bytes of one forward pass.
+    windows : tuple of tuple of numpy.ndarray
+        Blend only: the weights that belong to `spans`.
+    """
+
+    way: Way
+    reason: str
+    spans: tuple[tuple[Span, ...], ...]
+    grids: tuple[Grid, ...]
+    size: tuple[int, ...]
+    exact: bool
+    peak: int
+    windows: tuple[tuple[np.ndarray, ...], ...] = field(
+        default=(), compare=False, repr=False
+    )
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """Size of the network's output for one tile."""
+        return tuple(spans[0].length for spans in self.spans)
+
+    @property
+    def pieces(self) -> int:
+        """Tiles per frame."""
+        return math.prod(len(spans) for spans in self.spans)
+
+    @property
+    def ratio(self) -> float:
+        """Pixels sent through the network per pixel of the result."""
+        wanted = (s[-1].write[1] - s[0].write[0] for s in self.spans)
+        return tiling.forwarded(self.spans) / math.prod(wanted)
+
+    def indices(self) -> Iterator[tuple[int, ...]]:
+        """Position of each tile in `spans`, the first axis slowest."""
+        return itertools.product(*(range(len(spans)) for spans in self.spans))
+
+    def describe(self) -> str:
+        """Tell the plan in one sentence without its full stop."""
+        tile = " x ".join(map(str, self.tile))
+        if self.way == "whole":
+            return f"whole frames of {tile} pixels: {self.reason}"
+        kind = "exact tile" if self.way == "exact" else "blended patch"
+        many = "" if self.pieces == 1 else "s" if self.way == "exact" else "es"
+        return (
+            f"{self.pieces} {kind}{many} of {tile} pixels a frame, "
+            f"{self.ratio:.2f} pixels computed per pixel: {self.reason}"
+        )
+
+
+def plan(
+    size: tuple[int, ...],
+    geometry: Geometry,
+    config: PredictConfig,
+    memory: Memory,
+    target: tuple[Range, ...] | None = None,
+) -> Plan:
+    """Decide how frames of `size` pixels are computed.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Size of a whole frame, Y X or Z Y X.
+    geometry : Geometry
+        Receptive field and strides of the network.
+    config : PredictConfig
+        `tiling`, `tile` and `overlap` are looked at.
+    memory : Memory
+        Decides whether a frame fits, and the tile size.
+    target : tuple of tuple of int, optional
+        Wanted part of a frame; its values will be those of the whole frame.
+
+    Raises
+    ------
+    UsageError
+        If exact tiles are asked of a network that has none, or the tile size cannot be
+        used.
+    """
+    cut = _Cut(_grids(geometry, size), size, target or tuple((0, n) for n in size))
+    tile = _user_tile(config.tile, len(size))
+    way, reason = _choose(config, geometry, cut, memory)
+    windows: tuple[tuple[np.ndarray, ...], ...] = ()
+    if way == "whole":
+        spans = cut.whole()
+    elif way == "exact":
+        spans = cut.exact(tile or cut.largest(memory))
+    else:
+        spans, windows = cut.blend(tile or PATCH[len(size)], config.overlap)
+    peak = memory.cost([s[0].read[1] - s[0].read[0] for s in spans])
+    return Plan(way, reason, spans, cut.grids, size, geometry.exact, peak, windows)
+
+
+def _choose(
+    config: PredictConfig, geometry: Geometry, cut: _Cut, memory: Memory
+) -> tuple[Way, str]:
+    """Choose the way and say why."""
+    if config.tiling == "blend":
+        return "blend", "as asked"
+    if config.tiling == "exact":
+        if geometry.exact:
+            return "exact", "as asked, equal to the whole frame at every pixel"
+        raise UsageError(
+            "This network has no exact tiles",
+            found=geometry.reason,
+            hint="Use --tiling blend, or --tiling whole where the memory allows it.",
+        )
+    if geometry.exact and cut.partial:
+        return "exact", "equal to the whole frame, of which only a part is wanted"
+    if config.tiling == "whole":
+        return "whole", "as asked"
+    if config.tile is None and memory.cost(cut.inputs()) <= memory.budget:
+        return "whole", "a frame fits into memory"
+    if geometry.exact:
+        return "exact", "equal to the whole frame at every pixel"
+    return "blend", f"exact tiles are not possible, {geometry.reason}"
+
+
+def _grids(geometry: Geometry, size: tuple[int, ...]) -> tuple[Grid, ...]:
+    """Return the axes; statistics of an image need two pixels in the deepest level."""
+    axes = tiling.grids(geometry)
+    single = all(g.fit(n) <= g.stride for g, n in zip(axes, size, strict=True))
+    if geometry.exact or not single or any(geometry.margin):
+        return axes
+    return (*axes[:-1], replace(axes[-1], stride=2 * axes[-1].stride))
+
+
+def _user_tile(tile: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | None:
+    """Return the tile size asked for, one number per axis."""
+    if tile is None or len(tile) == ndim:
+        return tile
+    if len(tile) == 1:
+        return tile * ndim
+    raise UsageError(
+        "The tile size cannot be used",
+        found=" x ".join(map(str, tile)),
+        expected=f"one number, or {ndim} for this {ndim}D network",
+    )
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A frame and the part of it that is wanted."""
+
+    grids: tuple[Grid, ...]
+    size: tuple[int, ...]
+    target: tuple[Range, ...]
+
+    @property
+    def partial(self) -> bool:
+        return self.target != tuple((0, n) for n in self.size)
+
+    def inputs(self, tile: Sequence[int] | None = None) -> list[int]:
+        """Input lengths for a tile, or for the whole frame."""
+        lengths = zip(self.grids, tile or self.size, strict=True)
+        return [g.fit(n) + 2 * g.margin for g, n in lengths]
+
+    def whole(self) -> tuple[tuple[Span, ...], ...]:
+        axes = zip(self.grids, self.size, self.target, strict=True)
+        return tuple(tiling.whole_span(*axis) for axis in axes)
+
+    def exact(self, tile: Sequence[int]) -> tuple[tuple[Span, ...], ...]:
+        axes = tuple(zip(self.grids, self.size, tile, self.target, strict=True))
+        for grid, size, length, target in axes:
+            start, stop = grid.extent(size, target)
+            least = min(grid.smallest, stop - start)
+            if grid.fit(length) < least:
+                raise UsageError(
+                    "The tile is smaller than this network's receptive field allows",
+                    found=f"{length} pixels",
+                    expected=f"{least} or more, of which {grid.overlap} are halo",
+                    hint="Choose larger tiles, or --tiling blend.",
+                )
+        return tuple(tiling.exact_spans(*axis) for axis in axes)
+
+    def blend(
+        self, tile: Sequence[int], overlap: float
+    ) -> tuple[tuple[tuple[Span, ...], ...], tuple[tuple[np.ndarray, ...], ...]]:
+        axes = zip(self.grids, self.size, tile, self.target, strict=True)
+        parts = [tiling.blend_spans(g, n, t, overlap, part) for g, n, t, part in axes]
+        return tuple(p[0] for p in parts), tuple(p[1] for p in parts)
+
+    def largest(self, memory: Memory) -> tuple[int, ...]:
+        """Largest exact tile in the budget.
+
+        The least is computed twice when all axes keep equally much per halo, so the
+        axis with the longest kept part in units of its halo is cut next.
+        """
+        counts = [1] * len(self.size)
+        tile = self._tiles(counts)
+        while memory.cost(self.inputs(tile)) > memory.budget:
+            kept = [
+                (t - g.overlap) / max(g.overlap, 0.5) if t > g.smallest else 0.0
+                for g, t in zip(self.grids, tile, strict=True)
+            ]
+            if not any(kept):
+                break
+            counts[kept.index(max(kept))] += 1
+            tile = self._tiles(counts)
+        return tile
+
+    def _tiles(self, counts: Sequence[int]) -> tuple[int, ...]:
+        axes = zip(self.grids, self.size, self.target, counts, strict=True)
+        return tuple(tiling.exact_tile(*axis) for axis in axes)

@@ -1,0 +1,160 @@
+"""Run a network over an image, of any size and in any order of axes."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari_unet.events import (
+    Cancelled,
+    CancelToken,
+    Finished,
+    Preview,
+    Progress,
+    Started,
+    Stopped,
+    Warned,
+)
+from napari_unet.inference.backoff import Runner
+from napari_unet.inference.finish import Blend, assemble
+from napari_unet.inference.job import Job, measure, prepare
+from napari_unet.inference.pipeline import batches, pieces, read_ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    import numpy as np
+    import torch
+
+    from napari_unet.config import PredictConfig
+    from napari_unet.events import Event
+    from napari_unet.images.intensity import Scaling
+    from napari_unet.images.sinks import Sink
+    from napari_unet.images.stack import ImageStack
+    from napari_unet.inference.layout import Region
+    from napari_unet.inference.pipeline import Piece
+    from napari_unet.inference.tiling import Range
+    from napari_unet.networks.network import Network
+    from napari_unet.networks.spec import Assumption, ModelSpec
+
+
+def predict(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    sink: Sink,
+    *,
+    region: Region | None = None,
+    scaling: Scaling | None = None,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Run a network over an image and write the result to a sink.
+
+    Parameters
+    ----------
+    stack, network, config, region
+        As in `prepare`. An axis that `region` gives an integer is dropped; the values
+        are those of the whole run, but objects are numbered anew.
+    sink : Sink
+        Takes the result: frames (T and others), Z, C, Y, X; labels have no C.
+    scaling : Scaling, optional
+        Intensity scaling, measured over the whole stack when not given.
+    cancel : CancelToken, optional
+        Checked between tiles.
+
+    Yields
+    ------
+    Event
+        `Started`, `Warned`, a `Preview` for each finished block, `Progress` for each
+        tile, and at last `Finished` with what the sink returns, or `Cancelled`.
+
+    Raises
+    ------
+    UNetError
+        If something does not fit, or reading, computing or writing fails. The sink is
+        aborted then, and nothing is left behind.
+    """
+    cancel = cancel or CancelToken()
+    job = prepare(stack, network, config, region)
+    yield Started(f"{stack.name}: {job.plan.describe()}", job.total, "tiles")
+    yield from (Warned(note) for note in _notes(stack, network.spec))
+    try:
+        scaling = scaling or measure(job, cancel)
+        yield from (Warned(note) for note in scaling.notes)
+        with _aborting(sink):
+            sink.open(job.output(scaling))
+            yield from _run(job, sink, scaling, cancel)
+            result = sink.close()
+    except Stopped as stopped:
+        yield Cancelled(str(stopped))
+        return
+    yield Finished(result)
+
+
+def _run(
+    job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
+) -> Iterator[Event]:
+    """Compute and write all tiles."""
+    on_cpu = job.placed.device.type == "cpu"
+    spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
+    runner = Runner(job.placed, job.plan, job.batch, spare)
+    blend = Blend(job.plan, job.network.spec.out_channels)
+    with closing(_tiles(job, runner, scaling, cancel)) as tiles:
+        for done, (piece, logits) in enumerate(tiles, 1):
+            yield from (Warned(note) for note in runner.take_notes())
+            for write, block in _finished(job, piece, logits, blend):
+                region, values = job.layout.place(piece.position, write, block)
+                sink.write(region, values)
+                yield Preview(region, values)
+            yield Progress(done, job.total, "tiles")
+
+
+def _tiles(
+    job: Job, runner: Runner, scaling: Scaling, cancel: CancelToken
+) -> Generator[tuple[Piece, torch.Tensor]]:
+    """Logits of all tiles in order, read ahead and batched."""
+    reading = pieces(job.stack, job.layout, job.plan, scaling)
+    done = 0
+    with closing(read_ahead(reading)) as ahead:
+        for batch in batches(ahead, lambda: runner.batch):
+            if cancel.is_set():
+                raise Stopped(f"stopped after {done} of {job.total} tiles")
+            yield from zip(batch, runner(batch), strict=True)
+            done += len(batch)
+
+
+def _finished(
+    job: Job, piece: Piece, logits: torch.Tensor, blend: Blend
+) -> Iterator[tuple[tuple[Range, ...], np.ndarray]]:
+    """Blocks of the frame that are final now that `piece` is computed."""
+    for write, values in assemble(job.plan, piece, logits, blend):
+        yield from job.finisher.add(write, values)
+    if all(
+        i + 1 == len(spans)
+        for i, spans in zip(piece.index, job.plan.spans, strict=True)
+    ):
+        yield from job.finisher.end_frame()
+
+
+@contextmanager
+def _aborting(sink: Sink) -> Iterator[None]:
+    """Leave nothing behind if anything fails, is stopped or is dropped."""
+    try:
+        yield
+    except BaseException:
+        sink.abort()
+        raise
+
+
+def _notes(stack: ImageStack, spec: ModelSpec) -> list[str]:
+    """Gather what the user should know about the image and the model."""
+    return [*stack.notes, *(_assumed(a) for a in spec.assumed)]
+
+
+def _assumed(fact: Assumption) -> str:
+    """One assumption in a sentence."""
+    others = ", ".join(map(str, fact.alternatives))
+    text = f"The checkpoint does not tell {fact.field}; {fact.value} is assumed"
+    text += f" (others: {others})" if others else ""
+    return f"{text}. {fact.reason}".rstrip()

@@ -1,0 +1,65 @@
+"""Semantic segmentation: a class per pixel, objects by connected components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from skimage.measure import label
+
+from napari_unet.tasks.task import probabilities
+
+if TYPE_CHECKING:
+    from napari_unet.networks.spec import ModelSpec
+
+
+class Semantic:
+    """A network with one channel per class.
+
+    Softmax: channel 0 is background and channel k label k; with two channels the
+    foreground starts at the threshold. Sigmoid: channel k is label k + 1 where it is
+    the largest and reaches the threshold. A network whose module gives probabilities
+    itself is read as softmax, or as sigmoid where it has one channel.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the network.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._activation = spec.activation
+        self._channels = spec.out_channels
+        self._exclusive = spec.out_channels > 1 and spec.activation != "sigmoid"
+
+    def check(self, kind: str) -> None:
+        """Allow all kinds."""
+
+    def classes(self) -> int:
+        """Return the number of label ids besides 0."""
+        return self._channels - self._exclusive
+
+    def labels(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:
+        """Class ids (*spatial) of logits (C, *spatial)."""
+        if self._exclusive and self._channels > 2:
+            return logits.argmax(0)
+        values = probabilities(logits, self._activation)
+        if self._exclusive:
+            return (values[1] >= threshold).to(torch.uint8)
+        best, channel = values.max(0)
+        return torch.where(best >= threshold, channel + 1, 0)
+
+    def evidence(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:
+        """Class ids (1, *spatial)."""
+        ids = self.labels(logits, threshold)
+        return ids.to(torch.uint8 if self.classes() <= 255 else torch.int32)[None]
+
+    def evidence_bytes(self) -> int:
+        """Bytes of `evidence` per pixel."""
+        return 1 if self.classes() <= 255 else 4
+
+    def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Part into connected components of one class; corners connect."""
+        objects: np.ndarray = label(evidence[0], background=0)
+        return objects.astype(np.int32, copy=False)

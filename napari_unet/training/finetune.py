@@ -1,0 +1,101 @@
+"""Fine-tuning: a network learns from strokes and is saved as a new checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet import files
+from napari_unet.errors import OutputError, UsageError
+from napari_unet.events import Cancelled, Finished, Started, Stopped, Warned
+from napari_unet.training.course import Course
+from napari_unet.training.lesson import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_unet.config import FinetuneConfig
+    from napari_unet.events import CancelToken, Event
+    from napari_unet.networks.network import Network
+    from napari_unet.training.annotations import Example
+
+
+def finetune(
+    examples: Sequence[Example],
+    network: Network | None,
+    config: FinetuneConfig,
+    output: Path | str,
+    *,
+    cancel: CancelToken | None = None,
+    max_steps: int | None = None,
+) -> Iterator[Event]:
+    """Teach a network by strokes.
+
+    The time budget sets the learning rate's schedule, so the number of steps, and with
+    it the result, depends on the speed of the machine. With `max_steps` the schedule
+    follows the steps, and a CPU gives the same weights for the same seed.
+
+    With held-out strokes the best state is kept, and training ends early after 400
+    steps without a gain; without, the last state is kept. If `cancel` is set, the best
+    state so far is saved, or nothing if there was no look at the network yet.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Images and their strokes.
+    network : Network or None
+        What to start from; it is not changed. None plans a new network.
+    config : FinetuneConfig
+        Settings.
+    output : path-like
+        The new checkpoint.
+    cancel : CancelToken, optional
+        Asks the training to stop.
+    max_steps : int, optional
+        Most steps to take.
+
+    Yields
+    ------
+    Event
+        `Started` and `Progress` in seconds, `Warned`, `Metric` of ``train_loss`` and
+        ``val_dice``, and last `Finished` with a `Round`, or `Cancelled`.
+
+    Raises
+    ------
+    StrokesError, ModelError, ImageError, UsageError, DeviceError, OutputError
+        If the strokes, the network, the images, the settings, the device or the output
+        cannot be used.
+    """
+    output = Path(output)
+    _check_output(output, network)
+    yield Started("Fine-tuning", math.ceil(config.max_seconds), "s")
+    begun = time.monotonic()
+    try:
+        lesson = prepare(examples, network, config, cancel)
+    except Stopped:
+        yield Cancelled("stopped before training")
+        return
+    for note in lesson.notes:
+        yield Warned(note)
+    course = Course(lesson, config, begun, max_steps)
+    yield from course.run(cancel)
+    if course.best is None:
+        yield Cancelled("stopped before the first look at the network")
+        return
+    yield Finished(course.save(output))
+
+
+def _check_output(output: Path, network: Network | None) -> None:
+    """Refuse to write over anything, before the work is done."""
+    if not output.exists():
+        return
+    if network is not None and output.is_file():
+        if files.digest(output) == network.digest:
+            raise UsageError(
+                "The new checkpoint would replace the one it starts from",
+                found=output.name,
+                hint="Choose another name; a round never changes its parent.",
+            )
+    raise OutputError(f"{output.name} is there already", hint="Choose another name.")

@@ -1,0 +1,245 @@
+"""Lesson: everything that is settled before the first step of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_unet import checkpoints
+from napari_unet.errors import StrokesError
+from napari_unet.events import Stopped
+from napari_unet.images import intensity
+from napari_unet.networks.network import Network
+from napari_unet.training import plan
+from napari_unet.training.annotations import AnnotationSet
+from napari_unet.training.blocks import Block, read_blocks
+from napari_unet.training.coding import Coding
+from napari_unet.training.targets import BACKGROUND, stroke_target
+from napari_unet.training.validation import Split, hold_out, number_strokes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.config import FinetuneConfig
+    from napari_unet.events import CancelToken
+    from napari_unet.training.annotations import Example, Kind
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is taught, to whom, and what is held out.
+
+    Attributes
+    ----------
+    annotations : AnnotationSet
+        The strokes.
+    kind : {"classes", "instances"}
+        What their ids are.
+    network : Network
+        What learns; its spec holds the normalisation of the images.
+    is_new : bool
+        Whether the network starts from random weights.
+    coding : Coding
+        What the targets stand for.
+    batch : Batch
+        Shape of a batch.
+    images : list of numpy.ndarray
+        float32 (C, *spatial), one a block.
+    split : Split
+        Targets for training and, where `validated`, held out.
+    validated : bool
+        Whether strokes are held out.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    annotations: AnnotationSet
+    kind: Kind
+    network: Network
+    is_new: bool
+    coding: Coding
+    batch: plan.Batch
+    images: list[np.ndarray] = field(repr=False)
+    split: Split
+    validated: bool
+    notes: tuple[str, ...]
+
+
+def prepare(
+    examples: Sequence[Example],
+    network: Network | None,
+    config: FinetuneConfig,
+    cancel: CancelToken | None = None,
+) -> Lesson:
+    """Check everything, plan a network if there is none, and read the painted parts.
+
+    Raises
+    ------
+    StrokesError, ModelError, ImageError, UsageError
+        If the strokes, the network, the images or the settings do not fit together.
+    Stopped
+        If `cancel` was set.
+    """
+    annotations = AnnotationSet.gather(examples, cancel)
+    _stop_if(cancel)
+    annotations.require_paint()
+    kind, notes = _choose_kind(annotations, network, config)
+    learner = _learner(annotations, kind, network, config)
+    coding = Coding.of(learner.spec, kind)
+    plan.check_fit(annotations, kind, learner.spec, config)
+    batch = plan.plan_batch(
+        learner.geometry, learner.spec, _largest(examples), config.patch
+    )
+    blocks = _read(annotations, learner, batch, config, notes, cancel)
+    targets = _targets(blocks, kind)
+    split = _hold_out(blocks, targets, kind, learner, config, notes)
+    nothing = [np.zeros_like(target) for target in targets]
+    return Lesson(
+        annotations=annotations,
+        kind=kind,
+        network=learner,
+        is_new=network is None,
+        coding=coding,
+        batch=batch,
+        images=[block.image for block in blocks],
+        split=split or Split(targets, nothing),
+        validated=split is not None,
+        notes=tuple(notes),
+    )
+
+
+def _stop_if(cancel: CancelToken | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Stopped("stopped before training")
+
+
+def _choose_kind(
+    annotations: AnnotationSet, network: Network | None, config: FinetuneConfig
+) -> tuple[Kind, list[str]]:
+    """Tell what the stroke ids are, with a note where that was a guess."""
+    if config.strokes != "auto":
+        return config.strokes, []
+    if network is not None and network.spec.task == "semantic":
+        known = network.spec.out_channels + (network.spec.activation == "sigmoid")
+        if annotations.ids[-1] <= known:
+            return "classes", []
+    kind, reason = annotations.guess_kind()
+    if len(annotations.ids) < 3:
+        return kind, []
+    word, other = (
+        ("objects", "classes") if kind == "instances" else ("classes", "instances")
+    )
+    return kind, [
+        f"The stroke ids are taken for {word}: {reason}. If that is wrong, set the "
+        f"stroke ids to {other}."
+    ]
+
+
+def _learner(
+    annotations: AnnotationSet,
+    kind: Kind,
+    network: Network | None,
+    config: FinetuneConfig,
+) -> Network:
+    """Make a network, or take the one given with the scaling asked for."""
+    if network is None:
+        spec = plan.new_spec(annotations, kind, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return Network(checkpoints.build_module(spec), spec)
+    if config.normalize == "auto":
+        return network
+    scaling = {"normalization": (plan.normalization(config),)}
+    spec = network.spec.model_copy(update=scaling)
+    return Network(network.module, spec, network.digest)
+
+
+def _largest(examples: Sequence[Example]) -> dict[str, int]:
+    """Largest size of each axis over the images."""
+    sizes: dict[str, int] = {}
+    for example in examples:
+        for axis, size in example.stack.sizes.items():
+            sizes[axis] = max(size, sizes.get(axis, 1))
+    return sizes
+
+
+def _read(
+    annotations: AnnotationSet,
+    network: Network,
+    batch: plan.Batch,
+    config: FinetuneConfig,
+    notes: list[str],
+    cancel: CancelToken | None,
+) -> list[Block]:
+    """Read and normalise the painted parts."""
+    scales = [
+        intensity.measure(
+            example.stack,
+            network.spec.normalization,
+            channels=config.channels,
+            nan=config.nan,
+            cancel=cancel,
+        )
+        for example in annotations.examples
+    ]
+    notes += [note for scale in scales for note in scale.notes]
+    geometry = network.geometry
+    gap = tuple(
+        max(before, after) or side
+        for before, after, side in zip(
+            geometry.before, geometry.after, batch.patch, strict=True
+        )
+    )
+    blocks = []
+    for block in read_blocks(annotations, scales, config.channels, batch.patch, gap):
+        _stop_if(cancel)
+        blocks.append(block)
+    if unusable := sum(block.unusable for block in blocks):
+        notes.append(f"{unusable} painted pixels are NaN in the image and left out.")
+    return blocks
+
+
+def _targets(blocks: Sequence[Block], kind: Kind) -> list[np.ndarray]:
+    """Turn the strokes of each block into what is learned."""
+    if kind == "classes":
+        return [block.strokes for block in blocks]
+    targets = [stroke_target(block.strokes, block.image) for block in blocks]
+    if not any((target == BACKGROUND).any() for target in targets):
+        raise StrokesError(
+            "No background could be told from the painted objects",
+            found="surroundings that look like the objects",
+            hint="Paint whole objects, or paint classes: 1 = background, 2 = object.",
+        )
+    return targets
+
+
+def _hold_out(
+    blocks: Sequence[Block],
+    targets: Sequence[np.ndarray],
+    kind: Kind,
+    network: Network,
+    config: FinetuneConfig,
+    notes: list[str],
+) -> Split | None:
+    """Hold strokes out for validation where there are enough of them."""
+    if config.validation == 0:
+        return None
+    numbers = [
+        number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)
+    ]
+    kinds = [
+        b.strokes if kind == "classes" else (b.strokes > 0).astype(np.int64)
+        for b in blocks
+    ]
+    split = hold_out(
+        targets, numbers, kinds, config.validation, network.geometry, config.seed
+    )
+    if split is None:
+        notes.append(
+            "No validation yet: too few strokes, or too near to each other, to hold "
+            "some out. Paint each class at several places far apart to get a score."
+        )
+    return split

@@ -1,0 +1,238 @@
+"""Plan a training: which network, which patch, how many at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from napari_unet.errors import ModelError, StrokesError, UsageError
+from napari_unet.images.intensity import Normalization
+from napari_unet.networks.spec import ModelSpec
+from napari_unet.networks.unet import UNetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_unet.config import FinetuneConfig
+    from napari_unet.images.stack import ImageStack
+    from napari_unet.networks.receptive_field import Geometry
+    from napari_unet.training.annotations import AnnotationSet, Kind
+
+_FLAT = 1.5  # pixels this much longer along Z than along X make a stack anisotropic
+_PATCH = {2: (96, 96), 3: (32, 64, 64)}
+_FLAT_PATCH = (16, 96, 96)
+_BATCH_PIXELS = {2: 4 * 96 * 96, 3: 2 * 32 * 64 * 64}
+
+
+def choose_ndim(annotations: AnnotationSet, config: FinetuneConfig) -> Literal[2, 3]:
+    """Dimensions of a new network: as set, else 3 where adjacent planes are painted."""
+    if config.ndim == 3 and not any("Z" in e.stack.axes for e in annotations.examples):
+        raise UsageError(
+            "A 3D network needs images with a Z axis",
+            found=", ".join(e.stack.axes for e in annotations.examples),
+            hint="Name the axes of the image, such as ZYX, or use 2 dimensions.",
+        )
+    return config.ndim or (3 if annotations.looks_solid() else 2)
+
+
+def new_spec(
+    annotations: AnnotationSet, kind: Kind, config: FinetuneConfig
+) -> ModelSpec:
+    """Plan a network that learns within a minute on two cores.
+
+    Two poolings from 16 channels, none of them along Z until pixels are about cubes. A
+    deeper network learns the few strokes by heart.
+
+    Raises
+    ------
+    UsageError
+        If the settings do not fit the images.
+    """
+    ndim = choose_ndim(annotations, config)
+    spacing = _spacing(annotations.examples[0].stack, "ZYX"[-ndim:])
+    depth = config.depth or 2
+    width = config.width or 16
+    architecture = UNetSpec(
+        ndim=ndim,
+        in_channels=count_channels(annotations.examples[0].stack, config),
+        out_channels=3 if kind == "instances" else max(annotations.ids[-1], 2),
+        widths=tuple(width * 2**n for n in range(depth + 1)),
+        **_scales(ndim, depth, spacing),
+    )
+    return ModelSpec(
+        name="from strokes",
+        architecture=architecture.model_dump(mode="json"),
+        ndim=ndim,
+        in_channels=architecture.in_channels,
+        out_channels=architecture.out_channels,
+        task="instances" if kind == "instances" else "semantic",
+        class_names=_names(kind, architecture.out_channels),
+        normalization=(normalization(config),),
+        spacing=spacing,
+    )
+
+
+def normalization(config: FinetuneConfig) -> Normalization:
+    """Intensity scaling of a new network: percentiles unless set."""
+    kind = "percentile" if config.normalize == "auto" else config.normalize
+    return Normalization(kind=kind)
+
+
+def count_channels(stack: ImageStack, config: FinetuneConfig) -> int:
+    """How many channels of an image feed the network."""
+    if config.channels is None:
+        return stack.channels
+    if not config.channels or not all(0 <= c < stack.channels for c in config.channels):
+        raise UsageError(
+            f"The channels asked for are not in the image {stack.name}",
+            found=f"channels {list(config.channels)}",
+            expected=f"numbers from 0 to {stack.channels - 1}",
+        )
+    return len(config.channels)
+
+
+def check_fit(
+    annotations: AnnotationSet, kind: Kind, spec: ModelSpec, config: FinetuneConfig
+) -> None:
+    """Refuse images and strokes that do not fit the network.
+
+    Raises
+    ------
+    ModelError
+        If an image has another number of channels.
+    StrokesError
+        If more classes are painted than the network knows, or a single one.
+    """
+    for example in annotations.examples:
+        found = count_channels(example.stack, config)
+        if found != spec.in_channels:
+            raise ModelError(
+                f"The image {example.stack.name} does not fit the model {spec.name}",
+                found=f"{found} channels",
+                expected=str(spec.in_channels),
+                hint="Choose the channels that feed the network.",
+            )
+    if kind == "classes":
+        _check_classes(annotations.ids, spec)
+
+
+def _check_classes(ids: Sequence[int], spec: ModelSpec) -> None:
+    """Refuse one class, or a class without an output channel."""
+    if len(ids) < 2:
+        raise StrokesError(
+            "A single class is painted",
+            found=f"only id {ids[0]}",
+            expected="two classes at least",
+            hint="Paint some background with 1 and some objects with 2.",
+        )
+    known = 2 if spec.task == "instances" else spec.out_channels
+    known += spec.activation == "sigmoid"
+    if ids[-1] > known:
+        raise StrokesError(
+            f"More classes are painted than the model {spec.name} has",
+            found=f"class {ids[-1]}",
+            expected=f"1 to {known}",
+            hint="Paint only these classes, or train a new network from scratch.",
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Shape of a training batch.
+
+    Attributes
+    ----------
+    patch : tuple of int
+        Size of the input patches.
+    margin : tuple of int
+        What the network takes off each side.
+    size : int
+        Patches in a batch.
+    """
+
+    patch: tuple[int, ...]
+    margin: tuple[int, ...]
+    size: int
+
+
+def plan_batch(
+    geometry: Geometry,
+    spec: ModelSpec,
+    sizes: Mapping[str, int],
+    wanted: tuple[int, ...] | None,
+) -> Batch:
+    """Choose the patch.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Of the network: sizes that it takes.
+    spec : ModelSpec
+        Of the network.
+    sizes : mapping
+        Largest image size by axis; patches are no larger than need be.
+    wanted : tuple of int, optional
+        Patch asked for, one number or one per axis.
+
+    Raises
+    ------
+    UsageError
+        If `wanted` has the wrong number of sizes.
+    """
+    flat = spec.ndim == 3 and not is_solid(spec.spacing)
+    sides = wanted or (_FLAT_PATCH if flat else _PATCH[spec.ndim])
+    sides = sides * spec.ndim if len(sides) == 1 else sides
+    if len(sides) != spec.ndim or min(sides) < 1:
+        raise UsageError(
+            "The patch size does not fit the network",
+            found=str(list(sides)),
+            expected=f"one size, or {spec.ndim} of them, of 1 or more",
+        )
+    limits = [sizes.get(a, 1) for a in spec.spatial]
+    output = [
+        _fitting(min(side, limit), stride, rest)
+        for side, limit, stride, rest in zip(
+            sides, limits, geometry.stride, geometry.remainder, strict=True
+        )
+    ]
+    patch = tuple(o + 2 * m for o, m in zip(output, geometry.margin, strict=True))
+    size = round(_BATCH_PIXELS[spec.ndim] / math.prod(output))
+    return Batch(patch, geometry.margin, min(max(size, 2), 16))
+
+
+def is_solid(spacing: Mapping[str, float]) -> bool:
+    """Whether pixels are known to be about as long along Z as along X."""
+    z, x = spacing.get("Z"), spacing.get("X")
+    return z is not None and x is not None and 1 / _FLAT <= z / x <= _FLAT
+
+
+def _fitting(wanted: int, stride: int, remainder: int) -> int:
+    """Least length of at least `wanted` that the network can give."""
+    return wanted + (remainder - wanted) % stride
+
+
+def _spacing(stack: ImageStack, spatial: str) -> dict[str, float]:
+    """Physical pixel size where all spatial axes have one."""
+    known = {a: float(stack.scale[a]) for a in spatial if a in stack.scale}
+    return known if len(known) == len(spatial) else {}
+
+
+def _scales(
+    ndim: int, depth: int, spacing: Mapping[str, float]
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Strides and kernels; Z is left alone until pixels are about cubes."""
+    if ndim == 2:
+        return {}
+    ratio = spacing.get("Z", 1.0) / spacing.get("X", 1.0)
+    flat = [ratio / 2**n > _FLAT for n in range(depth + 1)]
+    return {
+        "strides": tuple((1 if f else 2, 2, 2) for f in flat[:-1]),
+        "kernels": tuple((1 if f else 3, 3, 3) for f in flat),
+    }
+
+
+def _names(kind: Kind, channels: int) -> tuple[str, ...]:
+    if kind == "instances":
+        return ("background", "interior", "boundary")
+    return ("background", *(f"class {n}" for n in range(2, channels + 1)))

@@ -1,0 +1,210 @@
+"""Trainer: the optimisation of one network, step by step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_unet.training.losses import stroke_loss
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from napari_unet.training.coding import Coding
+    from napari_unet.training.sampling import PatchSampler
+
+    State = dict[str, torch.Tensor]
+
+_WARM_UP = 0.1  # share of the training in which the learning rate rises
+_LAST = 0.01  # learning rate at the end, as a share of its peak
+_KEEP = 0.98  # of the averaged weights at each step
+_CLIP = 5.0  # greatest norm of a gradient
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Peak of the learning rate.
+    batch : int
+        Patches a step.
+    margin : tuple of int
+        What the network takes off each side of a patch.
+    frozen_statistics : bool
+        Whether batch norms keep their running statistics.
+    autocast : torch.dtype, optional
+        Arithmetic of the layers, float32 when not given.
+    """
+
+    learning_rate: float
+    batch: int
+    margin: tuple[int, ...]
+    frozen_statistics: bool = False
+    autocast: torch.dtype | None = None
+
+
+class Trainer:
+    """Trains a copy of a module and averages its weights.
+
+    The average (Polyak and Juditsky 1992, here exponential) is what is scored and kept.
+    The original module is never changed.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Float32 network.
+    coding : Coding
+        What the targets stand for.
+    sampler : PatchSampler
+        Where patches come from.
+    recipe : Recipe
+        How to train.
+    device : torch.device
+        Where to train.
+    seed : int
+        Seed of all random choices.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        coding: Coding,
+        sampler: PatchSampler,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.steps = 0
+        self._coding, self._sampler, self._recipe = coding, sampler, recipe
+        self._device = device
+        self._generator = torch.Generator().manual_seed(seed)
+        self._layout: Any = (
+            torch.channels_last if len(recipe.margin) == 2 else torch.channels_last_3d
+        )
+        own: Any = copy.deepcopy(module).to(device)
+        self._module: nn.Module = own.to(memory_format=self._layout)
+        self.average = copy.deepcopy(self._module).eval().requires_grad_(False)
+        self._rate = recipe.learning_rate
+        self._good = self._start()
+
+    def _start(self) -> tuple[State, State]:
+        """Begin to optimise from the present weights; returns them."""
+        self._module.requires_grad_(True)
+        self._optimizer = torch.optim.AdamW(
+            self._module.parameters(), self._rate, weight_decay=1e-3
+        )
+        return _copy(self._module), _copy(self.average)
+
+    def step(self, progress: float) -> float:
+        """Take one step and return its loss.
+
+        Parameters
+        ----------
+        progress : float
+            How much of the training is done, 0 to 1.
+
+        Returns
+        -------
+        float
+            NaN or infinite if the training failed; the weights are then unchanged.
+        """
+        images, targets = self._sampler.draw(self._recipe.batch, self._generator)
+        loss = stroke_loss(
+            self._forward(images), self._crop(targets.to(self._device)), self._coding
+        )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
+        value = float(loss.detach())
+        if not math.isfinite(value) or not math.isfinite(float(norm)):
+            return math.nan
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * warmed_cosine(progress)
+        self._optimizer.step()
+        self.steps += 1
+        self._follow()
+        return value
+
+    def remember(self) -> bool:
+        """Mark the present weights as good, or answer False if any is not finite."""
+        states = _copy(self._module), _copy(self.average)
+        if not all(torch.isfinite(t).all() for s in states for t in s.values()):
+            return False
+        self._good = states
+        return True
+
+    def roll_back(self) -> None:
+        """Return to the last good weights at half the learning rate."""
+        self._module.load_state_dict(self._good[0])
+        self.average.load_state_dict(self._good[1])
+        self._rate /= 2
+        self._good = self._start()
+
+    def state(self) -> State:
+        """Copy of the averaged weights."""
+        return _copy(self.average)
+
+    @torch.no_grad()
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of the averaged network."""
+        with self._precision():
+            logits: torch.Tensor = self.average(
+                images.to(self._device, memory_format=self._layout)
+            )
+        return logits.float()
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of the network in training."""
+        self._module.train()
+        if self._recipe.frozen_statistics:
+            for layer in self._module.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
+        with self._precision():
+            logits: torch.Tensor = self._module(
+                images.to(self._device, memory_format=self._layout)
+            )
+        return logits
+
+    def _crop(self, targets: torch.Tensor) -> torch.Tensor:
+        """Targets that the output covers."""
+        for axis, margin in enumerate(self._recipe.margin, start=1):
+            targets = targets.narrow(axis, margin, targets.shape[axis] - 2 * margin)
+        return targets
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the network, fast at first to forget the start."""
+        keep = min(_KEEP, (1 + self.steps) / (10 + self.steps))
+        module = self._module.state_dict()
+        for name, mean in self.average.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(module[name], 1 - keep)
+            else:
+                mean.copy_(module[name])
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self._recipe.autocast is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._recipe.autocast)
+
+
+def warmed_cosine(progress: float) -> float:
+    """Learning rate as a share of its peak: a linear rise, then half a cosine."""
+    if progress < _WARM_UP:
+        return 0.1 + 0.9 * progress / _WARM_UP
+    done = min((progress - _WARM_UP) / (1 - _WARM_UP), 1.0)
+    return _LAST + (1 - _LAST) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _copy(module: nn.Module) -> State:
+    return {name: t.detach().clone() for name, t in module.state_dict().items()}

@@ -1,0 +1,88 @@
+"""Small jobs for the tests of the runners."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from napari_unet.errors import ImageError
+from napari_unet.events import Cancelled, Finished, Metric, Preview, Progress, Started
+
+
+@dataclass
+class Answer:
+    path: Path
+    scores: tuple[float, ...]
+
+
+def count(n, cancel):
+    yield Started("count", total=n)
+    for i in range(n):
+        if cancel.is_set():
+            yield Cancelled()
+            return
+        yield Metric("i", float(i), i)
+    yield Finished(Answer(Path("a") / "b", (0.5, 1.0)))
+
+
+def endless(cancel):
+    yield Started("endless")
+    while not cancel.is_set():
+        time.sleep(0.01)
+    yield Cancelled("as asked")
+
+
+def stubborn(cancel):
+    yield Started("stubborn")
+    time.sleep(60)
+    yield Finished()
+
+
+def talkative(cancel):
+    print("noise on standard output", flush=True)
+    os.write(1, b"more noise")
+    yield Finished(input_is_empty())
+
+
+def input_is_empty():
+    return sys.stdin.read() == ""
+
+
+def previews(cancel):
+    yield Preview((slice(0, 2),), np.arange(2))
+    yield Preview((slice(0, 2),), np.zeros((2048, 2049), np.uint8))
+    yield Finished(np.float32(2.5) * np.ones(3, np.float32))
+
+
+def refuses(cancel):
+    yield Started("refuses")
+    raise ImageError("No image", found="nothing", hint="Give one.")
+
+
+def breaks(cancel):
+    yield Progress(1, 2)
+    raise ZeroDivisionError("by zero\nand more")
+
+
+def unpicklable(cancel):
+    yield Finished(lambda: None)
+
+
+def foreign(cancel):
+    yield Finished(Fraction(1, 2))
+
+
+def modules(cancel):
+    yield Finished(sorted({name.split(".")[0] for name in sys.modules}))
+
+
+def pid(cancel):
+    yield Finished(os.getpid())
+
+
+def silent(cancel):
+    yield Started("silent")

@@ -1,0 +1,93 @@
+"""A controller without Qt, on a viewer without a window."""
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_unet.gui.controller import Controller
+from napari_unet.gui.layers import Layers
+
+FACTS = {
+    "ndim": 2,
+    "in_channels": 1,
+    "out_channels": 2,
+    "classes": ["background", "nucleus"],
+    "task": "semantic",
+    "activation": "softmax",
+    "family": "unet",
+}
+
+
+class FakeRunner:
+    """Keeps jobs; the test plays their events."""
+
+    def __init__(self):
+        self.jobs = []
+        self.closed = False
+
+    def run(self, target, *, on_event, previews=True, **arguments):
+        self.jobs.append(FakeJob(target, arguments, on_event))
+        return self.jobs[-1]
+
+    def close(self):
+        self.closed = True
+
+
+class FakeJob:
+    def __init__(self, target, arguments, on_event):
+        self.name = target.partition(":")[2]
+        self.arguments = arguments
+        self.play = on_event
+        self.done = self.cancelled = False
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Desk:
+    """A controller with everything around it that a test looks at."""
+
+    def __init__(self, folder):
+        self.viewer = ViewerModel()
+        self.viewer.canvas.size = (100, 200)
+        self.layers = Layers(self.viewer)
+        self.runner = FakeRunner()
+        self.notes = []
+        self.views = []
+        self.controller = Controller(
+            self.layers,
+            self.runner,
+            folder / "private",
+            folder / "rounds",
+            post=lambda function: function(),
+            background=lambda function: function(),
+            notify=lambda severity, text: self.notes.append((severity, text)),
+        )
+        self.controller.session.subscribe(self.views.append)
+
+    @property
+    def state(self):
+        return self.controller.session.state
+
+    @property
+    def view(self):
+        return self.views[-1]
+
+    @property
+    def job(self):
+        return self.runner.jobs[-1]
+
+    def open_model(self, path="model.safetensors", **facts):
+        from napari_unet.events import Finished
+
+        self.controller.open_model(path)
+        self.job.play(Finished({**FACTS, **facts}))
+
+    def add_image(self, shape=(32, 48), labels=None, **more):
+        data = np.arange(np.prod(shape), dtype="u2").reshape(shape)
+        return self.viewer.add_image(data, name="cells", axis_labels=labels, **more)
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)

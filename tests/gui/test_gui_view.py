@@ -1,0 +1,170 @@
+"""What is shown, from what is known."""
+
+from dataclasses import replace
+
+import pytest
+
+from napari_unet.gui.state import (
+    Activity,
+    BatchFile,
+    Image,
+    Model,
+    Round,
+    State,
+    Strokes,
+)
+from napari_unet.gui.view import class_name, resolve
+
+FACTS = {"ndim": 2, "in_channels": 1, "out_channels": 2, "task": "semantic"}
+MODEL = Model("/m/nuclei.pt", FACTS)
+IMAGE = Image("cells", (40, 5, 6), "ZYX")
+READY = State(
+    model=MODEL,
+    image=IMAGE,
+    strokes=Strokes("cells · strokes", True, {1: 5, 2: 3}),
+    files=(BatchFile("a.tif"),),
+    output="out",
+)
+
+
+def with_facts(**facts):
+    return replace(READY, model=Model("m", FACTS | facts))
+
+
+def with_image(shape, axes):
+    return replace(READY, image=Image("cells", shape, axes))
+
+
+def test_ready_state_offers_everything():
+    view = resolve(READY)
+    for button in (view.preview, view.predict, view.train, view.batch):
+        assert button.enabled
+    assert view.predict.text == "Predict all"
+    assert view.train.text == "Fine-tune on my strokes"
+    assert view.batch.text == "Run 1 file"
+    assert not view.stop.enabled
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (State(), "Choose a model first"),
+        (replace(READY, image=None), "Open an image first"),
+        (with_image((4, 5, 6), None), "Say what the axes are, above"),
+        (with_image((0, 5, 6), "ZYX"), "The image is empty"),
+        (with_image((5, 6, 3), "YXC"), "Model takes 1 channel, image has 3"),
+        (with_image((5, 6), "YX"), "Predict all"),
+        (replace(with_image((5, 6, 3), "YXC"), channels=(0,)), "Predict all"),
+        (
+            replace(with_image((5, 6, 3), "YXC"), channels=(3,)),
+            "Channels go from 0 to 2",
+        ),
+        (replace(with_image((5, 6, 3), "YXC"), channels=(0, 1)), "Choose 1 channel"),
+        (
+            replace(with_facts(ndim=3), image=Image("a", (5, 6), "YX")),
+            "This 3D model needs a Z axis",
+        ),
+    ],
+)
+def test_predict_button_says_why_it_cannot(state, reason):
+    button = resolve(state).predict
+    assert button.text == reason
+    assert button.enabled == (reason == "Predict all")
+
+
+@pytest.mark.parametrize(
+    ("strokes", "reason"),
+    [
+        (None, "Make a stroke layer first"),
+        (Strokes("s", False, {1: 1, 2: 1}), "Strokes and image differ in size"),
+        (Strokes("s", True, {1: 9}), "Paint at least 2 classes"),
+        (Strokes("s", True, {1: 9, 2: 0}), "Paint at least 2 classes"),
+        (Strokes("s", True, {1: 9, 3: 1}), "Fine-tune on my strokes"),
+    ],
+)
+def test_train_button_says_why_it_cannot(strokes, reason):
+    assert resolve(replace(READY, strokes=strokes)).train.text == reason
+
+
+def test_training_from_scratch_needs_no_fitting_model():
+    state = with_facts(in_channels=4)
+    assert not resolve(state).train.enabled
+    assert resolve(replace(state, from_scratch=True)).train.enabled
+    assert resolve(replace(READY, model=None)).from_scratch
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model": None}, "Choose a model first"),
+        ({"files": ()}, "Choose images first"),
+        ({"output": ""}, "Choose a results folder"),
+    ],
+)
+def test_batch_button_says_why_it_cannot(change, reason):
+    assert resolve(replace(READY, **change)).batch.text == reason
+
+
+def test_preview_needs_planes():
+    volume = replace(READY, image=replace(IMAGE, flat=False))
+    assert not resolve(volume).preview.enabled
+    assert "2D" in resolve(volume).preview.tip
+
+
+def test_while_something_runs_only_stop_acts():
+    activity = Activity("train", "Fine-tuning", 0.5, "step 3")
+    view = resolve(replace(READY, activity=activity, message="old"))
+    for button in (view.preview, view.predict, view.train, view.batch, view.undo):
+        assert not button.enabled
+    assert view.stop.enabled
+    assert view.status == "Fine-tuning · step 3"
+    assert (view.train.text, view.predict.text) == ("Working …", "Predict all")
+    stopping = replace(READY, activity=replace(activity, stopping=True))
+    assert not resolve(stopping).stop.enabled
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (0.62, 0.91, "Dice 0.62 → 0.91 (+0.29) on held-out strokes"),
+        (None, 0.91, "Dice 0.91 on held-out strokes"),
+        (None, None, "No strokes could be held out, so there is no score."),
+    ],
+)
+def test_scores_in_words(before, after, text):
+    view = resolve(replace(READY, round=Round("r", MODEL, before, after)))
+    assert view.score == text
+    assert view.undo.enabled
+    assert "nuclei.pt" in view.undo.tip
+
+
+def test_legend_has_a_line_for_every_painted_class():
+    rows = resolve(READY).classes
+    assert [(r.number, r.name, r.pixels) for r in rows] == [
+        (1, "background", 5),
+        (2, "object", 3),
+    ]
+    many = replace(READY, strokes=Strokes("s", True, {4: 1}))
+    assert len(resolve(many).classes) == 4
+
+
+def test_class_names_come_from_the_model():
+    model = Model("m", FACTS | {"classes": ["background", "nucleus", "debris"]})
+    names = [class_name(model, n) for n in (1, 2, 3, 4)]
+    assert names == ["background", "nucleus", "debris", "object 3"]
+    assert class_name(None, 2) == "object"
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [(State(), "sample"), (with_image((4, 5, 6), None), "axes"), (READY, "Ready")],
+)
+def test_idle_footer_says_what_to_do_next(state, word):
+    assert word in resolve(state).status
+
+
+def test_model_tooltip_tells_assumptions():
+    model = Model("/m/a.pt", FACTS | {"assumed": ["slope"], "family": "torch_em"})
+    tip = resolve(replace(READY, model=model)).model_tip
+    assert "slope" in tip
+    assert "torch_em" in tip
