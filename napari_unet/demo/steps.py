@@ -246,8 +246,8 @@ def _in_tiles() -> PredictConfig:
 def _scores(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Score pixels and objects of frames (T, Y, X)."""
     pixels = api.evaluate((labels > 0).astype(np.uint8), (truth > 0).astype(np.uint8))
-    pair = (ImageStack(frames, "TYX") for frames in (labels, truth))
-    objects = api.evaluate(*pair, "instances")
+    found, wanted = (ImageStack(frames, "TYX") for frames in (labels, truth))
+    objects = api.evaluate(found, wanted, "instances")
     both = {"dice": pixels["dice"], "f1": objects["f1"], "mean_ap": objects["mean_ap"]}
     return {name: round(value, 4) for name, value in both.items()}
 
