@@ -1,0 +1,71 @@
+"""Does the memory of a prediction know the length of the stack?
+
+    python -m benchmarks.memory [--planes 200 2000] [--size 512]
+
+Each stack is a sparse .npy file, each run a fresh process of the command line; the
+figure is the peak of its anonymous memory (RssAnon, read every 20 ms), which memory-
+mapped files do not enter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+MODEL = Path(__file__).parents[1] / "sample_data" / "nuclei_unet.safetensors"
+
+
+def peak_anonymous(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its peak anonymous memory (MB) and its seconds."""
+    start, peak = time.perf_counter(), 0
+    process = psutil.Popen(command)
+    while process.poll() is None:
+        try:
+            members = [process, *process.children(recursive=True)]
+            peak = max(peak, sum(_anonymous(member.pid) for member in members))
+        except (psutil.NoSuchProcess, FileNotFoundError):
+            pass
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
+    return peak / 1e3, time.perf_counter() - start
+
+
+def _anonymous(pid: int) -> int:
+    """RssAnon of one process in kB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    return 0
+
+
+def main() -> None:
+    """Print one row per stack length."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--planes", type=int, nargs="+", default=[200, 2000])
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--suffix", default=".ome.tif")
+    parser.add_argument("extra", nargs="*", help="more options of napari-unet predict")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for planes in args.planes:
+            stack = Path(folder) / f"stack{planes}.npy"
+            np.lib.format.open_memmap(
+                stack, "w+", np.uint16, (planes, args.size, args.size)
+            )
+            command = [sys.executable, "-m", "napari_unet", "predict", str(stack)]
+            command += ["--axes", "ZYX", "--model", str(args.model), *args.extra]
+            command += ["--output", str(Path(folder) / f"out{planes}{args.suffix}")]
+            peak, seconds = peak_anonymous(command)
+            print(f"{planes} planes: {peak:.0f} MB anonymous, {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
