@@ -296,7 +296,7 @@ class Controller:
             self.session.update(round=new, from_scratch=False)
             self._inspect(new.path, lambda: "")
             ended = "Stopped early and kept" if result["stopped"] else "Trained"
-            return f"{ended} {Path(new.path).name}"
+            return f"{ended} {Path(new.path).name}; predict again to see it"
 
         curves = Curves(self.session)
         title = "Training a new U-Net" if base is None else "Fine-tuning"

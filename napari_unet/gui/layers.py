@@ -181,7 +181,7 @@ class Layers:
         layer.metadata["unet brush"] = True
         view = min(self._viewer.canvas.size) / self._viewer.scene.camera.zoom
         pixels = view / float(min(layer.scale[-2:]))
-        layer.brush_size = float(np.clip(round(pixels / 100), 1, 40))
+        layer.brush_size = float(np.clip(round(pixels / 100), 3, 40))
 
     def dress(self, name: str) -> None:
         """Give a layer of ours, known by its name, the colours of stroke classes."""

@@ -53,7 +53,7 @@ class CurvePlot(QWidget):  # type: ignore[misc]
         for number, (name, curve) in enumerate(self._curves.items()):
             colour = QColor(_COLOURS[number % len(_COLOURS)])
             painter.setPen(QPen(colour, 2, _dash(number)))
-            painter.drawPolyline(placed(curve, area))
+            _draw(painter, placed(curve, area))
             self._write(painter, number, name, curve, colour)
         painter.end()
 
@@ -73,6 +73,14 @@ class CurvePlot(QWidget):  # type: ignore[misc]
         text = f"{_NAMES.get(name, name)}  {curve[-1][1]:.3f}"
         place = QRectF(28, top, self.width() - 30, line)
         painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, text)
+
+
+def _draw(painter: QPainter, points: list[QPointF]) -> None:
+    """Draw a curve; a single value is a dot."""
+    if len(points) == 1:
+        painter.drawEllipse(points[0], 2, 2)
+    else:
+        painter.drawPolyline(points)
 
 
 def _dash(number: int) -> Qt.PenStyle:

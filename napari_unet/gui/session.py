@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import UNetError
-from napari_unet.events import Cancelled, Event, Finished, Progress, Warned
+from napari_unet.events import Cancelled, Event, Finished, Progress, Started, Warned
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import words
 from napari_unet.gui.state import Activity, State
@@ -123,7 +123,9 @@ class Session:
 
     def _show(self, event: Event, finish: Callable[[Any], str]) -> None:
         """Bring an event into the state."""
-        if isinstance(event, Progress):
+        if isinstance(event, Started):
+            self._start()
+        elif isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, Warned):
             self._warning = event.message
@@ -131,11 +133,16 @@ class Session:
             self._finish(event.result, finish)
         elif isinstance(event, Cancelled):
             self.update(activity=None)
-            note = f": {event.note}" if event.note else ""
-            self.say(f"Stopped{note}".rstrip(".") + ".")
+            self.say(_stopped(event.note))
         elif isinstance(event, Failed):
             self.update(activity=None)
             self.fail(event.error)
+
+    def _start(self) -> None:
+        """Show that the files are ready and the work begins."""
+        if self.state.activity is not None:
+            activity = replace(self.state.activity, fraction=None, note="starting")
+            self.update(activity=activity)
 
     def _finish(self, result: Any, finish: Callable[[Any], str]) -> None:
         """Take a result; a layer that is gone meanwhile is no error."""
@@ -168,3 +175,13 @@ class Session:
         if elapsed < _SURE_AFTER or share >= 1:
             return ""
         return f", {words.seconds(elapsed * (1 - share) / share)} left"
+
+
+def _stopped(note: str) -> str:
+    """Say that the work stopped, with what it says itself."""
+    text = note.strip().rstrip(".")
+    if not text:
+        return "Stopped."
+    if text.lower().startswith("stopped"):
+        return f"{text[0].upper()}{text[1:]}."
+    return f"Stopped: {text}."

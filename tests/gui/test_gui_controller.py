@@ -29,7 +29,6 @@ def test_opening_a_model_shows_its_facts(desk):
     desk.controller.open_model("/models/nuclei.pt")
     assert desk.job.name == "iter_inspect"
     assert desk.view.status == "Opening nuclei.pt"
-    desk.open_model("/models/nuclei.pt") if desk.state.activity is None else None
     desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
     assert desk.view.model_name == "nuclei.pt"
     assert desk.view.model_line == "2D · 1 channel → 2 classes"

@@ -1,0 +1,232 @@
+"""Forms and panels, with Qt but without napari's window."""
+
+import pytest
+from qtpy.QtCore import QPoint, QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QWheelEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+from napari_unet.errors import UsageError
+from napari_unet.events import Finished
+from napari_unet.gui.batch_panel import BatchPanel
+from napari_unet.gui.footer import Footer
+from napari_unet.gui.form import Form
+from napari_unet.gui.model_panel import ImagePanel, ModelPanel
+from napari_unet.gui.plot import CurvePlot, placed
+from napari_unet.gui.predict_panel import PredictPanel
+from napari_unet.gui.train_panel import TrainPanel
+
+pytestmark = pytest.mark.gui
+
+
+def shown(desk, qtbot, panel):
+    qtbot.addWidget(panel)
+    desk.controller.session.subscribe(panel.show_view)
+    return panel
+
+
+@pytest.mark.parametrize("config", [PredictConfig, FinetuneConfig, BatchConfig])
+def test_untouched_form_gives_the_defaults(qtbot, config):
+    form = Form(config, tuple(config.model_fields))
+    qtbot.addWidget(form)
+    assert config(**form.values()) == config()
+
+
+def test_form_takes_titles_and_help_from_the_config(qtbot):
+    form = Form(PredictConfig, ("overlap",))
+    qtbot.addWidget(form)
+    field = form.fields["overlap"]
+    assert "overlaps its neighbour" in field.toolTip()
+    assert field.accessibleName() == "Overlap"
+    assert (field.minimum(), field.maximum()) == (0.0, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", None), ("auto", None), ("64", (64,)), ("16, 64 x 64", (16, 64, 64))],
+)
+def test_tile_is_typed_as_numbers(qtbot, text, value):
+    form = Form(PredictConfig, ("tile",))
+    qtbot.addWidget(form)
+    form.fields["tile"].setText(text)
+    assert form.values() == {"tile": value}
+
+
+def test_text_that_is_no_number_is_told(qtbot):
+    form = Form(PredictConfig, ("tile",))
+    qtbot.addWidget(form)
+    form.fields["tile"].setText("big")
+    with pytest.raises(UsageError, match="Tile size cannot be used"):
+        form.values()
+
+
+def test_passing_wheel_changes_nothing(qtbot):
+    form = Form(PredictConfig, ("threshold",))
+    qtbot.addWidget(form)
+    form.show()
+    spin = form.fields["threshold"]
+    spin.clearFocus()
+    event = QWheelEvent(
+        QPointF(2, 2),
+        QPointF(2, 2),
+        QPoint(0, 120),
+        QPoint(0, 120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(spin, event)
+    assert spin.value() == 0.5
+
+
+def test_model_panel_teaches_and_then_names_the_model(desk, qtbot):
+    panel = shown(desk, qtbot, ModelPanel(desk.controller, lambda: None))
+    assert not panel.empty.isHidden()
+    assert panel.chosen.isHidden()
+    desk.open_model("/models/nuclei.pt")
+    assert panel.empty.isHidden()
+    assert panel.name.text() == "nuclei.pt"
+    assert panel.line.text() == "2D · 1 channel → 2 classes"
+
+
+def test_axes_are_chosen_from_words(desk, qtbot):
+    panel = shown(desk, qtbot, ImagePanel(desk.controller))
+    desk.add_image((4, 32, 48))
+    assert panel.line.property("tone") == "bad"
+    index = panel.axes.findText("Time series", Qt.MatchFlag.MatchStartsWith)
+    panel.axes.setCurrentIndex(index)
+    panel.axes.activated.emit(index)
+    assert desk.state.image.axes == "TYX"
+    assert panel.axes.currentData() == "TYX"
+
+
+def test_axes_are_typed(desk, qtbot):
+    panel = shown(desk, qtbot, ImagePanel(desk.controller))
+    desk.add_image((4, 3, 32, 48))
+    panel.axes.setEditText("PCYX")
+    panel.axes.lineEdit().returnPressed.emit()
+    assert desk.state.image.axes == "PCYX"
+
+
+@pytest.mark.parametrize(("text", "channels"), [("0, 2", (0, 2)), ("", None)])
+def test_channels_are_typed(desk, qtbot, text, channels):
+    panel = shown(desk, qtbot, ImagePanel(desk.controller))
+    desk.add_image((3, 32, 48), ("c", "y", "x"))
+    panel.channels.setText(text)
+    panel.channels.editingFinished.emit()
+    assert desk.state.channels == channels
+    panel.channels.setText("red")
+    panel.channels.editingFinished.emit()
+    assert "channels cannot be used" in desk.view.status
+
+
+def test_predict_page_runs_with_its_settings(desk, qtbot):
+    panel = shown(desk, qtbot, PredictPanel(desk.controller))
+    assert panel.predict.text() == "Choose a model first"
+    desk.add_image()
+    desk.open_model()
+    panel.options.fields["tile"].setText("24")
+    qtbot.mouseClick(panel.predict, Qt.MouseButton.LeftButton)
+    assert desk.job.arguments["config"] == PredictConfig(tile=(24,))
+    assert panel.predict.text() == "Working …"
+
+
+@pytest.mark.parametrize(
+    ("task", "activation", "kind", "threshold"),
+    [
+        ("semantic", "softmax", "labels", False),
+        ("semantic", "sigmoid", "labels", True),
+        ("instances", "softmax", "instances", False),
+        ("restoration", "none", "logits", False),
+    ],
+)
+def test_result_fits_the_model(desk, qtbot, task, activation, kind, threshold):
+    panel = shown(desk, qtbot, PredictPanel(desk.controller))
+    desk.open_model(task=task, activation=activation)
+    assert panel.form.values()["kind"] == kind
+    assert panel.form.fields["threshold"].isHidden() is not threshold
+
+
+def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
+    panel = shown(desk, qtbot, TrainPanel(desk.controller))
+    desk.add_image()
+    qtbot.mouseClick(panel.new_strokes, Qt.MouseButton.LeftButton)
+    layer = desk.viewer.layers["cells · strokes"]
+    qtbot.mouseClick(panel.legend.rows[1], Qt.MouseButton.LeftButton)
+    assert layer.selected_label == 2
+    assert panel.train.text() == "Paint at least 2 classes"
+    layer.data[:3] = [[1], [2], [2]]
+    desk.controller.recount()
+    assert panel.legend.rows[1].text().endswith("object  ·  96 px")
+    panel.form.fields["max_seconds"].setValue(7)
+    qtbot.mouseClick(panel.train, Qt.MouseButton.LeftButton)
+    arguments = desk.job.arguments
+    assert arguments["config"] == FinetuneConfig(max_seconds=7)
+    scores = {"score_before": None, "score_after": 0.8, "stopped": False}
+    desk.job.play(Finished({"path": arguments["output"], **scores}))
+    assert panel.score.text() == "Dice 0.80 on held-out strokes"
+    assert not panel.undo.isHidden()
+
+
+def test_train_page_offers_a_new_network(desk, qtbot):
+    panel = shown(desk, qtbot, TrainPanel(desk.controller))
+    assert [panel.start.itemText(i) for i in range(panel.start.count())] == [
+        "A new U-Net"
+    ]
+    desk.open_model()
+    assert panel.start.currentText() == "This model"
+    panel.start.textActivated.emit("A new U-Net")
+    assert desk.view.from_scratch
+    assert panel.start.currentText() == "A new U-Net"
+
+
+def test_batch_page_lists_files_and_uses_the_predict_settings(desk, qtbot, tmp_path):
+    predict = shown(desk, qtbot, PredictPanel(desk.controller))
+    panel = shown(desk, qtbot, BatchPanel(desk.controller, predict))
+    (tmp_path / "a.tif").write_bytes(b"x")
+    desk.open_model()
+    assert panel.run.text() == "Choose images first"
+    desk.controller.batch.choose([str(tmp_path)])
+    assert panel.run.text() == "Run 1 file"
+    assert panel.table.item(0, 0).text() == "a.tif"
+    predict.options.fields["tile"].setText("24")
+    qtbot.mouseClick(panel.run, Qt.MouseButton.LeftButton)
+    assert desk.job.arguments["config"] == BatchConfig(tile=(24,))
+
+
+def test_footer_shows_stop_only_while_something_runs(desk, qtbot):
+    footer = shown(desk, qtbot, Footer(desk.controller))
+    footer.show()
+    assert not footer.stop.isVisible()
+    desk.controller.open_model("a.pt")
+    assert footer.stop.isVisible()
+    assert footer.status.text() == "Opening a.pt"
+    qtbot.mouseClick(footer.stop, Qt.MouseButton.LeftButton)
+    assert desk.job.cancelled
+
+
+def test_curves_fill_the_plot():
+    points = placed([(0, 5.0), (5, 1.0), (10, 3.0)], QRectF(0, 0, 112, 62))
+    assert [(p.x(), p.y()) for p in points] == [(6, 6), (56, 56), (106, 31)]
+
+
+def test_plot_is_hidden_until_there_are_curves(qtbot):
+    plot = CurvePlot()
+    qtbot.addWidget(plot)
+    plot.set_curves({})
+    assert plot.isHidden()
+    plot.set_curves({"val_dice": ((0, 0.5),), "train_loss": ((0, 1.0), (1, 0.2))})
+    plot.resize(200, 120)
+    picture = plot.grab().toImage()
+    for colour in ("#56b4e9", "#e69f00"):
+        assert any(
+            near(picture.pixelColor(x, y), QColor(colour))
+            for x in range(0, 200)
+            for y in range(80)
+        )
+
+
+def near(a, b):
+    """Whether two colours are equal but for the depth of the screen."""
+    return all(abs(x - y) <= 16 for x, y in zip(a.getRgb(), b.getRgb(), strict=True))

@@ -1,0 +1,215 @@
+"""The whole plugin in napari's window, with real mouse strokes and a real child."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QMainWindow
+from scipy import ndimage
+
+from napari_unet.gui import dock as dock_module
+from napari_unet.gui.dock import UNetDock, dock_for, offer_checkpoint
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        dock_module.platformdirs, "user_data_path", lambda name: tmp_path / "data"
+    )
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1200, 800)
+    return viewer
+
+
+def children():
+    return psutil.Process().children(recursive=True)
+
+
+def wait(qtbot, dock):
+    qtbot.waitUntil(
+        lambda: dock.controller.session.state.activity is None, timeout=120000
+    )
+    return dock.controller.session.state
+
+
+def blobs():
+    """Bright discs on a dark noisy ground."""
+    rng = np.random.default_rng(0)
+    seeds = np.zeros((96, 96), bool)
+    seeds[20:96:28, 20:96:28] = True
+    disc = ndimage.distance_transform_edt(~seeds) < 9
+    return (disc * 800 + rng.normal(200, 40, disc.shape)).clip(0).astype("u2"), disc
+
+
+def drag(viewer, canvas, start, stop):
+    """Draw a stroke with the mouse between two voxels (Y, X)."""
+    points = [_on_canvas(viewer, p) for p in np.linspace(start, stop, 12)]
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+    _send(canvas, QEvent.Type.MouseMove, points[0], none, none)
+    _send(canvas, QEvent.Type.MouseButtonPress, points[0], left, left)
+    for point in points:
+        _send(canvas, QEvent.Type.MouseMove, point, none, left)
+        QTest.qWait(15)  # vispy drops moves that follow within 10 ms
+    _send(canvas, QEvent.Type.MouseButtonRelease, points[-1], left, none)
+
+
+def _send(canvas, kind, point, button, buttons):
+    """Send one mouse event; QTest's moves forget the pressed button."""
+    where = QPointF(point), QPointF(canvas.mapToGlobal(point))
+    modifiers = Qt.KeyboardModifier.NoModifier
+    QApplication.sendEvent(
+        canvas, QMouseEvent(kind, *where, button, buttons, modifiers)
+    )
+
+
+def _on_canvas(viewer, voxel):
+    size = np.array(viewer.canvas.size)
+    camera = viewer.scene.camera
+    y, x = size / 2 + (voxel - np.array(camera.center[-2:])) * camera.zoom
+    assert 0 < y < size[0]
+    assert 0 < x < size[1]
+    return QPoint(round(x), round(y))
+
+
+def close_to(picture, colour, tolerance=40):
+    """Number of pixels with nearly this colour."""
+    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return int(
+        (np.abs(picture[..., :3].astype(int) - wanted).max(-1) < tolerance).sum()
+    )
+
+
+def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
+    image, disc = blobs()
+    viewer.add_image(image, name="cells")
+    dock = dock_for(viewer)
+    dock.tabs.setCurrentIndex(1)
+    QTest.qWait(200)
+    viewer.reset_view()
+    canvas = _canvas()
+
+    qtbot.mouseClick(dock.train.new_strokes, Qt.MouseButton.LeftButton)
+    for row in (6, 34, 62, 90):
+        drag(viewer, canvas, (row, 6), (row, 90))
+    qtbot.mouseClick(dock.train.legend.rows[1], Qt.MouseButton.LeftButton)
+    for row in (20, 48, 76):
+        for column in (20, 48, 76):
+            drag(viewer, canvas, (row, column - 5), (row, column + 5))
+    strokes = viewer.layers["cells · strokes"].data
+    painted = strokes.copy()
+    assert set(np.unique(strokes)) == {0, 1, 2}
+    assert disc[strokes == 2].mean() > 0.95
+    assert min((strokes == 1).sum(), (strokes == 2).sum()) > 100
+    qtbot.waitUntil(lambda: dock.train.train.isEnabled(), timeout=5000)
+
+    dock.train.form.fields["max_seconds"].setValue(12)
+    dock.train.options.fields["depth"].setText("2")
+    dock.train.options.fields["width"].setText("8")
+    qtbot.mouseClick(dock.train.train, Qt.MouseButton.LeftButton)
+    state = wait(qtbot, dock)
+    assert state.tone == "good", state.message
+    assert Path(state.model.path).is_relative_to(tmp_path)
+
+    dock.tabs.setCurrentIndex(0)
+    qtbot.mouseClick(dock.predict.predict, Qt.MouseButton.LeftButton)
+    state = wait(qtbot, dock)
+    assert state.tone == "good", state.message
+    result = viewer.layers["cells · prediction"].data > 0
+    assert result[disc].mean() > 0.5 > 0.2 > result[~disc].mean()
+    np.testing.assert_array_equal(strokes, painted)
+    assert "torch" not in sys.modules
+
+    dock.tabs.setCurrentIndex(1)
+    QTest.qWait(300)
+    folder = Path(os.environ.get("UNET_SCREENSHOTS", tmp_path))
+    picture = viewer.screenshot(
+        str(folder / "dock.png"), canvas_only=False, flash=False
+    )
+    bare = viewer.screenshot(canvas_only=True, flash=False)
+    assert close_to(bare, "#0072b2") > 200
+    assert close_to(bare, "#e69f00") > 200
+    viewer.layers["cells · prediction"].visible = False
+    without = viewer.screenshot(canvas_only=True, flash=False)
+    changed = np.abs(bare.astype(int) - without).max(-1) > 20
+    assert changed.mean() > 0.01
+    assert picture.shape[1] > bare.shape[1]
+
+
+def _canvas():
+    """The widget that gets the mouse, found without napari's private names."""
+    from vispy.app.backends._qt import QtBaseCanvasBackend
+
+    window = [w for w in _top_widgets() if w.isVisible()][-1]
+    return next(
+        w for w in window.findChildren(object) if isinstance(w, QtBaseCanvasBackend)
+    )
+
+
+def _top_widgets():
+    return [w for w in QApplication.topLevelWidgets() if isinstance(w, QMainWindow)]
+
+
+def test_second_dock_shows_the_same_state(viewer, qtbot):
+    first = dock_for(viewer)
+    second = UNetDock(viewer)
+    viewer.window.add_dock_widget(second, name="again")
+    assert second.controller is first.controller
+    viewer.add_image(np.zeros((8, 9)), name="cells")
+    assert (
+        first.image.combo.currentText() == second.image.combo.currentText() == "cells"
+    )
+    assert dock_for(viewer) is first
+
+
+def test_closing_the_last_dock_ends_the_child(viewer, qtbot, tmp_path):
+    before = set(children())
+    (tmp_path / "no.pt").write_bytes(b"text")
+    offer_checkpoint(viewer, tmp_path / "no.pt")
+    dock = dock_for(viewer)
+    assert wait(qtbot, dock).tone == "bad"
+    assert len(set(children()) - before) == 1
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: not set(children()) - before, timeout=10000)
+    again = dock_for(viewer)
+    assert again.controller is dock.controller
+
+
+def test_dock_follows_the_theme(viewer, qtbot):
+    dock = dock_for(viewer)
+    sheets = set()
+    for theme in ("dark", "light"):
+        viewer.theme = theme
+        sheets.add(dock.styleSheet())
+    assert len(sheets) == 2
+
+
+@pytest.mark.parametrize("page", ["Predict", "Train", "Batch"])
+def test_nothing_is_cut_off_at_320_pixels(viewer, qtbot, page):
+    viewer.add_image(np.zeros((3, 8, 9)), name="a rather long name of an image layer")
+    dock = dock_for(viewer)
+    dock.tabs.setCurrentIndex([dock.tabs.tabText(i) for i in range(3)].index(page))
+    dock.setFixedWidth(320)
+    QTest.qWait(50)
+    panel = getattr(dock, page.lower())
+    assert dock.minimumSizeHint().width() <= 320
+    inner = panel.layout().itemAt(0).widget().widget()
+    assert inner.minimumSizeHint().width() <= panel.width()
+
+
+def test_opening_the_dock_imports_no_torch():
+    script = (
+        "import sys, napari_unet.gui.dock;"
+        "heavy = {'torch', 'napari_unet.images.readers'};"
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], check=False)
+    assert result.returncode == 0
