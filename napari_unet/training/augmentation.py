@@ -113,11 +113,11 @@ def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if _chance(0.5, generator):
         middle = image.mean()
         image = (image - middle) * _between(0.75, 1.33, generator) + middle
-        image = image + spread * _between(-0.2, 0.2, generator)
-    if _chance(0.3, generator):
-        image = _gamma(image, _between(0.75, 1.33, generator))
-    if _chance(0.3, generator):
-        image = _blur(image, _between(0.3, 2.0, generator))
+        image = image + spread * _between(-0.05, 0.05, generator)
+    if _chance(0.2, generator):
+        image = _gamma(image, _between(0.8, 1.25, generator))
+    if _chance(0.5, generator):
+        image = _blur(image, _between(0.3, 3.0, generator))
     if _chance(0.3, generator):
         noise = torch.randn(image.shape, generator=generator)
         image = image + noise * spread * _between(0.0, 0.15, generator)
@@ -153,9 +153,7 @@ def _turn(ndim: int, solid: bool, generator: torch.Generator) -> torch.Tensor:
     quarter = _chance(0.5, generator)
     for plane in planes:
         matrix = _rotation(ndim, plane, quarter, generator) @ matrix
-    if quarter:
-        return matrix
-    zoom = torch.full((ndim,), math.exp(_between(-0.2, 0.2, generator)))
+    zoom = torch.full((ndim,), math.exp(_between(-0.35, 0.35, generator)))
     if ndim == 3 and not solid:
         zoom[0] = 1.0
     return zoom[:, None] * matrix
@@ -201,7 +199,7 @@ def _gamma(image: torch.Tensor, power: float) -> torch.Tensor:
 
 def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur along Y and X."""
-    offsets = torch.arange(-6, 7, dtype=torch.float32)
+    offsets = torch.arange(-8, 9, dtype=torch.float32)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     planes = image.reshape(-1, 1, *image.shape[-2:])
@@ -211,8 +209,8 @@ def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _mirror(planes: torch.Tensor, axis: int) -> torch.Tensor:
-    """Pad Y (0) or X (1) by six pixels."""
-    pad = (0, 0, 6, 6) if axis == 0 else (6, 6, 0, 0)
+    """Pad Y (0) or X (1) by eight pixels."""
+    pad = (0, 0, 8, 8) if axis == 0 else (8, 8, 0, 0)
     return functional.pad(planes, pad, mode="replicate")
 
 

@@ -51,7 +51,7 @@ def predict(path, image):
 
 
 def test_a_new_network_learns_a_simple_image(tmp_path):
-    events = learn(tmp_path / "new.safetensors", steps=60)
+    events = learn(tmp_path / "new.safetensors", steps=60, learning_rate=0.01)
     image, truth = two_tone(seed=9)
     found = predict(tmp_path / "new.safetensors", image) == 1
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
