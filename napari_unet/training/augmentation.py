@@ -100,7 +100,7 @@ def warp(
 
 
 def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Change contrast, brightness, gamma and sharpness and add noise, each by chance.
+    """Change contrast, brightness and sharpness a little and add noise, by chance.
 
     Parameters
     ----------
@@ -112,12 +112,10 @@ def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     spread = image.std().clamp(min=1e-3)
     if _chance(0.5, generator):
         middle = image.mean()
-        image = (image - middle) * _between(0.75, 1.33, generator) + middle
-        image = image + spread * _between(-0.2, 0.2, generator)
-    if _chance(0.3, generator):
-        image = _gamma(image, _between(0.75, 1.33, generator))
-    if _chance(0.3, generator):
-        image = _blur(image, _between(0.3, 2.0, generator))
+        image = (image - middle) * _between(0.9, 1.1, generator) + middle
+        image = image + spread * _between(-0.05, 0.05, generator)
+    if _chance(0.5, generator):
+        image = _blur(image, _between(0.3, 1.5, generator))
     if _chance(0.3, generator):
         noise = torch.randn(image.shape, generator=generator)
         image = image + noise * spread * _between(0.0, 0.15, generator)
@@ -128,9 +126,8 @@ def blend(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Lay the next patch of a batch faintly over most patches; targets stay.
 
     As mixup (Zhang et al., ICLR 2018) with the target of the stronger patch. Strokes
-    hardly ever reach the edge of an object, so nothing else tells the network where
-    between object and background the edge is; a mixture of both, decided at one half,
-    does. On the blobs strokes it takes the Dice from 0.93 to 0.96.
+    hardly ever reach the edge of an object, so nothing else tells the network what to
+    make of values between object and background.
 
     Parameters
     ----------
@@ -139,8 +136,8 @@ def blend(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     generator : torch.Generator
         Source of all random numbers.
     """
-    shares = torch.rand((2, len(images)), generator=generator)
-    share = torch.where(shares[0] < 0.8, shares[1] / 2, torch.zeros(()))
+    draws = torch.rand((2, len(images)), generator=generator)
+    share = torch.where(draws[0] < 0.8, draws[1] / 2, torch.zeros(()))
     share = share.reshape(-1, *(1,) * (images.ndim - 1))
     return images * (1 - share) + images.roll(1, 0) * share
 
@@ -153,9 +150,7 @@ def _turn(ndim: int, solid: bool, generator: torch.Generator) -> torch.Tensor:
     quarter = _chance(0.5, generator)
     for plane in planes:
         matrix = _rotation(ndim, plane, quarter, generator) @ matrix
-    if quarter:
-        return matrix
-    zoom = torch.full((ndim,), math.exp(_between(-0.2, 0.2, generator)))
+    zoom = torch.full((ndim,), math.exp(_between(-0.3, 0.3, generator)))
     if ndim == 3 and not solid:
         zoom[0] = 1.0
     return zoom[:, None] * matrix
@@ -192,16 +187,9 @@ def _bend(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     return bent
 
 
-def _gamma(image: torch.Tensor, power: float) -> torch.Tensor:
-    """Gamma correction between the least and the greatest value."""
-    low, high = image.min(), image.max()
-    span = (high - low).clamp(min=1e-6)
-    return ((image - low) / span).clamp(0, 1) ** power * span + low
-
-
 def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur along Y and X."""
-    offsets = torch.arange(-6, 7, dtype=torch.float32)
+    offsets = torch.arange(-8, 9, dtype=torch.float32)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     planes = image.reshape(-1, 1, *image.shape[-2:])
@@ -211,8 +199,8 @@ def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _mirror(planes: torch.Tensor, axis: int) -> torch.Tensor:
-    """Pad Y (0) or X (1) by six pixels."""
-    pad = (0, 0, 6, 6) if axis == 0 else (6, 6, 0, 0)
+    """Pad Y (0) or X (1) by eight pixels."""
+    pad = (0, 0, 8, 8) if axis == 0 else (8, 8, 0, 0)
     return functional.pad(planes, pad, mode="replicate")
 
 

@@ -134,7 +134,7 @@ def _contrasting(
     ring = empty & (distance <= _reach(inside))
     stroke = image[:, inside]
     if not ring.any():
-        return ring
+        return np.zeros_like(empty)
     spread = stroke.std(axis=1) + image[:, ring].std(axis=1) + 1e-6
     direction = (stroke.mean(axis=1) - image[:, ring].mean(axis=1)) / spread
     level = np.tensordot(direction / spread, image, axes=1)

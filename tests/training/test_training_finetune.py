@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from training_images import class_strokes, example, quick, two_tone
 
 from napari_unet import checkpoints, files
@@ -54,7 +55,9 @@ def test_a_new_network_learns_a_simple_image(tmp_path):
     events = learn(tmp_path / "new.safetensors", steps=60)
     image, truth = two_tone(seed=9)
     found = predict(tmp_path / "new.safetensors", image) == 1
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
+    # No stroke tells where exactly the edge of a disc is.
+    edge = ndimage.binary_dilation(truth, iterations=3) & ~truth
+    assert (found == truth)[~edge].mean() > 0.95
     assert isinstance(events[0], Started)
     assert any(isinstance(e, Progress) for e in events)
     assert [e.name for e in events if isinstance(e, Metric)] == ["train_loss"] * 3
