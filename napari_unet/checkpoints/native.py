@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from napari_unet import __version__
 from napari_unet.checkpoints.families import FAMILIES
@@ -74,7 +74,8 @@ def save(
     facts["version"] = __version__
     header = spec.model_copy(update={"provenance": facts}).model_dump_json()
     with commit(path, overwrite=overwrite) as part:
-        save_file(tensors, part, {METADATA: header})
+        # save_file would leave a file that only its owner may read
+        part.write_bytes(to_bytes(tensors, {METADATA: header}))
     return digest(path)
 
 

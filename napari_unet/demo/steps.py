@@ -149,8 +149,8 @@ class _Demo:
             found = seam(stack, api.load_model(self.base), _in_tiles())
         self.facts["seam"] = found.maximum
         yield Said(
-            f"4. The seam: at {found.places} places where tiles meet, probabilities "
-            f"differ by {found.maximum:.1e} at most from one large window."
+            f"4. The seam: where tiles meet, probabilities differ by {found.maximum:.1e} "
+            f"at most from one large window (compared at {_count(found.places)})."
         )
 
     def finetune(self) -> Iterator[Event]:
@@ -236,6 +236,11 @@ _MEASURES = {
     "f1": "F1 of the nuclei at IoU 0.5",
     "mean_ap": "mean AP over IoU 0.5 to 0.95",
 }
+
+
+def _count(places: int) -> str:
+    """Say how many places."""
+    return "1 place" if places == 1 else f"{places} places"
 
 
 def _in_tiles() -> PredictConfig:

@@ -54,6 +54,13 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_others_may_read_a_checkpoint_as_any_new_file(tmp_path):
+    checkpoints.save(unet(), tmp_path / "a.safetensors")
+    (tmp_path / "plain").write_text("as the system makes files")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 def test_network_prepared_for_inference_is_not_saved(tmp_path):
     with pytest.raises(ModelError, match="cannot be saved"):
         checkpoints.save(unet().place("cpu"), tmp_path / "a.safetensors")
