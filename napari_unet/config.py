@@ -107,8 +107,9 @@ class PredictConfig(ReadConfig):
     tile: tuple[int, ...] | None = Field(
         None,
         title="Tile size",
-        description="Tile size in pixels, one number for all spatial axes or one per "
-        "axis (Z Y X); chosen from the network and the memory when not given.",
+        description="Tile size in pixels with its halo, one number for all spatial "
+        "axes or one per axis (Z Y X); chosen from the network and the memory when "
+        "not given.",
     )
     overlap: float = Field(
         0.25,

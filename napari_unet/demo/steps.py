@@ -149,8 +149,8 @@ class _Demo:
             found = seam(stack, api.load_model(self.base), _in_tiles())
         self.facts["seam"] = found.maximum
         yield Said(
-            f"4. The seam: where tiles meet, probabilities differ by {found.maximum:.1e} "
-            f"at most from one large window (compared at {_count(found.places)})."
+            "4. The seam: where tiles meet, probabilities differ from one large window "
+            f"by {found.maximum:.1e} at most (compared at {_count(found.places)})."
         )
 
     def finetune(self) -> Iterator[Event]:

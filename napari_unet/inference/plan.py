@@ -139,8 +139,8 @@ def plan(
     Raises
     ------
     UsageError
-        If exact tiles are asked of a network that has none, or the tile size cannot be
-        used.
+        If exact tiles are asked of a network that has none, or the tile size has the
+        wrong number of axes.
     """
     cut = _Cut(_grids(geometry, size), size, target or tuple((0, n) for n in size))
     tile = _user_tile(config.tile, len(size))
@@ -149,7 +149,8 @@ def plan(
     if way == "whole":
         spans = cut.whole()
     elif way == "exact":
-        spans = cut.exact(tile or cut.largest(memory))
+        tile, raised = (cut.largest(memory), "") if tile is None else cut.raised(tile)
+        spans, reason = cut.exact(tile), reason + raised
     else:
         spans, windows = cut.blend(tile or PATCH[len(size)], config.overlap)
     peak = memory.cost([s[0].read[1] - s[0].read[0] for s in spans])
@@ -224,19 +225,21 @@ class _Cut:
         axes = zip(self.grids, self.size, self.target, strict=True)
         return tuple(tiling.whole_span(*axis) for axis in axes)
 
-    def exact(self, tile: Sequence[int]) -> tuple[tuple[Span, ...], ...]:
-        axes = tuple(zip(self.grids, self.size, tile, self.target, strict=True))
-        for grid, size, length, target in axes:
+    def raised(self, tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+        """Raise a tile that is all halo until it keeps half of itself; say so."""
+        fair = []
+        for grid, size, length, target in self._axes(tile):
             start, stop = grid.extent(size, target)
-            least = min(grid.smallest, stop - start)
-            if grid.fit(length) < least:
-                raise UsageError(
-                    "The tile is smaller than this network's receptive field allows",
-                    found=f"{length} pixels",
-                    expected=f"{least} or more, of which {grid.overlap} are halo",
-                    hint="Choose larger tiles, or --tiling blend.",
-                )
-        return tuple(tiling.exact_spans(*axis) for axis in axes)
+            short = grid.fit(length) < min(grid.smallest, stop - start)
+            fair.append(min(2 * grid.overlap, stop - start) if short else length)
+        if tuple(fair) == tile:
+            return tile, ""
+        asked, used = (" x ".join(map(str, t)) for t in (tile, fair))
+        why = "less than this network's receptive field allows"
+        return tuple(fair), f"; a tile of {asked} is {why}, {used} is used"
+
+    def exact(self, tile: Sequence[int]) -> tuple[tuple[Span, ...], ...]:
+        return tuple(tiling.exact_spans(*axis) for axis in self._axes(tile))
 
     def blend(
         self, tile: Sequence[int], overlap: float
@@ -263,6 +266,9 @@ class _Cut:
             counts[kept.index(max(kept))] += 1
             tile = self._tiles(counts)
         return tile
+
+    def _axes(self, tile: Sequence[int]) -> Iterator[tuple[Grid, int, int, Range]]:
+        return zip(self.grids, self.size, tile, self.target, strict=True)
 
     def _tiles(self, counts: Sequence[int]) -> tuple[int, ...]:
         axes = zip(self.grids, self.size, self.target, counts, strict=True)

@@ -56,6 +56,19 @@ def test_exact_tiles_of_a_network_without_are_refused_with_the_reason() -> None:
         plan((99, 99), GLOBAL, PredictConfig(tiling="exact"), PLENTY)
 
 
+@pytest.mark.parametrize(("asked", "used"), [(512, 512), (208, 208), (64, 384)])
+def test_a_tile_that_would_be_all_halo_is_raised_and_said(asked, used) -> None:
+    config = PredictConfig(tiling="exact", tile=(asked,))
+    chosen = plan((2048, 2048), geometry(), config, PLENTY)
+    assert chosen.tile == (used, used)
+    assert (f"{used} x {used} is used" in chosen.describe()) == (asked != used)
+
+
+def test_a_tile_is_never_raised_beyond_the_image() -> None:
+    config = PredictConfig(tiling="exact", tile=(16, 512))
+    assert plan((100, 2048), geometry(), config, PLENTY).tile == (112, 512)
+
+
 def test_tile_and_ratio_of_2048_pixels_are_those_computed_by_hand() -> None:
     memory = Memory(budget=1200 * 1200 * 100, per_pixel=100)
     chosen = plan((2048, 2048), geometry(), PredictConfig(tiling="exact"), memory)
