@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 _WARM_UP = 0.1  # share of the training in which the learning rate rises
-_DECAY = 0.5  # weight decay, high against learning by heart
 _KEEP = 0.99  # of the averaged weights at each step
 _CLIP = 5.0  # greatest norm of a gradient
 
@@ -39,6 +38,8 @@ class Recipe:
         Patches a step.
     margin : tuple of int
         What the network takes off each side of a patch.
+    decay : float
+        Weight decay.
     frozen_statistics : bool
         Whether batch norms keep their running statistics.
     autocast : torch.dtype, optional
@@ -48,6 +49,7 @@ class Recipe:
     learning_rate: float
     batch: int
     margin: tuple[int, ...]
+    decay: float = 0.0
     frozen_statistics: bool = False
     autocast: torch.dtype | None = None
 
@@ -100,7 +102,7 @@ class Trainer:
         """Begin to optimise from the present weights; returns them."""
         self._module.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
-            self._module.parameters(), self._rate, weight_decay=_DECAY
+            self._module.parameters(), self._rate, weight_decay=self._recipe.decay
         )
         return _copy(self._module), _copy(self.average)
 
