@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 _COARSE = 32  # pixels between the displacements of the coarse grid
+_PIECE = 12  # pixels between the random values that shape the pieces of a blend
 _BEND = 3.0  # deviation of these displacements, in pixels
 
 
@@ -122,24 +123,43 @@ def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return image
 
 
-def blend(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Lay the next patch of a batch faintly over most patches; targets stay.
+def blend(
+    images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mix each patch of a batch with the next one.
 
-    As mixup (Zhang et al., ICLR 2018) with the target of the stronger patch. Strokes
-    hardly ever reach the edge of an object, so nothing else tells the network what to
-    make of values between object and background.
+    Strokes are few and hardly ever reach the edge of an object, so a network soon knows
+    them by heart from what lies around them. Pieces of the next patch, pasted with
+    their targets, change what lies around (as CutMix, Yun et al., ICCV 2019, with
+    irregular pieces); the rest of the next patch, laid over faintly, fills the range of
+    values between object and background (as mixup, Zhang et al., ICLR 2018, with the
+    target of the stronger patch).
 
     Parameters
     ----------
     images : torch.Tensor
         float32, (N, C, *patch).
+    targets : torch.Tensor
+        int64, (N, *patch).
     generator : torch.Generator
         Source of all random numbers.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Images and targets of the same shapes.
     """
-    draws = torch.rand((2, len(images)), generator=generator)
-    share = torch.where(draws[0] < 0.8, draws[1] / 2, torch.zeros(()))
-    share = share.reshape(-1, *(1,) * (images.ndim - 1))
-    return images * (1 - share) + images.roll(1, 0) * share
+    number, shape = len(images), tuple(images.shape[2:])
+    coarse = tuple(max(n // _PIECE, 2) for n in shape)
+    mode = "bilinear" if len(shape) == 2 else "trilinear"
+    field = torch.randn((number, 1, *coarse), generator=generator)
+    pasted = functional.interpolate(field, shape, mode=mode) > 1
+    draws = torch.rand((2, number), generator=generator)
+    faint = torch.where(draws[0] < 0.8, draws[1] / 2, torch.zeros(()))
+    faint = faint.reshape(-1, *(1,) * (images.ndim - 1))
+    share = torch.where(pasted, torch.ones(()), faint)
+    mixed = images * (1 - share) + images.roll(1, 0) * share
+    return mixed, torch.where(pasted[:, 0], targets.roll(1, 0), targets)
 
 
 def _turn(ndim: int, solid: bool, generator: torch.Generator) -> torch.Tensor:

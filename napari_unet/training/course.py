@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.training.trainer import State
 
 _FROM_SCRATCH, _FINE_TUNING = 2e-3, 3e-4  # learning rates
+_DECAY = 0.5  # weight decay of a new network, high against learning by heart
 _LOOK = 20  # steps between two looks at the held-out strokes
 _PATIENCE = 20  # looks without a better score before training ends early
 _GAIN = 0.002  # least gain that counts as better
@@ -243,6 +244,7 @@ def _trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
         lesson.batch.size,
         lesson.batch.margin,
+        decay=_DECAY if lesson.is_new else 0.0,
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
         autocast=_autocast(config, device),

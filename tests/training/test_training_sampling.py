@@ -115,8 +115,21 @@ def test_light_changes_the_image_but_not_its_kind():
     assert torch.isfinite(flat).all()
 
 
-def test_a_blend_stays_nearer_to_its_own_patch():
-    batch = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 1, 4, 4)
-    mixed = torch.stack([blend(batch, generator(seed)) for seed in range(10)])
-    assert 0 < mixed[:, 0].max() <= 0.5
-    assert 0.5 <= mixed[:, 1].min() < 1
+def test_a_blend_shows_more_of_the_patch_whose_target_it_has():
+    batch = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, 1, 32, 32)
+    targets = torch.tensor([1, 2]).reshape(2, 1, 1).expand(2, 32, 32)
+    met = set()
+    for seed in range(10):
+        mixed, known = blend(batch, targets, generator(seed))
+        assert (mixed[:, 0][known == 1] <= 0.5).all()
+        assert (mixed[:, 0][known == 2] >= 0.5).all()
+        assert 0.6 < (known[0] == 1).float().mean() <= 1
+        met |= set(known[0].unique().tolist())
+    assert met == {1, 2}
+
+
+def test_volumes_blend_too():
+    images, targets = torch.rand(2, 1, 4, 16, 16), torch.ones(2, 4, 16, 16).long()
+    mixed, known = blend(images, targets, generator())
+    assert mixed.shape == images.shape
+    assert known.shape == targets.shape
