@@ -65,8 +65,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         """Bring the page up to date."""
         if view.model_path != self._model_path:
             self._model_path = view.model_path
-            combo = self.form.fields["kind"]
-            combo.setCurrentIndex(combo.findData(view.kind))
+            self.form.fields["kind"].value = view.kind
         self.form.set_shown("threshold", view.has_threshold)
         show_button(self.preview, view.preview)
         show_button(self.predict, view.predict)

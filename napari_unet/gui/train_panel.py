@@ -67,7 +67,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self._controller = controller
         self.legend = Legend(controller)
         self.form = Form(FinetuneConfig, ("max_seconds",))
-        self.form.fields["max_seconds"].setSuffix(" s")
+        self.form.fields["max_seconds"].native.setSuffix(" s")
         self.options = Form(FinetuneConfig, _OPTIONS)
         self.plot = CurvePlot()
         self.score = text_label(title="true")
