@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SURE_AFTER = 2.0
+_PATIENCE = {"train": 10.0}
+"""Seconds a kind of job has to stop: a training step is long, and its round is kept."""
 
 
 class Session:
@@ -113,7 +115,8 @@ class Session:
 
         self._began, self._warning = time.monotonic(), ""
         self.update(activity=Activity(kind, title), message="", tone="plain")
-        self.tasks.start(Task(target, prepare, on_event))
+        patience = _PATIENCE.get(kind)
+        self.tasks.start(Task(target, prepare, on_event, stop_after=patience))
 
     def stop(self) -> None:
         """Ask the task to stop."""

@@ -34,12 +34,15 @@ class Task:
         Called with every event on the main thread.
     previews : bool
         Whether `Preview` events are wanted.
+    stop_after : float, optional
+        Seconds the job has to stop by itself, the runner's own if not given.
     """
 
     target: str
     prepare: Prepare
     on_event: Callable[[Event], None]
     previews: bool = False
+    stop_after: float | None = None
     token: CancelToken = field(default_factory=CancelToken)
     job: Job | None = None
 
@@ -130,6 +133,7 @@ class Tasks:
             task.target,
             on_event=lambda event: self._tell(task, event),
             previews=task.previews,
+            stop_after=task.stop_after,
             **arguments,
         )
 
