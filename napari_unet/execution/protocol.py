@@ -83,7 +83,7 @@ class Runner(Protocol):
     ) -> Job:
         """Start the generator function `target` and hand its events to `on_event`.
 
-        A runner that can end a job does so `stop_after` seconds after asking it to stop.
+        A runner that can end a job does so `stop_after` seconds after it asked for it.
         """
         ...
 

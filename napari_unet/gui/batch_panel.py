@@ -136,7 +136,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
     def _run(self) -> None:
         """Do the files."""
         self._controller.session.attempt(
-            lambda: self._controller.run_batch(self._settings())
+            lambda: self._controller.batch.run(self._settings())
         )
 
     def _settings(self) -> dict[str, Any]:

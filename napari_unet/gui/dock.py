@@ -57,7 +57,7 @@ class _Shared:
         self._recount.setSingleShot(True)
         self._recount.setInterval(_RECOUNT_AFTER)
         self._recount.timeout.connect(self.controller.recount)
-        layers.connect_strokes(self._recount.start)
+        self.controller.strokes.connect(self._recount.start)
 
     def join(self, dock: int, show: Callable[[View], None]) -> None:
         """Show the state in one more dock."""
@@ -98,7 +98,7 @@ def dock_for(viewer: napari.Viewer) -> UNetDock:
 
 def offer_checkpoint(viewer: napari.Viewer, path: str | Path) -> None:
     """Open a checkpoint in the dock of a viewer, opening the dock if need be."""
-    dock_for(viewer).controller.open_model(str(path))
+    dock_for(viewer).controller.models.open(str(path))
 
 
 class UNetDock(QWidget):  # type: ignore[misc]
@@ -151,7 +151,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
             if shown["name"] not in self._viewer.layers:
                 getattr(self._viewer, f"add_{kind}")(data, **shown)
         self.controller.choose_image("nuclei")
-        self.controller.open_model(str(sample("nuclei.safetensors")))
+        self.controller.models.open(str(sample("nuclei.safetensors")))
 
     def sizeHint(self) -> QSize:
         """Ask for the usual width of a dock."""
@@ -164,7 +164,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Open a checkpoint that is dropped on the dock."""
-        self.controller.open_model(_dropped_file(event))
+        self.controller.models.open(_dropped_file(event))
         event.acceptProposedAction()
 
     def hideEvent(self, event: QHideEvent) -> None:

@@ -72,7 +72,7 @@ class ModelPanel(QWidget):  # type: ignore[misc]
             self, "Open a checkpoint", "", f"Checkpoints ({CHECKPOINTS});;All files (*)"
         )
         if path:
-            self._controller.open_model(path)
+            self._controller.models.open(path)
 
     def _empty_state(self) -> QFrame:
         """Build what is shown while there is no model."""
@@ -118,7 +118,7 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         menu = QMenu(self)
         menu.addAction("Open a checkpoint …", self.choose_file)
         menu.addAction("Try the sample", self._try_sample)
-        menu.addAction("Work without a model", self._controller.forget_model)
+        menu.addAction("Work without a model", self._controller.models.forget)
         return menu
 
 

@@ -77,11 +77,11 @@ class PredictPanel(QWidget):  # type: ignore[misc]
     def _preview(self) -> None:
         """Predict the view."""
         self._controller.session.attempt(
-            lambda: self._controller.preview(self.settings())
+            lambda: self._controller.predicting.preview(self.settings())
         )
 
     def _predict(self) -> None:
         """Predict everything."""
         self._controller.session.attempt(
-            lambda: self._controller.predict(self.settings())
+            lambda: self._controller.predicting.predict(self.settings())
         )

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.errors import UNetError
+from napari_unet.errors import UNetError, UsageError
 from napari_unet.events import Cancelled, Event, Finished, Progress, Started, Warned
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import words
@@ -117,6 +117,12 @@ class Session:
         self.update(activity=Activity(kind, title), message="", tone="plain")
         patience = _PATIENCE.get(kind)
         self.tasks.start(Task(target, prepare, on_event, stop_after=patience))
+
+    def is_busy(self) -> bool:
+        """Whether a task runs; says so."""
+        if self.tasks.busy:
+            self.fail(UsageError("Another job runs", hint="Wait, or press Stop."))
+        return self.tasks.busy
 
     def stop(self) -> None:
         """Ask the task to stop."""

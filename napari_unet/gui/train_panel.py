@@ -74,7 +74,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.new_strokes = push_button("", controller.new_strokes)
         self.add_class = push_button("Add a class", controller.add_class)
         self.train = push_button("", self._train, primary=True)
-        self.undo = push_button("", controller.undo_round)
+        self.undo = push_button("", controller.training.undo)
         self.layers = narrow_combo("Strokes")
         self.layers.setPlaceholderText("none yet")
         self.layers.textActivated.connect(controller.choose_strokes)
@@ -134,7 +134,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
     def _train(self) -> None:
         """Learn from the strokes."""
         self._controller.session.attempt(
-            lambda: self._controller.train(self.settings())
+            lambda: self._controller.training.train(self.settings())
         )
 
 

@@ -81,7 +81,7 @@ class Desk:
     def open_model(self, path="model.safetensors", **facts):
         from napari_unet.events import Finished
 
-        self.controller.open_model(path)
+        self.controller.models.open(path)
         self.job.play(Finished({**FACTS, **facts}))
 
     def add_image(self, shape=(32, 48), labels=None, **more):

@@ -208,6 +208,7 @@ def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
     assert arguments["config"] == FinetuneConfig(max_seconds=7)
     scores = {"score_before": None, "score_after": 0.8, "stopped": False}
     desk.job.play(Finished({"path": arguments["output"], **scores}))
+    desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
     assert panel.score.text() == "Dice 0.80 on held-out strokes"
     assert not panel.undo.isHidden()
 
@@ -242,7 +243,7 @@ def test_footer_shows_stop_only_while_something_runs(desk, qtbot):
     footer = shown(desk, qtbot, Footer(desk.controller))
     footer.show()
     assert not footer.stop.isVisible()
-    desk.controller.open_model("a.pt")
+    desk.controller.models.open("a.pt")
     assert footer.stop.isVisible()
     assert footer.status.text() == "Opening a.pt"
     qtbot.mouseClick(footer.stop, Qt.MouseButton.LeftButton)
