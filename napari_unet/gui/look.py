@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_unet.gui.view import Button
+    from napari_unet.gui.buttons import Button
 
 _STYLE = """
 QPushButton[primary="true"] {{

@@ -124,4 +124,6 @@ class State:
     """The last round, where it scored lower and is not used."""
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     files: tuple[BatchFile, ...] = ()
+    listing: bool = False
+    """Whether files are being looked for."""
     output: str = ""

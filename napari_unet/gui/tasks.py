@@ -89,6 +89,22 @@ class Tasks:
         self._task = task
         self._background(lambda: self._prepare(task))
 
+    def aside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Call `work` in the background, then `then` with what it returned.
+
+        `then` is called on the main thread, with the `UNetError` if there was one.
+        This is no task: it neither waits for one nor keeps one waiting.
+        """
+
+        def call() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                result = told(error)
+            self._post(lambda: then(result))
+
+        self._background(call)
+
     def stop(self) -> None:
         """Ask the task to stop."""
         if self._task is not None:

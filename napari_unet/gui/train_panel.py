@@ -32,7 +32,8 @@ from napari_unet.gui.plot import CurvePlot
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
-    from napari_unet.gui.view import ClassRow, View
+    from napari_unet.gui.legend import ClassRow
+    from napari_unet.gui.view import View
 
 _OPTIONS = (
     "validation",
@@ -75,6 +76,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.add_class = push_button("Add a class", controller.add_class)
         self.train = push_button("", self._train, primary=True)
         self.undo = push_button("", controller.training.undo)
+        self.use_anyway = push_button("", controller.training.use_anyway)
         self.layers = narrow_combo("Strokes")
         self.layers.setPlaceholderText("none yet")
         self.layers.textActivated.connect(controller.choose_strokes)
@@ -95,7 +97,10 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         show_button(self.new_strokes, view.new_strokes)
         show_button(self.train, view.train)
         show_button(self.undo, view.undo)
-        self.undo.setVisible(view.undo.enabled or bool(view.score))
+        self.undo.setVisible(view.undo.enabled)
+        self.use_anyway.setVisible(view.use_anyway is not None)
+        if view.use_anyway is not None:
+            show_button(self.use_anyway, view.use_anyway)
         self.plot.set_curves(view.curves)
         self.score.setText(view.score)
         self.score.setVisible(bool(view.score))
@@ -124,6 +129,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.train)
         layout.addWidget(self.plot)
         layout.addWidget(self.score)
+        layout.addWidget(self.use_anyway)
         layout.addWidget(self.undo)
         layout.addWidget(Folded("Options", self.options))
         layout.addStretch(1)

@@ -233,7 +233,7 @@ def test_batch_page_lists_files_and_uses_the_predict_settings(desk, qtbot, tmp_p
     assert panel.run.text() == "Choose images first"
     desk.controller.batch.choose([str(tmp_path)])
     assert panel.run.text() == "Run 1 file"
-    assert panel.table.item(0, 0).text() == "a.tif"
+    assert panel.table.text(0, 0) == "a.tif"
     predict.options.fields["tile"].value = "24"
     qtbot.mouseClick(panel.run, Qt.MouseButton.LeftButton)
     assert desk.job.arguments["config"] == BatchConfig(tile=(24,))
