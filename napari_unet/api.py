@@ -50,15 +50,20 @@ def load_model(model: Model) -> Network:
 def iter_inspect(model: Model, *, cancel: CancelToken | None = None) -> Iterator[Event]:
     """Say what a checkpoint is; `Finished.result` is a dict of plain values.
 
+    It is what `napari_unet.checkpoints.inspect` returns, with ``device``, the words for
+    where the network would run.
+
     Raises
     ------
     ModelError
         If the checkpoint is refused.
     """
     from napari_unet import checkpoints
+    from napari_unet.networks.device import choose_device
 
     yield Started("Reading the checkpoint")
-    yield Finished(checkpoints.inspect(model))
+    facts = checkpoints.inspect(model)
+    yield Finished({**facts, "device": choose_device().words})
 
 
 def iter_predict(

@@ -221,3 +221,4 @@ def test_inspect_ends_with_plain_facts(model):
     *_, last = api.iter_inspect(model)
     assert isinstance(last, Finished)
     assert last.result["ndim"] == 2
+    assert last.result["device"].split(",")[0] in ("CPU", "CUDA", "Apple GPU")

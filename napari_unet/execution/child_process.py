@@ -40,8 +40,11 @@ class JobHandle:
     Its events come on a reader thread, the last one exactly once.
     """
 
-    def __init__(self, worker: _Worker, number: int, on_event: OnEvent) -> None:
+    def __init__(
+        self, worker: _Worker, number: int, on_event: OnEvent, stop_after: float
+    ) -> None:
         self.number = number
+        self.stop_after = stop_after
         self.cancelled = False
         self._worker = worker
         self._on_event = on_event
@@ -79,7 +82,8 @@ class Child:
     allow : str
         The package whose functions may be run.
     stop_after : float
-        Seconds between asking a job to stop and ending its process.
+        Seconds between asking a job to stop and ending its process, unless the job
+        has a time of its own.
     """
 
     def __init__(self, *, allow: str = "napari_unet", stop_after: float = 1.5) -> None:
@@ -101,6 +105,7 @@ class Child:
         *args: Any,
         on_event: OnEvent,
         previews: bool = True,
+        stop_after: float | None = None,
         **kwargs: Any,
     ) -> JobHandle:
         """Start a job.
@@ -115,6 +120,9 @@ class Child:
             Called with every event, on a reader thread.
         previews : bool
             Whether `Preview` events are wanted; those over 4 MB never come.
+        stop_after : float, optional
+            Seconds this job has to stop by itself once asked, for one that has
+            something to keep.
 
         Raises
         ------
@@ -126,7 +134,8 @@ class Child:
         arguments = pickle.dumps((args, kwargs))
         if self._worker is None or not self._worker.alive:
             self._worker = _Worker(self._allow, self._stop_after)
-        job = JobHandle(self._worker, next(self._numbers), on_event)
+        patience = self._stop_after if stop_after is None else stop_after
+        job = JobHandle(self._worker, next(self._numbers), on_event, patience)
         self._job = job
         self._worker.start(job, (job.number, target, arguments, previews))
         return job
@@ -198,7 +207,7 @@ class _Worker:
 
     def _insist(self, job: JobHandle) -> None:
         """End the process if the job does not stop by itself."""
-        if not job.wait(self._stop_after):
+        if not job.wait(job.stop_after):
             self._end()
 
     def _end(self) -> None:

@@ -42,9 +42,13 @@ class Inline:
         *args: Any,
         on_event: OnEvent,
         previews: bool = True,
+        stop_after: float | None = None,
         **kwargs: Any,
     ) -> InlineJob:
-        """Run a job to its end, see `napari_unet.execution.child_process.Child.run`."""
+        """Run a job to its end, see `napari_unet.execution.child_process.Child.run`.
+
+        Nothing here can end a job that does not stop, so `stop_after` changes nothing.
+        """
         job = self.job = InlineJob()
         for event in events_of(target, args, kwargs, job.token, self._allow):
             if isinstance(event, Preview) and not previews:

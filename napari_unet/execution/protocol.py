@@ -78,9 +78,13 @@ class Runner(Protocol):
         *args: Any,
         on_event: OnEvent,
         previews: bool = True,
+        stop_after: float | None = None,
         **kwargs: Any,
     ) -> Job:
-        """Start the generator function `target` and hand its events to `on_event`."""
+        """Start the generator function `target` and hand its events to `on_event`.
+
+        A runner that can end a job does so `stop_after` seconds after it asked for it.
+        """
         ...
 
     def close(self) -> None:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QHeaderView,
     QLineEdit,
     QSizePolicy,
-    QTableWidget,
-    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QElidingLabel
 
 from napari_unet.config import BatchConfig
+from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.form import Form
 from napari_unet.gui.look import page, push_button, show_button, text_label
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
     from napari_unet.gui.predict_panel import PredictPanel
-    from napari_unet.gui.state import BatchFile
     from napari_unet.gui.view import View
 
 
@@ -59,8 +54,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         self.output.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.change = push_button("Change …", self._choose_output)
         self.run = push_button("", self._run, primary=True)
-        self.table = _table()
-        self._shown: tuple[BatchFile, ...] = ()
+        self.table = FileTable()
         self._lay_out()
 
     def show_view(self, view: View) -> None:
@@ -71,9 +65,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         for widget in (self.folder, self.files, self.pattern, self.change):
             widget.setEnabled(not view.busy)
         self.table.setVisible(bool(view.files))
-        if view.files != self._shown:
-            self._shown = view.files
-            self._fill(view.files)
+        self.table.set_files(view.files)
 
     def _lay_out(self) -> None:
         """Place everything from top to bottom in the order of work."""
@@ -99,24 +91,6 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
 
-    def _fill(self, files: tuple[BatchFile, ...]) -> None:
-        """Write the table, touching only what changed."""
-        self.table.setRowCount(len(files))
-        for number, file in enumerate(files):
-            status = f"{file.status} {file.note}" if file.status == "working" else ""
-            self._write(number, 0, Path(file.path).name, file.path)
-            self._write(number, 1, status or file.status, file.note or file.output)
-
-    def _write(self, row: int, column: int, text: str, tip: str) -> None:
-        """Write one cell."""
-        item = self.table.item(row, column)
-        if item is None:
-            item = QTableWidgetItem()
-            self.table.setItem(row, column, item)
-        if (item.text(), item.toolTip()) != (text, tip):
-            item.setText(text)
-            item.setToolTip(tip)
-
     def _choose_folder(self) -> None:
         """Ask for a folder of images."""
         if folder := QFileDialog.getExistingDirectory(self, "Folder of images"):
@@ -136,23 +110,9 @@ class BatchPanel(QWidget):  # type: ignore[misc]
     def _run(self) -> None:
         """Do the files."""
         self._controller.session.attempt(
-            lambda: self._controller.run_batch(self._settings())
+            lambda: self._controller.batch.run(self._settings())
         )
 
     def _settings(self) -> dict[str, Any]:
         """Read the settings of this page and of the Predict page."""
         return {**self._predict.settings(), **self.form.values()}
-
-
-def _table() -> QTableWidget:
-    """Make the table of files."""
-    table = QTableWidget(0, 2)
-    table.setHorizontalHeaderLabels(["File", "State"])
-    table.verticalHeader().hide()
-    header = table.horizontalHeader()
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    table.setMinimumHeight(150)
-    return table

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import BatchConfig
+from napari_unet.errors import UNetError
 from napari_unet.events import Cancelled, Event, Finished, Progress, Warned
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import words
@@ -33,6 +34,8 @@ class Batching:
         self._session = session
         self._inputs: tuple[str, ...] = ()
         self._pattern = "*"
+        self._asked = 0
+        self._at = 0
 
     def choose(self, inputs: Sequence[str]) -> None:
         """Take files and folders; the results go beside them unless chosen already."""
@@ -45,8 +48,10 @@ class Batching:
 
     def set_pattern(self, pattern: str) -> None:
         """Take only the files of folders whose name matches."""
-        self._pattern = pattern.strip() or "*"
-        self._list()
+        pattern = pattern.strip() or "*"
+        if pattern != self._pattern:
+            self._pattern = pattern
+            self._list()
 
     def set_output(self, folder: str) -> None:
         """Choose the folder of the results."""
@@ -65,6 +70,7 @@ class Batching:
             "output": state.output,
             "config": config,
         }
+        self._at = 0
         waiting = tuple(BatchFile(file.path) for file in state.files)
         self._session.update(files=waiting)
         self._session.begin(
@@ -77,21 +83,30 @@ class Batching:
         )
 
     def _list(self) -> None:
-        """Show which files would be done."""
-        from napari_unet.batch.inputs import gather
-
+        """Show which files would be done; a large folder takes its time elsewhere."""
         if not self._inputs:
             return
+        self._asked += 1
+        asked, output = self._asked, self._session.state.output
+        inputs, pattern = self._inputs, self._pattern
+        self._session.update(files=(), listing=True)
 
-        def look() -> None:
-            output = self._session.state.output
-            found = gather(self._inputs, output, self._pattern)
-            files = tuple(BatchFile(str(image.path)) for image in found.images)
-            self._session.update(files=files)
-            self._session.say(" ".join(found.notes))
+        def then(found: Any) -> None:
+            if asked == self._asked:
+                self._take(found)
 
-        if not self._session.attempt(look):
-            self._session.update(files=())
+        self._session.tasks.aside(lambda: _look(inputs, output, pattern), then)
+
+    def _take(self, found: Any) -> None:
+        """Show the files that were found, or why there are none."""
+        self._session.update(listing=False)
+        if isinstance(found, UNetError):
+            self._session.fail(found)
+            return
+        files, notes = found
+        self._session.update(files=files)
+        if self._session.state.activity is None:
+            self._session.say(notes)
 
     def _watch(self, event: Event) -> None:
         """Follow the batch in the table."""
@@ -105,12 +120,14 @@ class Batching:
     def _move_to(self, done: float) -> None:
         """Show which file is worked on: `done` counts files and parts of files."""
         files = list(self._session.state.files)
-        for number, file in enumerate(files):
-            if number < int(done) and file.status in ("waiting", "working"):
-                files[number] = replace(file, status="done", note="")
-            elif number == int(done) and file.status != "failed":
-                share = f"{done - number:.0%}"
-                files[number] = replace(file, status="working", note=share)
+        now = int(done)
+        for number in range(self._at, min(now, len(files))):
+            if files[number].status in ("waiting", "working"):
+                files[number] = replace(files[number], status="done", note="")
+        if now < len(files) and files[now].status != "failed":
+            share = f"{done - now:.0%}"
+            files[now] = replace(files[now], status="working", note=share)
+        self._at = now
         self._session.update(files=tuple(files))
 
     def _note_failure(self, message: str) -> None:
@@ -145,3 +162,14 @@ class Batching:
         counts = [item["status"] for item in summary["items"]]
         parts = [f"{counts.count(s)} {s}" for s in ("done", "skipped", "failed")]
         return f"Batch: {', '.join(parts)}"
+
+
+def _look(
+    inputs: Sequence[str], output: str, pattern: str
+) -> tuple[tuple[BatchFile, ...], str]:
+    """List files and what is to be said about them."""
+    from napari_unet.batch.inputs import gather
+
+    found = gather(inputs, output, pattern)
+    files = tuple(BatchFile(str(image.path)) for image in found.images)
+    return files, " ".join(found.notes)

@@ -18,6 +18,7 @@ from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.controller import Controller
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.jobs import MainThread, in_background
+from napari_unet.gui.keys import KEYS, PREDICT, PREVIEW, TRAIN, Keys
 from napari_unet.gui.layers import Layers
 from napari_unet.gui.look import style
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
@@ -42,7 +43,9 @@ class _Shared:
 
     def __init__(self, viewer: Any) -> None:
         self._main_thread = MainThread()
-        self._docks: dict[int, Callable[[], None]] = {}
+        self._docks: dict[int, tuple[Callable[[], None], Callable[[str], None]]] = {}
+        self._viewer = weakref.ref(viewer)
+        self._keys = Keys(self._press, KEYS)
         layers = Layers(viewer)
         self.controller = Controller(
             layers,
@@ -57,21 +60,33 @@ class _Shared:
         self._recount.setSingleShot(True)
         self._recount.setInterval(_RECOUNT_AFTER)
         self._recount.timeout.connect(self.controller.recount)
-        layers.connect_strokes(self._recount.start)
+        self.controller.strokes.connect(self._recount.start)
 
-    def join(self, dock: int, show: Callable[[View], None]) -> None:
-        """Show the state in one more dock."""
-        if dock not in self._docks:
-            self._docks[dock] = self.controller.session.subscribe(show)
+    def join(self, dock: UNetDock) -> None:
+        """Show the state in one more dock, which gets the keys."""
+        if id(dock) not in self._docks:
+            unsubscribe = self.controller.session.subscribe(dock.show_view)
+            self._docks[id(dock)] = unsubscribe, dock.press
+            if (viewer := self._viewer()) is not None:
+                self._keys.bind(viewer)
 
     def leave(self, dock: int) -> None:
         """Forget a dock; with the last one the computing process ends."""
-        unsubscribe = self._docks.pop(dock, None)
-        if unsubscribe is not None:
-            unsubscribe()
-            if not self._docks:
-                self._recount.stop()
-                self.controller.close()
+        if dock not in self._docks:
+            return
+        unsubscribe, _ = self._docks.pop(dock)
+        unsubscribe()
+        if self._docks:
+            return
+        if (viewer := self._viewer()) is not None:
+            self._keys.unbind(viewer)
+        self._recount.stop()
+        self.controller.close()
+
+    def _press(self, key: str) -> None:
+        """Hand a key to the dock that came last."""
+        _, press = list(self._docks.values())[-1]
+        press(key)
 
 
 _SHARED: dict[int, _Shared] = {}
@@ -98,7 +113,7 @@ def dock_for(viewer: napari.Viewer) -> UNetDock:
 
 def offer_checkpoint(viewer: napari.Viewer, path: str | Path) -> None:
     """Open a checkpoint in the dock of a viewer, opening the dock if need be."""
-    dock_for(viewer).controller.open_model(str(path))
+    dock_for(viewer).controller.models.open(str(path))
 
 
 class UNetDock(QWidget):  # type: ignore[misc]
@@ -138,6 +153,23 @@ class UNetDock(QWidget):  # type: ignore[misc]
         for panel in self._panels:
             panel.show_view(view)
 
+    def press(self, key: str) -> None:
+        """Do what a key of the viewer stands for, or say why that cannot be done."""
+        activity = self.controller.session.state.activity
+        if key == TRAIN and activity is not None and activity.kind == "train":
+            self.controller.stop()
+            return
+        buttons = {
+            PREVIEW: self.predict.preview,
+            PREDICT: self.predict.predict,
+            TRAIN: self.train.train,
+        }
+        button = buttons[key]
+        if button.isEnabled():
+            button.click()
+        elif activity is None:
+            self.controller.session.say(button.toolTip() or f"{button.text()}.")
+
     def reset_choices(self, *_: object) -> None:
         """Look at the viewer's layers again; napari calls this."""
         self.controller.refresh()
@@ -151,7 +183,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
             if shown["name"] not in self._viewer.layers:
                 getattr(self._viewer, f"add_{kind}")(data, **shown)
         self.controller.choose_image("nuclei")
-        self.controller.open_model(str(sample("nuclei.safetensors")))
+        self.controller.models.open(str(sample("nuclei.safetensors")))
 
     def sizeHint(self) -> QSize:
         """Ask for the usual width of a dock."""
@@ -164,7 +196,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Open a checkpoint that is dropped on the dock."""
-        self.controller.open_model(_dropped_file(event))
+        self.controller.models.open(_dropped_file(event))
         event.acceptProposedAction()
 
     def hideEvent(self, event: QHideEvent) -> None:
@@ -175,12 +207,12 @@ class UNetDock(QWidget):  # type: ignore[misc]
     def showEvent(self, event: QShowEvent) -> None:
         """Show the state again after the dock was closed and reopened."""
         super().showEvent(event)
-        self._shared.join(id(self), self.show_view)
+        self._shared.join(self)
 
     def _join(self) -> None:
         """Show the state from now on, until Qt destroys this widget."""
         shared, number = self._shared, id(self)
-        shared.join(number, self.show_view)
+        shared.join(self)
         self.destroyed.connect(lambda: shared.leave(number))
 
     def _leave_if_closed(self) -> None:

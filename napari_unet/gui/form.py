@@ -1,31 +1,29 @@
-"""A form for settings: labels, tooltips, ranges and defaults come from the config."""
+"""A form for settings: labels, tooltips, ranges and defaults come from the config.
+
+The fields are magicgui widgets, made from pydantic's description of each field and laid
+out in a Qt form that keeps to the width of the dock.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QLineEdit,
-    QSizePolicy,
-    QWidget,
-)
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
+from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
 
 from napari_unet.errors import UsageError
-from napari_unet.gui.look import narrow_combo, still
+from napari_unet.gui.look import narrow, still
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from magicgui.widgets.bases import ValueWidget
     from pydantic.fields import FieldInfo
 
     from napari_unet.config import Config
 
-    Read = Callable[[], Any]
+_LARGEST = 2**31 - 1
 
 
 class Form(QWidget):  # type: ignore[misc]
@@ -39,6 +37,11 @@ class Form(QWidget):  # type: ignore[misc]
         The fields, in order.
     words : mapping of str to str, optional
         Texts for the choices of a field, where the choice itself is no good one.
+
+    Attributes
+    ----------
+    fields : dict of str to magicgui.widgets.bases.ValueWidget
+        The widgets by name.
     """
 
     def __init__(
@@ -48,22 +51,21 @@ class Form(QWidget):  # type: ignore[misc]
         words: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.fields: dict[str, QWidget] = {}
-        self._read: dict[str, Read] = {}
-        layout = self._layout = QFormLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for name in names:
-            info = config.model_fields[name]
-            widget, read = _editor(info, words or {})
-            widget.setToolTip(_tooltip(info))
-            widget.setAccessibleName(info.title or name)
-            self.fields[name], self._read[name] = widget, read
-            _add_row(layout, info.title or name, widget)
+        self._infos = {name: config.model_fields[name] for name in names}
+        self.fields: dict[str, ValueWidget] = {
+            name: _field(name, info, words or {}) for name, info in self._infos.items()
+        }
+        self._layout = QFormLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setFieldGrowthPolicy(
+            QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow
+        )
+        for field in self.fields.values():
+            _add_row(self._layout, field)
 
     def set_shown(self, name: str, shown: bool) -> None:
         """Show or hide a field with its label."""
-        self._layout.setRowVisible(self.fields[name], shown)
+        self._layout.setRowVisible(self.fields[name].native, shown)
 
     def values(self) -> dict[str, Any]:
         """Read the settings.
@@ -73,18 +75,21 @@ class Form(QWidget):  # type: ignore[misc]
         UsageError
             If a text is no number.
         """
-        return {name: read() for name, read in self._read.items()}
+        return {
+            name: _parse(self.fields[name].value, info)
+            for name, info in self._infos.items()
+        }
 
 
-def _add_row(layout: QFormLayout, title: str, widget: QWidget) -> None:
+def _add_row(layout: QFormLayout, field: ValueWidget) -> None:
     """Add a widget with its label; a check box carries its own."""
-    if isinstance(widget, QCheckBox):
-        widget.setText(title)
-        layout.addRow(widget)
+    field.native.setAccessibleName(field.label)
+    if isinstance(field, CheckBox):
+        layout.addRow(field.native)
         return
-    widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-    layout.addRow(title, widget)
-    layout.labelForField(widget).setToolTip(widget.toolTip())
+    field.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    layout.addRow(field.label, field.native)
+    layout.labelForField(field.native).setToolTip(field.tooltip)
 
 
 def _tooltip(info: FieldInfo) -> str:
@@ -95,73 +100,70 @@ def _tooltip(info: FieldInfo) -> str:
     return f"<span>{info.description}{limits}</span>"
 
 
-def _editor(info: FieldInfo, words: Mapping[str, str]) -> tuple[QWidget, Read]:
-    """Make the widget for a field, and the function that reads it."""
-    kinds = [k for k in get_args(info.annotation) if k is not type(None)]
-    optional = type(None) in get_args(info.annotation)
-    kind = kinds[0] if optional else info.annotation
+def _kind(info: FieldInfo) -> tuple[Any, bool]:
+    """Type of a field, and whether it may be left open."""
+    inside = get_args(info.annotation)
+    if type(None) not in inside:
+        return info.annotation, False
+    return next(k for k in inside if k is not type(None)), True
+
+
+def _field(name: str, info: FieldInfo, words: Mapping[str, str]) -> ValueWidget:
+    """Make the widget of a field."""
+    kind, optional = _kind(info)
+    common = {"name": name, "label": info.title, "tooltip": _tooltip(info)}
     if get_origin(kind) is Literal:
-        return _choice(get_args(kind), info.default, optional, words)
+        return _choice(get_args(kind), info, optional, words, common)
     if kind is bool:
-        return _check(bool(info.default))
-    if kind is float and not optional:
-        return _number(info)
-    return _text(info, kind, optional)
+        return CheckBox(value=info.default, **common)
+    if kind in (int, float) and not optional:
+        return _number(info, kind, common)
+    line = LineEdit(value="" if info.default is None else str(info.default), **common)
+    line.native.setPlaceholderText("auto" if optional else "")
+    return line
 
 
 def _choice(
-    options: tuple[Any, ...], default: Any, optional: bool, words: Mapping[str, str]
-) -> tuple[QWidget, Read]:
+    options: tuple[Any, ...],
+    info: FieldInfo,
+    optional: bool,
+    words: Mapping[str, str],
+    common: dict[str, Any],
+) -> ComboBox:
     """Make a combo box; a setting that may be left open offers auto."""
-    combo: QComboBox = narrow_combo("")
+    choices = [(words.get(str(option), str(option)), option) for option in options]
     if optional:
-        combo.addItem("auto", None)
-    for option in options:
-        combo.addItem(words.get(str(option), str(option)), option)
-    combo.setCurrentIndex(combo.findData(default))
-    return combo, combo.currentData
+        choices.insert(0, ("auto", None))
+    combo = ComboBox(choices=choices, value=info.default, **common)
+    narrow(combo.native)
+    return combo
 
 
-def _check(default: bool) -> tuple[QWidget, Read]:
-    """Make a check box."""
-    box = QCheckBox()
-    box.setChecked(default)
-    return box, box.isChecked
-
-
-def _number(info: FieldInfo) -> tuple[QWidget, Read]:
-    """Make a spin box with the limits of the field."""
+def _number(info: FieldInfo, kind: type, common: dict[str, Any]) -> ValueWidget:
+    """Make a spin box with the limits of the field, whole numbers for large ones."""
     low, high = _bounds(info)
-    spin = QDoubleSpinBox()
-    still(spin)
-    spin.setDecimals(0 if info.default >= 2 else 2)
-    smallest = 10.0 ** -spin.decimals()
-    spin.setRange(max(low or 0.0, smallest if _open_below(info) else 0.0), high or 1e9)
-    if _open_above(info):
-        spin.setMaximum(spin.maximum() - smallest)
-    spin.setSingleStep(10 if info.default >= 2 else 0.05)
-    spin.setValue(info.default)
-    return spin, spin.value
+    whole = kind is int or info.default >= 2
+    step = 1 if kind is int else 10 if whole else 0.05
+    smallest = 1 if whole else 0.01
+    lowest = max(low or 0, smallest if _is_open(info, "gt") else 0)
+    highest = (high or _LARGEST) - (smallest if _is_open(info, "lt") else 0)
+    spin = (SpinBox if kind is int else FloatSpinBox)(
+        value=info.default, min=lowest, max=highest, step=step, **common
+    )
+    if kind is float:
+        spin.native.setDecimals(0 if whole else 2)
+    still(spin.native)
+    return spin
 
 
-def _text(info: FieldInfo, kind: Any, optional: bool) -> tuple[QWidget, Read]:
-    """Make a line of text; empty means auto where the setting may be left open."""
-    line = QLineEdit("" if info.default is None else str(info.default))
-    line.setPlaceholderText("auto" if optional else "")
-
-    def read() -> Any:
-        text = line.text().strip()
-        if optional and text in ("", "auto"):
-            return None
-        return _parse(text, kind, info.title or "")
-
-    return line, read
-
-
-def _parse(text: str, kind: Any, title: str) -> Any:
-    """Read a number, several numbers, or a text."""
-    if kind is str:
-        return text
+def _parse(value: Any, info: FieldInfo) -> Any:
+    """Read what was typed as a number, several numbers, or a text."""
+    kind, optional = _kind(info)
+    if not isinstance(value, str) or get_origin(kind) is Literal:
+        return value
+    text = value.strip()
+    if optional and text in ("", "auto"):
+        return None
     try:
         if get_origin(kind) is tuple:
             return tuple(int(part) for part in re.split(r"[\s,;x×]+", text) if part)
@@ -169,7 +171,7 @@ def _parse(text: str, kind: Any, title: str) -> Any:
     except ValueError:
         expected = "whole numbers" if get_origin(kind) is tuple else "a number"
         raise UsageError(
-            f"{title} cannot be used", found=repr(text), expected=expected
+            f"{info.title} cannot be used", found=repr(text), expected=expected
         ) from None
 
 
@@ -180,11 +182,6 @@ def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
     return (low[0] if low else None), (high[0] if high else None)
 
 
-def _open_below(info: FieldInfo) -> bool:
-    """Whether the lowest value itself is excluded."""
-    return any(hasattr(m, "gt") for m in info.metadata)
-
-
-def _open_above(info: FieldInfo) -> bool:
-    """Whether the highest value itself is excluded."""
-    return any(hasattr(m, "lt") for m in info.metadata)
+def _is_open(info: FieldInfo, side: str) -> bool:
+    """Whether a limit, "gt" or "lt", is itself excluded."""
+    return any(hasattr(m, side) for m in info.metadata)

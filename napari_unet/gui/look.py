@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_unet.gui.view import Button
+    from napari_unet.gui.buttons import Button
 
 _STYLE = """
 QPushButton[primary="true"] {{
@@ -120,16 +120,21 @@ def show_button(widget: QPushButton, button: Button) -> None:
     widget.setToolTip(button.tip)
 
 
-def narrow_combo(name: str) -> QComboBox:
-    """Make a combo box that never widens the dock and ignores a passing wheel."""
-    combo = QComboBox()
-    combo.setAccessibleName(name)
+def narrow(combo: QComboBox) -> None:
+    """Keep a combo box from widening the dock and from a passing wheel."""
     combo.setMinimumContentsLength(8)
     combo.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )
     combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     still(combo)
+
+
+def narrow_combo(name: str) -> QComboBox:
+    """Make a combo box that never widens the dock."""
+    combo = QComboBox()
+    combo.setAccessibleName(name)
+    narrow(combo)
     return combo
 
 

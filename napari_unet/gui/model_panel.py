@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -21,7 +22,7 @@ from superqt import QElidingLabel
 
 from napari_unet.errors import UNetError, UsageError
 from napari_unet.gui import words
-from napari_unet.gui.look import mark, narrow_combo, push_button, show_items, text_label
+from napari_unet.gui.look import mark, narrow, narrow_combo, push_button, text_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ class ModelPanel(QWidget):  # type: ignore[misc]
             self, "Open a checkpoint", "", f"Checkpoints ({CHECKPOINTS});;All files (*)"
         )
         if path:
-            self._controller.open_model(path)
+            self._controller.models.open(path)
 
     def _empty_state(self) -> QFrame:
         """Build what is shown while there is no model."""
@@ -117,7 +118,7 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         menu = QMenu(self)
         menu.addAction("Open a checkpoint …", self.choose_file)
         menu.addAction("Try the sample", self._try_sample)
-        menu.addAction("Work without a model", self._controller.forget_model)
+        menu.addAction("Work without a model", self._controller.models.forget)
         return menu
 
 
@@ -133,22 +134,28 @@ class ImagePanel(QWidget):  # type: ignore[misc]
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self.combo = narrow_combo("Image")
-        self.combo.setPlaceholderText("no image")
-        self.combo.textActivated.connect(controller.choose_image)
+        self.picker = ComboBox(choices=lambda _: controller.session.state.images)
+        self.picker.native.setAccessibleName("Image")
+        self.picker.native.setPlaceholderText("no image")
+        narrow(self.picker.native)
+        self.picker.changed.connect(controller.choose_image)
         self.line = text_label(faint="true")
         self.axes = self._axes_field()
         self.channels = self._channels_field()
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.addRow("Image", self.combo)
+        self._form.addRow("Image", self.picker.native)
         self._form.addRow(self.line)
         self._form.addRow("Axes", self.axes)
         self._form.addRow("Channels", self.channels)
 
     def show_view(self, view: View) -> None:
         """Bring the panel up to date."""
-        show_items(self.combo, view.images, view.image)
+        with self.picker.changed.blocked():
+            self.picker.reset_choices()
+            if view.image:
+                self.picker.value = view.image
+        self.picker.tooltip = view.image
         self.line.setText(view.image_line)
         mark(self.line, tone="bad" if view.ask_axes and not view.axes else "plain")
         self._form.setRowVisible(self.axes, view.ask_axes)

@@ -65,8 +65,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         """Bring the page up to date."""
         if view.model_path != self._model_path:
             self._model_path = view.model_path
-            combo = self.form.fields["kind"]
-            combo.setCurrentIndex(combo.findData(view.kind))
+            self.form.fields["kind"].value = view.kind
         self.form.set_shown("threshold", view.has_threshold)
         show_button(self.preview, view.preview)
         show_button(self.predict, view.predict)
@@ -78,11 +77,11 @@ class PredictPanel(QWidget):  # type: ignore[misc]
     def _preview(self) -> None:
         """Predict the view."""
         self._controller.session.attempt(
-            lambda: self._controller.preview(self.settings())
+            lambda: self._controller.predicting.preview(self.settings())
         )
 
     def _predict(self) -> None:
         """Predict everything."""
         self._controller.session.attempt(
-            lambda: self._controller.predict(self.settings())
+            lambda: self._controller.predicting.predict(self.settings())
         )

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.errors import UNetError
+from napari_unet.errors import UNetError, UsageError
 from napari_unet.events import Cancelled, Event, Finished, Progress, Started, Warned
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import words
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SURE_AFTER = 2.0
+_PATIENCE = {"train": 10.0}
+"""Seconds a kind of job has to stop: a training step is long, and its round is kept."""
 
 
 class Session:
@@ -113,7 +115,14 @@ class Session:
 
         self._began, self._warning = time.monotonic(), ""
         self.update(activity=Activity(kind, title), message="", tone="plain")
-        self.tasks.start(Task(target, prepare, on_event))
+        patience = _PATIENCE.get(kind)
+        self.tasks.start(Task(target, prepare, on_event, stop_after=patience))
+
+    def is_busy(self) -> bool:
+        """Whether a task runs; says so."""
+        if self.tasks.busy:
+            self.fail(UsageError("Another job runs", hint="Wait, or press Stop."))
+        return self.tasks.busy
 
     def stop(self) -> None:
         """Ask the task to stop."""

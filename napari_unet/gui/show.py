@@ -53,7 +53,7 @@ def show(folder: Path | str, viewer: napari.Viewer) -> None:
     dock = dock_for(viewer)
     checkpoints = sorted(Path(folder).glob("*.safetensors"))
     if checkpoints:
-        dock.controller.open_model(str(checkpoints[-1]))
+        dock.controller.models.open(str(checkpoints[-1]))
 
 
 def _add(viewer: napari.Viewer, path: Path, stem: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
 import uuid
 import weakref
 import zlib
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari_unet.events import CancelToken
+    from napari_unet.images.readers import ImageSource
 
 _BLOCK = 32 << 20
 _LOOKED_AT = 64 << 20
@@ -62,8 +65,28 @@ class Staging:
         self._known: dict[int, tuple[Callable[[], Any], int, Path]] = {}
 
     def new_file(self) -> Path:
-        """Name a file that is not there yet."""
+        """Name a file that is not there yet, in a folder that is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / f"{uuid.uuid4().hex[:12]}.npy"
+
+    def source(
+        self, pixels: Pixels, cancel: CancelToken, progress: Callable[[float], None]
+    ) -> ImageSource:
+        """Put pixels into a file, see `path_of`, and say what they mean."""
+        from napari_unet.images.readers import ImageSource
+
+        return ImageSource(
+            str(self.path_of(pixels.data, cancel, progress)),
+            axes=pixels.axes,
+            scale=pixels.scale,
+            units=pixels.units,
+            name=pixels.name,
+        )
+
+    def clear(self) -> None:
+        """Remove the folder and all files in it; a new file makes it again."""
+        self._known.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def path_of(
         self, data: Any, cancel: CancelToken, progress: Callable[[float], None]
@@ -89,6 +112,7 @@ class Staging:
         """
         if (own := _mapped_file(data)) is not None:
             return own
+        self._forget_gone()
         mark = fingerprint(data)
         known = self._known.get(id(data))
         if known is not None and known[0]() is data and known[1] == mark:
@@ -99,6 +123,14 @@ class Staging:
             known[2].unlink(missing_ok=True)
         self._known[id(data)] = (_reference(data), mark, path)
         return path
+
+    def _forget_gone(self) -> None:
+        """Remove the copies of arrays that are not there any more."""
+        for number, (reference, _, path) in list(self._known.items()):
+            if reference() is None:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                    del self._known[number]
 
 
 def _reference(data: Any) -> Callable[[], Any]:

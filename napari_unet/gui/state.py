@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +80,18 @@ class Round:
     previous: Round | None = None
     note: str = ""
 
+    @property
+    def name(self) -> str:
+        """What it is called, such as ``"Round 2"``."""
+        number = re.search(r"-round-(\d+)$", Path(self.path).stem)
+        return f"Round {number[1]}" if number else "The round"
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it scores lower than what it started from."""
+        known = self.before is not None and self.after is not None
+        return known and self.after < self.before  # type: ignore[operator]
+
 
 @dataclass(frozen=True)
 class BatchFile:
@@ -107,6 +120,10 @@ class State:
     message: str = ""
     tone: Tone = "plain"
     round: Round | None = None
+    declined: Round | None = None
+    """The last round, where it scored lower and is not used."""
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     files: tuple[BatchFile, ...] = ()
+    listing: bool = False
+    """Whether files are being looked for."""
     output: str = ""

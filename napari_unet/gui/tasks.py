@@ -34,12 +34,15 @@ class Task:
         Called with every event on the main thread.
     previews : bool
         Whether `Preview` events are wanted.
+    stop_after : float, optional
+        Seconds the job has to stop by itself, the runner's own if not given.
     """
 
     target: str
     prepare: Prepare
     on_event: Callable[[Event], None]
     previews: bool = False
+    stop_after: float | None = None
     token: CancelToken = field(default_factory=CancelToken)
     job: Job | None = None
 
@@ -86,6 +89,22 @@ class Tasks:
         self._task = task
         self._background(lambda: self._prepare(task))
 
+    def aside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Call `work` in the background, then `then` with what it returned.
+
+        `then` is called on the main thread, with the `UNetError` if there was one.
+        This is no task: it neither waits for one nor keeps one waiting.
+        """
+
+        def call() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                result = told(error)
+            self._post(lambda: then(result))
+
+        self._background(call)
+
     def stop(self) -> None:
         """Ask the task to stop."""
         if self._task is not None:
@@ -130,6 +149,7 @@ class Tasks:
             task.target,
             on_event=lambda event: self._tell(task, event),
             previews=task.previews,
+            stop_after=task.stop_after,
             **arguments,
         )
 

@@ -32,7 +32,8 @@ from napari_unet.gui.plot import CurvePlot
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
-    from napari_unet.gui.view import ClassRow, View
+    from napari_unet.gui.legend import ClassRow
+    from napari_unet.gui.view import View
 
 _OPTIONS = (
     "validation",
@@ -67,14 +68,15 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self._controller = controller
         self.legend = Legend(controller)
         self.form = Form(FinetuneConfig, ("max_seconds",))
-        self.form.fields["max_seconds"].setSuffix(" s")
+        self.form.fields["max_seconds"].native.setSuffix(" s")
         self.options = Form(FinetuneConfig, _OPTIONS)
         self.plot = CurvePlot()
         self.score = text_label(title="true")
         self.new_strokes = push_button("", controller.new_strokes)
         self.add_class = push_button("Add a class", controller.add_class)
         self.train = push_button("", self._train, primary=True)
-        self.undo = push_button("", controller.undo_round)
+        self.undo = push_button("", controller.training.undo)
+        self.use_anyway = push_button("", controller.training.use_anyway)
         self.layers = narrow_combo("Strokes")
         self.layers.setPlaceholderText("none yet")
         self.layers.textActivated.connect(controller.choose_strokes)
@@ -95,7 +97,10 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         show_button(self.new_strokes, view.new_strokes)
         show_button(self.train, view.train)
         show_button(self.undo, view.undo)
-        self.undo.setVisible(view.undo.enabled or bool(view.score))
+        self.undo.setVisible(view.undo.enabled)
+        self.use_anyway.setVisible(view.use_anyway is not None)
+        if view.use_anyway is not None:
+            show_button(self.use_anyway, view.use_anyway)
         self.plot.set_curves(view.curves)
         self.score.setText(view.score)
         self.score.setVisible(bool(view.score))
@@ -124,6 +129,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.train)
         layout.addWidget(self.plot)
         layout.addWidget(self.score)
+        layout.addWidget(self.use_anyway)
         layout.addWidget(self.undo)
         layout.addWidget(Folded("Options", self.options))
         layout.addStretch(1)
@@ -134,7 +140,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
     def _train(self) -> None:
         """Learn from the strokes."""
         self._controller.session.attempt(
-            lambda: self._controller.train(self.settings())
+            lambda: self._controller.training.train(self.settings())
         )
 
 

@@ -95,9 +95,10 @@ def grouped(number: int) -> str:
 
 
 def model_line(facts: Mapping[str, Any]) -> str:
-    """Say what a model is, such as ``"2D · 1 channel → 2 classes"``."""
+    """Say what a model is, such as ``"2D · 1 channel → 2 classes · Apple GPU"``."""
     inputs = count(int(facts["in_channels"]), "channel")
-    return f"{facts['ndim']}D · {inputs} → {_outputs(facts)}"
+    parts = [f"{facts['ndim']}D", f"{inputs} → {_outputs(facts)}"]
+    return " · ".join([*parts, *filter(None, [facts.get("device")])])
 
 
 def _outputs(facts: Mapping[str, Any]) -> str:

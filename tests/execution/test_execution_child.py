@@ -137,6 +137,18 @@ def test_stop_ends_a_process_that_does_not_answer(child):
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.parametrize(
+    ("stop_after", "last"), [(None, Cancelled("stopped")), (20.0, Finished("kept"))]
+)
+def test_job_with_something_to_keep_gets_its_time_to_stop(child, stop_after, last):
+    log = Log()
+    job = child.run("toy_jobs:careful", on_event=log, stop_after=stop_after)
+    log.wait_for(Started)
+    job.cancel()
+    assert job.wait(30)
+    assert log.events[-1] == last
+
+
 def test_killed_process_is_an_error_and_the_next_job_runs(child):
     log = Log()
     job = child.run("toy_jobs:stubborn", on_event=log)

@@ -42,6 +42,14 @@ def stubborn(cancel):
     yield Finished()
 
 
+def careful(cancel):
+    yield Started("careful")
+    while not cancel.is_set():
+        time.sleep(0.01)
+    time.sleep(1.0)
+    yield Finished("kept")
+
+
 def talkative(cancel):
     print("noise on standard output", flush=True)
     os.write(1, b"more noise")

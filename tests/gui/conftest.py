@@ -25,8 +25,8 @@ class FakeRunner:
         self.jobs = []
         self.closed = False
 
-    def run(self, target, *, on_event, previews=True, **arguments):
-        self.jobs.append(FakeJob(target, arguments, on_event))
+    def run(self, target, *, on_event, previews=True, stop_after=None, **arguments):
+        self.jobs.append(FakeJob(target, arguments, on_event, stop_after))
         return self.jobs[-1]
 
     def close(self):
@@ -34,10 +34,11 @@ class FakeRunner:
 
 
 class FakeJob:
-    def __init__(self, target, arguments, on_event):
+    def __init__(self, target, arguments, on_event, stop_after):
         self.name = target.partition(":")[2]
         self.arguments = arguments
         self.play = on_event
+        self.stop_after = stop_after
         self.done = self.cancelled = False
 
     def cancel(self):
@@ -80,7 +81,7 @@ class Desk:
     def open_model(self, path="model.safetensors", **facts):
         from napari_unet.events import Finished
 
-        self.controller.open_model(path)
+        self.controller.models.open(path)
         self.job.play(Finished({**FACTS, **facts}))
 
     def add_image(self, shape=(32, 48), labels=None, **more):

@@ -26,7 +26,7 @@ def finish_prediction(job, shape):
 
 
 def test_opening_a_model_shows_its_facts(desk):
-    desk.controller.open_model("/models/nuclei.pt")
+    desk.controller.models.open("/models/nuclei.pt")
     assert desk.job.name == "iter_inspect"
     assert desk.view.status == "Opening nuclei.pt"
     desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
@@ -36,7 +36,7 @@ def test_opening_a_model_shows_its_facts(desk):
 
 def test_refused_model_is_one_sentence_and_a_notification(desk):
     desk.open_model("good.pt")
-    desk.controller.open_model("bad.pt")
+    desk.controller.models.open("bad.pt")
     desk.job.play(Failed(DeviceError("No", hint="Do.")))
     assert desk.view.status == "No. Do."
     assert desk.view.tone == "bad"
@@ -45,7 +45,7 @@ def test_refused_model_is_one_sentence_and_a_notification(desk):
 
 
 def test_details_are_logged_and_not_shown(desk, caplog):
-    desk.controller.open_model("bad.pt")
+    desk.controller.models.open("bad.pt")
     desk.job.play(Failed(UnexpectedError("Odd", details="Traceback ...")))
     assert desk.view.status == "Odd."
     assert "Traceback" in caplog.text
@@ -76,7 +76,7 @@ def test_axes_are_asked_in_words(desk):
 def test_predict_all_sends_the_image_and_shows_the_result(desk):
     image = desk.add_image((4, 32, 48), ("z", "y", "x"), scale=(3, 1, 1))
     desk.open_model()
-    desk.controller.predict({"tile": (16,)})
+    desk.controller.predicting.predict({"tile": (16,)})
     sent = desk.job.arguments
     assert sent["config"] == PredictConfig(tile=(16,))
     assert sent["region"] is None
@@ -99,13 +99,13 @@ def test_preview_sends_the_visible_region_and_lays_it_there(desk):
     desk.viewer.scene.camera.zoom = 2
     desk.viewer.scene.camera.center = (0, 150, 200)
     desk.open_model()
-    desk.controller.preview({})
+    desk.controller.predicting.preview({})
     region = desk.job.arguments["region"]
     assert region == {"Y": slice(125, 176), "X": slice(150, 251)}
     finish_prediction(desk.job, (51, 101))
     layer = desk.viewer.layers["cells · preview"]
     np.testing.assert_array_equal(layer.translate, (125, 150))
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     finish_prediction(desk.job, (300, 400))
     assert "cells · preview" not in desk.viewer.layers
 
@@ -115,7 +115,7 @@ def test_chosen_channels_are_sent(desk):
     desk.open_model()
     assert not desk.view.predict.enabled
     desk.controller.set_channels((1,))
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     assert desk.job.arguments["config"].channels == (1,)
 
 
@@ -123,7 +123,7 @@ def test_wrong_setting_is_told_and_nothing_runs(desk):
     desk.add_image()
     desk.open_model()
     jobs = len(desk.runner.jobs)
-    desk.controller.predict({"overlap": 7.0})
+    desk.controller.predicting.predict({"overlap": 7.0})
     assert "overlap" in desk.view.status
     assert desk.view.tone == "bad"
     assert len(desk.runner.jobs) == jobs
@@ -132,7 +132,7 @@ def test_wrong_setting_is_told_and_nothing_runs(desk):
 def test_layer_deleted_meanwhile_ends_in_words(desk):
     layer = desk.add_image()
     desk.open_model()
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     desk.viewer.layers.remove(layer)
     finish_prediction(desk.job, (32, 48))
     expected = "The layer cells is not there any more; the result was dropped."
@@ -143,7 +143,7 @@ def test_layer_deleted_meanwhile_ends_in_words(desk):
 def test_stop_is_passed_on_and_shown(desk):
     desk.add_image()
     desk.open_model()
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     desk.controller.stop()
     assert desk.job.cancelled
     assert desk.view.stop.text == "Stopping …"
@@ -155,10 +155,10 @@ def test_stop_is_passed_on_and_shown(desk):
 def test_second_job_waits_for_the_first(desk):
     desk.add_image()
     desk.open_model()
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     jobs = len(desk.runner.jobs)
-    desk.controller.predict({})
-    desk.controller.open_model("other.pt")
+    desk.controller.predicting.predict({})
+    desk.controller.models.open("other.pt")
     assert len(desk.runner.jobs) == jobs
 
 
@@ -187,11 +187,11 @@ def test_new_strokes_go_on_with_the_layer_that_is_there(desk):
     desk.add_image()
     painted(desk, 1)
     desk.controller.new_strokes()
-    assert desk.layers.stroke_layers() == ("cells · strokes",)
+    assert desk.controller.strokes.names() == ("cells · strokes",)
 
 
 def train(desk, settings=None):
-    desk.controller.train(settings or {})
+    desk.controller.training.train(settings or {})
     return desk.job
 
 
@@ -229,9 +229,9 @@ def test_round_is_used_scored_and_undone(desk):
     Path(desk.state.model.path).touch()
     finish_round(desk, train(desk), 0.9, 0.95)
     assert desk.view.model_name == "nuclei-round-2.safetensors"
-    desk.controller.undo_round()
+    desk.controller.training.undo()
     assert desk.view.model_name == "nuclei-round-1.safetensors"
-    desk.controller.undo_round()
+    desk.controller.training.undo()
     assert desk.view.model_name == "nuclei.pt"
     assert not desk.view.undo.enabled
 
@@ -243,7 +243,7 @@ def test_training_without_a_model_starts_from_scratch(desk):
     assert job.arguments["model"] is None
     finish_round(desk, job, None, 0.8, stopped=True)
     assert desk.view.model_name == "cells-round-1.safetensors"
-    desk.controller.undo_round()
+    desk.controller.training.undo()
     assert desk.view.model_name == ""
 
 
@@ -258,7 +258,7 @@ def test_batch_lists_runs_and_follows_files(desk, tmp_path):
     names = [Path(file.path).name for file in desk.view.files]
     assert names == ["a.tif", "b.tif"]
     assert desk.view.output == str(folder / "unet-results")
-    desk.controller.run_batch({"suffix": ".ome.zarr"})
+    desk.controller.batch.run({"suffix": ".ome.zarr"})
     config = desk.job.arguments["config"]
     assert (config.pattern, config.suffix) == ("*.tif", ".ome.zarr")
     desk.job.play(Progress(0.5, 2, "a.tif"))
@@ -288,19 +288,19 @@ def test_batch_into_its_own_folder_is_refused(desk, tmp_path):
 def test_closing_stops_everything_and_removes_private_files(desk, tmp_path):
     desk.add_image()
     desk.open_model()
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     assert any((tmp_path / "private").iterdir())
     desk.controller.close()
     assert desk.runner.closed
     assert not (tmp_path / "private").exists()
     desk.job.play(Finished("late"))
     assert not desk.view.busy
-    desk.controller.predict({})
+    desk.controller.predicting.predict({})
     assert desk.job.name == "iter_predict"
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.0, "0%"), (0.5, "50%")])
 def test_progress_without_a_note_is_a_share(desk, share, text):
-    desk.controller.open_model("a.pt")
+    desk.controller.models.open("a.pt")
     desk.job.play(Progress(share, 1))
     assert desk.view.status.endswith(text)

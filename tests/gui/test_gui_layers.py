@@ -7,6 +7,8 @@ from napari.components import ViewerModel
 from napari_unet.errors import ImageError, StrokesError, UsageError
 from napari_unet.gui import geometry
 from napari_unet.gui.layers import Layers
+from napari_unet.gui.results import Results
+from napari_unet.gui.stroke_layers import StrokeLayers
 from napari_unet.gui.strokes import Tally
 
 
@@ -20,6 +22,16 @@ def viewer():
 @pytest.fixture
 def layers(viewer):
     return Layers(viewer)
+
+
+@pytest.fixture
+def strokes(layers):
+    return StrokeLayers(layers)
+
+
+@pytest.fixture
+def results(layers):
+    return Results(layers)
 
 
 def test_axes_are_read_asked_and_never_guessed(viewer, layers):
@@ -90,18 +102,16 @@ def test_nothing_in_view_is_told(viewer):
         {"scale": (1, 2), "shear": [0.5], "affine": [[0, 2, 1], [1, 0, 4], [0, 0, 1]]},
     ],
 )
-def test_part_lies_on_the_same_place_in_the_world(viewer, layers, transform):
+def test_part_lies_on_the_same_place_in_the_world(viewer, transform, results):
     image = viewer.add_image(np.zeros((50, 60)), name="a", **transform)
-    layers.add_result(
-        "a", "preview", np.zeros((10, 10), "u1"), "labels", {"Y": 8, "X": 9}
-    )
+    results.add("a", "preview", np.zeros((10, 10), "u1"), "labels", {"Y": 8, "X": 9})
     part = viewer.layers["a · preview"]
     np.testing.assert_allclose(
         part.data_to_world((2, 3)), image.data_to_world((10, 12))
     )
 
 
-def test_result_of_an_image_with_channels_is_seen_on_every_channel(viewer, layers):
+def test_result_of_an_image_with_channels_is_seen_on_every_channel(viewer, results):
     viewer.add_image(
         np.zeros((4, 3, 5, 6)),
         name="a",
@@ -109,7 +119,7 @@ def test_result_of_an_image_with_channels_is_seen_on_every_channel(viewer, layer
         scale=(2, 3, 1, 1),
     )
     result = np.arange(4 * 5 * 6, dtype="u1").reshape(4, 5, 6)
-    layers.add_result("a", "prediction", result, "labels")
+    results.add("a", "prediction", result, "labels")
     layer = viewer.layers["a · prediction"]
     assert layer.data.shape == (4, 1, 5, 6)
     for channel in range(3):
@@ -118,99 +128,99 @@ def test_result_of_an_image_with_channels_is_seen_on_every_channel(viewer, layer
         assert layer.get_value(world, world=True) == result[3, 2, 1]
 
 
-def test_result_in_another_order_of_axes(viewer, layers):
+def test_result_in_another_order_of_axes(viewer, results):
     viewer.add_image(np.zeros((5, 6, 4)), name="a", axis_labels=("y", "x", "t"))
     result = np.arange(4 * 5 * 6, dtype="u1").reshape(4, 5, 6)
-    layers.add_result("a", "prediction", result, "labels")
+    results.add("a", "prediction", result, "labels")
     data = viewer.layers["a · prediction"].data
     np.testing.assert_array_equal(data, result.transpose(1, 2, 0))
 
 
-def test_probabilities_are_one_layer_a_class(viewer, layers):
+def test_probabilities_are_one_layer_a_class(viewer, layers, results):
     viewer.add_image(np.zeros((4, 5, 6)), name="a", axis_labels=("z", "y", "x"))
     result = np.random.default_rng(0).random((4, 2, 5, 6)).astype("f4")
-    layers.add_result("a", "prediction", result, "probabilities")
+    results.add("a", "prediction", result, "probabilities")
     for number, name in enumerate(["a · prediction", "a · prediction 1"]):
         np.testing.assert_array_equal(viewer.layers[name].data, result[:, number])
     assert layers.images() == ("a",)
 
 
-def test_result_replaces_the_last_one_below_the_strokes(viewer, layers):
+def test_result_replaces_the_last_one_below_the_strokes(viewer, strokes, results):
     viewer.add_image(np.zeros((5, 6)), name="a")
-    layers.new_strokes("a")
+    strokes.new("a")
     for value in (1, 2):
-        layers.add_result("a", "prediction", np.full((5, 6), value, "u1"), "labels")
+        results.add("a", "prediction", np.full((5, 6), value, "u1"), "labels")
     names = [layer.name for layer in viewer.layers]
     assert names == ["a", "a · prediction", "a · strokes"]
     assert viewer.layers["a · prediction"].data.max() == 2
     assert not viewer.layers["a · prediction"].editable
     assert viewer.layers.selection.active.name == "a · strokes"
-    assert layers.stroke_layers() == ("a · strokes",)
+    assert strokes.names() == ("a · strokes",)
 
 
-def test_predicted_class_has_the_colour_of_its_strokes(viewer, layers):
+def test_predicted_class_has_the_colour_of_its_strokes(viewer, strokes, results):
     viewer.add_image(np.zeros((5, 6)), name="a")
-    layers.new_strokes("a")
-    layers.add_result("a", "prediction", np.ones((5, 6), "u1"), "labels")
-    strokes, result = viewer.layers["a · strokes"], viewer.layers["a · prediction"]
-    np.testing.assert_array_equal(result.get_color(1), strokes.get_color(2))
+    strokes.new("a")
+    results.add("a", "prediction", np.ones((5, 6), "u1"), "labels")
+    painted, result = viewer.layers["a · strokes"], viewer.layers["a · prediction"]
+    np.testing.assert_array_equal(result.get_color(1), painted.get_color(2))
     assert result.get_color(0) is None or result.get_color(0)[3] == 0
 
 
-def test_stroke_layer_is_ready_to_paint(viewer, layers):
+def test_stroke_layer_is_ready_to_paint(viewer, strokes):
     viewer.add_image(np.zeros((4, 50, 60)), name="a", axis_labels=("t", "y", "x"))
-    strokes = viewer.layers[layers.new_strokes("a")]
-    assert (strokes.mode, strokes.selected_label) == ("paint", 1)
-    assert strokes.data.shape == (4, 50, 60)
-    assert strokes.data.dtype == np.uint8
-    assert 1 <= strokes.brush_size <= 40
+    layer = viewer.layers[strokes.new("a")]
+    assert (layer.mode, layer.selected_label) == ("paint", 1)
+    assert layer.data.shape == (4, 50, 60)
+    assert layer.data.dtype == np.uint8
+    assert 1 <= layer.brush_size <= 40
 
 
-def test_strokes_on_channels_lose_the_channel_axis(viewer, layers):
+def test_strokes_on_channels_lose_the_channel_axis(viewer, strokes):
     viewer.add_image(np.zeros((3, 5, 6)), name="a", axis_labels=("c", "y", "x"))
-    name = layers.new_strokes("a")
+    name = strokes.new("a")
     viewer.layers[name].data[0, 2, 3] = 2
-    assert layers.strokes(name, "a").fits
-    pixels = layers.stroke_pixels(name, "a")
+    assert strokes.facts(name, "a").fits
+    pixels = strokes.copy(name, "a")
     assert (pixels.axes, pixels.data.shape) == ("YX", (5, 6))
     assert pixels.data[2, 3] == 2
 
 
-def test_copy_of_strokes_does_not_change_with_them(viewer, layers):
+def test_copy_of_strokes_does_not_change_with_them(viewer, strokes):
     viewer.add_image(np.zeros((5, 6)), name="a")
-    name = layers.new_strokes("a")
-    pixels = layers.stroke_pixels(name, "a")
+    name = strokes.new("a")
+    pixels = strokes.copy(name, "a")
     viewer.layers[name].data[:] = 1
     assert pixels.data.max() == 0
 
 
-def test_strokes_of_another_size_do_not_fit(viewer, layers):
+def test_strokes_of_another_size_do_not_fit(viewer, strokes):
     viewer.add_image(np.zeros((5, 6)), name="a")
     viewer.add_labels(np.zeros((5, 7), int), name="s")
-    assert not layers.strokes("s", "a").fits
+    assert not strokes.facts("s", "a").fits
     with pytest.raises(StrokesError, match="do not fit"):
-        layers.stroke_pixels("s", "a")
+        strokes.copy("s", "a")
 
 
-def test_counts_follow_paint_undo_and_planes(viewer, layers):
+def test_counts_follow_paint_undo_and_planes(viewer, strokes):
     viewer.add_image(np.zeros((3, 20, 20)), name="a", axis_labels=("z", "y", "x"))
-    name = layers.new_strokes("a")
+    name = strokes.new("a")
     layer = viewer.layers[name]
-    assert layers.strokes(name, "a").counts == {}
+    assert strokes.facts(name, "a").counts == {}
     viewer.dims.set_point(0, 2)
     layer.brush_size = 3
     layer.paint((2, 10, 10), 1)
     painted = int((layer.data == 1).sum())
-    assert layers.strokes(name, "a", everywhere=False).counts == {1: painted}
+    assert strokes.facts(name, "a", everywhere=False).counts == {1: painted}
     layer.undo()
-    assert layers.strokes(name, "a", everywhere=False).counts == {}
+    assert strokes.facts(name, "a", everywhere=False).counts == {}
 
 
-def test_painting_is_noticed(viewer, layers):
+def test_painting_is_noticed(viewer, strokes):
     viewer.add_image(np.zeros((20, 20)), name="a")
     calls = []
-    layers.connect_strokes(lambda: calls.append(1))
-    layer = viewer.layers[layers.new_strokes("a")]
+    strokes.connect(lambda: calls.append(1))
+    layer = viewer.layers[strokes.new("a")]
     calls.clear()
     layer.paint((10, 10), 1)
     assert calls

@@ -1,5 +1,6 @@
 """Forms and panels, with Qt but without napari's window."""
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QWheelEvent
@@ -36,9 +37,39 @@ def test_form_takes_titles_and_help_from_the_config(qtbot):
     form = Form(PredictConfig, ("overlap",))
     qtbot.addWidget(form)
     field = form.fields["overlap"]
-    assert "overlaps its neighbour" in field.toolTip()
-    assert field.accessibleName() == "Overlap"
-    assert (field.minimum(), field.maximum()) == (0.0, 0.9)
+    assert "overlaps its neighbour" in field.tooltip
+    assert field.label == field.native.accessibleName() == "Overlap"
+    assert (field.min, field.max) == (0.0, 0.9)
+
+
+def test_each_kind_of_setting_has_its_kind_of_widget(qtbot):
+    names = ("ndim", "augment", "max_seconds", "seed", "learning_rate", "patch")
+    form = Form(FinetuneConfig, names)
+    qtbot.addWidget(form)
+    assert [type(form.fields[name]).__name__ for name in names] == [
+        "ComboBox",
+        "CheckBox",
+        "FloatSpinBox",
+        "SpinBox",
+        "LineEdit",
+        "LineEdit",
+    ]
+    assert form.fields["ndim"].choices == (None, 2, 3)
+    assert form.fields["augment"].native.text() == "Augmentation"
+    assert form.fields["patch"].native.placeholderText() == "auto"
+    form.fields["ndim"].value = 3
+    form.fields["learning_rate"].value = "1e-3"
+    assert form.values()["ndim"] == 3
+    assert form.values()["learning_rate"] == 0.001
+
+
+@pytest.mark.parametrize(("end", "allowed"), [("min", 1), ("max", 7 * 24 * 3600)])
+def test_limits_of_a_form_are_those_of_the_config(qtbot, end, allowed):
+    form = Form(FinetuneConfig, ("max_seconds",))
+    qtbot.addWidget(form)
+    spin = form.fields["max_seconds"]
+    spin.value = getattr(spin, end)
+    assert spin.value == FinetuneConfig(**form.values()).max_seconds == allowed
 
 
 @pytest.mark.parametrize(
@@ -48,14 +79,14 @@ def test_form_takes_titles_and_help_from_the_config(qtbot):
 def test_tile_is_typed_as_numbers(qtbot, text, value):
     form = Form(PredictConfig, ("tile",))
     qtbot.addWidget(form)
-    form.fields["tile"].setText(text)
+    form.fields["tile"].value = text
     assert form.values() == {"tile": value}
 
 
 def test_text_that_is_no_number_is_told(qtbot):
     form = Form(PredictConfig, ("tile",))
     qtbot.addWidget(form)
-    form.fields["tile"].setText("big")
+    form.fields["tile"].value = "big"
     with pytest.raises(UsageError, match="Tile size cannot be used"):
         form.values()
 
@@ -64,7 +95,7 @@ def test_passing_wheel_changes_nothing(qtbot):
     form = Form(PredictConfig, ("threshold",))
     qtbot.addWidget(form)
     form.show()
-    spin = form.fields["threshold"]
+    spin = form.fields["threshold"].native
     spin.clearFocus()
     event = QWheelEvent(
         QPointF(2, 2),
@@ -109,6 +140,18 @@ def test_axes_are_typed(desk, qtbot):
     assert desk.state.image.axes == "PCYX"
 
 
+def test_image_is_picked(desk, qtbot):
+    panel = shown(desk, qtbot, ImagePanel(desk.controller))
+    desk.add_image()
+    desk.viewer.add_image(np.zeros((5, 6)), name="more")
+    assert panel.picker.choices == ("cells", "more")
+    assert panel.picker.value == desk.view.image == "cells"
+    panel.picker.native.setCurrentText("more")
+    assert desk.view.image == "more"
+    desk.viewer.layers.remove("more")
+    assert panel.picker.choices == (panel.picker.value,) == ("cells",)
+
+
 @pytest.mark.parametrize(("text", "channels"), [("0, 2", (0, 2)), ("", None)])
 def test_channels_are_typed(desk, qtbot, text, channels):
     panel = shown(desk, qtbot, ImagePanel(desk.controller))
@@ -126,7 +169,7 @@ def test_predict_page_runs_with_its_settings(desk, qtbot):
     assert panel.predict.text() == "Choose a model first"
     desk.add_image()
     desk.open_model()
-    panel.options.fields["tile"].setText("24")
+    panel.options.fields["tile"].value = "24"
     qtbot.mouseClick(panel.predict, Qt.MouseButton.LeftButton)
     assert desk.job.arguments["config"] == PredictConfig(tile=(24,))
     assert panel.predict.text() == "Working …"
@@ -145,7 +188,7 @@ def test_result_fits_the_model(desk, qtbot, task, activation, kind, threshold):
     panel = shown(desk, qtbot, PredictPanel(desk.controller))
     desk.open_model(task=task, activation=activation)
     assert panel.form.values()["kind"] == kind
-    assert panel.form.fields["threshold"].isHidden() is not threshold
+    assert panel.form.fields["threshold"].native.isHidden() is not threshold
 
 
 def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
@@ -159,12 +202,13 @@ def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
     layer.data[:3] = [[1], [2], [2]]
     desk.controller.recount()
     assert panel.legend.rows[1].text().endswith("object  ·  96 px")
-    panel.form.fields["max_seconds"].setValue(7)
+    panel.form.fields["max_seconds"].value = 7
     qtbot.mouseClick(panel.train, Qt.MouseButton.LeftButton)
     arguments = desk.job.arguments
     assert arguments["config"] == FinetuneConfig(max_seconds=7)
     scores = {"score_before": None, "score_after": 0.8, "stopped": False}
     desk.job.play(Finished({"path": arguments["output"], **scores}))
+    desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
     assert panel.score.text() == "Dice 0.80 on held-out strokes"
     assert not panel.undo.isHidden()
 
@@ -189,8 +233,8 @@ def test_batch_page_lists_files_and_uses_the_predict_settings(desk, qtbot, tmp_p
     assert panel.run.text() == "Choose images first"
     desk.controller.batch.choose([str(tmp_path)])
     assert panel.run.text() == "Run 1 file"
-    assert panel.table.item(0, 0).text() == "a.tif"
-    predict.options.fields["tile"].setText("24")
+    assert panel.table.text(0, 0) == "a.tif"
+    predict.options.fields["tile"].value = "24"
     qtbot.mouseClick(panel.run, Qt.MouseButton.LeftButton)
     assert desk.job.arguments["config"] == BatchConfig(tile=(24,))
 
@@ -199,7 +243,7 @@ def test_footer_shows_stop_only_while_something_runs(desk, qtbot):
     footer = shown(desk, qtbot, Footer(desk.controller))
     footer.show()
     assert not footer.stop.isVisible()
-    desk.controller.open_model("a.pt")
+    desk.controller.models.open("a.pt")
     assert footer.stop.isVisible()
     assert footer.status.text() == "Opening a.pt"
     qtbot.mouseClick(footer.stop, Qt.MouseButton.LeftButton)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from napari_unet.gui.legend import class_name
 from napari_unet.gui.state import (
     Activity,
     BatchFile,
@@ -13,7 +14,7 @@ from napari_unet.gui.state import (
     State,
     Strokes,
 )
-from napari_unet.gui.view import class_name, resolve
+from napari_unet.gui.view import resolve
 
 FACTS = {"ndim": 2, "in_channels": 1, "out_channels": 2, "task": "semantic"}
 MODEL = Model("/m/nuclei.pt", FACTS)
@@ -128,7 +129,7 @@ def test_while_something_runs_only_stop_acts():
     [
         (0.62, 0.91, "Dice 0.62 → 0.91 (+0.29) on held-out strokes"),
         (None, 0.91, "Dice 0.91 on held-out strokes"),
-        (None, None, "No strokes could be held out, so there is no score."),
+        (None, None, "No validation yet."),
     ],
 )
 def test_scores_in_words(before, after, text):

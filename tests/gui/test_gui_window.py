@@ -111,9 +111,9 @@ def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
     assert min((strokes == 1).sum(), (strokes == 2).sum()) > 100
     qtbot.waitUntil(lambda: dock.train.train.isEnabled(), timeout=5000)
 
-    dock.train.form.fields["max_seconds"].setValue(12)
-    dock.train.options.fields["depth"].setText("2")
-    dock.train.options.fields["width"].setText("8")
+    dock.train.form.fields["max_seconds"].value = 12
+    dock.train.options.fields["depth"].value = "2"
+    dock.train.options.fields["width"].value = "8"
     qtbot.mouseClick(dock.train.train, Qt.MouseButton.LeftButton)
     state = wait(qtbot, dock)
     assert state.tone == "good", state.message
@@ -164,9 +164,7 @@ def test_second_dock_shows_the_same_state(viewer, qtbot):
     viewer.window.add_dock_widget(second, name="again")
     assert second.controller is first.controller
     viewer.add_image(np.zeros((8, 9)), name="cells")
-    assert (
-        first.image.combo.currentText() == second.image.combo.currentText() == "cells"
-    )
+    assert first.image.picker.value == second.image.picker.value == "cells"
     assert dock_for(viewer) is first
 
 

@@ -1,0 +1,161 @@
+"""Which buttons can be pressed, and why the others cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_unet.gui import words
+from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
+
+if TYPE_CHECKING:
+    from napari_unet.gui.state import Activity, State
+
+
+@dataclass(frozen=True)
+class Button:
+    """A button: where it cannot be pressed, its text or tooltip says why."""
+
+    text: str
+    enabled: bool = True
+    tip: str = ""
+
+
+def predict(state: State) -> Button:
+    """Make the button for the whole image."""
+    tip = f"Predict the whole image. Key: {PREDICT}"
+    return _main(state, "Predict all", "predict", _no_prediction(state), tip)
+
+
+def train(state: State) -> Button:
+    """Make the button that learns."""
+    tip = f"Learn from the strokes. Key: {TRAIN}, again to stop."
+    text = "Fine-tune on my strokes"
+    return _main(state, text, "train", _no_training(state), tip)
+
+
+def batch(state: State) -> Button:
+    """Make the button that does the chosen files."""
+    text = f"Run {words.count(len(state.files), 'file')}"
+    return _main(state, text, "batch", _no_batch(state))
+
+
+def from_scratch(state: State) -> bool:
+    """Whether training makes a new network."""
+    return state.from_scratch or state.model is None
+
+
+def _main(state: State, text: str, kind: str, reason: str, tip: str = "") -> Button:
+    """Make the blue button of a page: its text is the reason where it cannot act."""
+    if state.activity is not None:
+        working = state.activity.kind == kind
+        return Button("Working …" if working else text, False, "One job at a time.")
+    return Button(reason or text, not reason, "" if reason else tip)
+
+
+def _no_image(state: State) -> str:
+    """Why no image can be worked on, or nothing."""
+    if state.image is None:
+        return "Open an image first"
+    if state.image.axes is None:
+        return "Say what the axes are, above"
+    if 0 in state.image.shape:
+        return "The image is empty"
+    return ""
+
+
+def _no_prediction(state: State) -> str:
+    """Why nothing can be predicted, or nothing."""
+    if state.model is None:
+        return "Choose a model first"
+    return _no_image(state) or _misfit(state)
+
+
+def _misfit(state: State) -> str:
+    """Why the model does not fit the image, or nothing."""
+    if state.model is None or state.image is None:
+        return ""
+    facts, sizes = state.model.facts, state.image.sizes
+    if int(facts["ndim"]) == 3 and "Z" not in sizes:
+        return "This 3D model needs a Z axis"
+    needed, have = int(facts["in_channels"]), sizes.get("C", 1)
+    if state.channels is None and needed != have:
+        return f"Model takes {words.count(needed, 'channel')}, image has {have}"
+    if state.channels is not None and len(state.channels) != needed:
+        return f"Choose {words.count(needed, 'channel')}"
+    if state.channels is not None and max(state.channels) >= have:
+        return f"Channels go from 0 to {have - 1}"
+    return ""
+
+
+def preview(state: State) -> Button:
+    """Make the button for the visible part."""
+    text = "Preview view"
+    if state.activity is not None:
+        return Button(text, False, "One job at a time.")
+    if reason := _no_prediction(state):
+        return Button(text, False, f"{reason}.")
+    if state.image is not None and not state.image.flat:
+        return Button(text, False, "Switch the viewer to 2D to preview a plane.")
+    return Button(text, True, f"Predict only what the canvas shows now. Key: {PREVIEW}")
+
+
+def new_strokes(state: State) -> Button:
+    """Make the button for a new stroke layer."""
+    reason = _no_image(state)
+    tip = f"{reason}." if reason else "Make a layer to paint examples on."
+    return Button("New stroke layer", not reason, tip)
+
+
+def _no_training(state: State) -> str:
+    """Why nothing can be learned, or nothing."""
+    if reason := _no_image(state):
+        return reason
+    if state.strokes is None:
+        return "Make a stroke layer first"
+    if not state.strokes.fits:
+        return "Strokes and image differ in size"
+    if sum(n > 0 for n in state.strokes.counts.values()) < 2:
+        return "Paint at least 2 classes"
+    return "" if from_scratch(state) else _misfit(state)
+
+
+def _no_batch(state: State) -> str:
+    """Why no folder can be done, or nothing."""
+    if state.model is None:
+        return "Choose a model first"
+    if state.listing:
+        return "Looking for images …"
+    if not state.files:
+        return "Choose images first"
+    return "" if state.output else "Choose a results folder"
+
+
+def undo(state: State) -> Button:
+    """Make the button that goes back to the model before the last round."""
+    if state.round is None:
+        return Button("Undo round", False, "No round was trained yet.")
+    if state.activity is not None:
+        return Button("Undo round", False, "One job at a time.")
+    before = state.round.parent.name if state.round.parent else "no model"
+    return Button("Undo round", True, f"Go back to {before}.")
+
+
+def use_anyway(state: State) -> Button | None:
+    """Make the button that takes a round that scored lower, if there is one."""
+    if state.declined is None:
+        return None
+    if state.activity is not None:
+        return Button("Use it anyway", False, "One job at a time.")
+    name = state.declined.name
+    return Button("Use it anyway", True, f"{name} becomes the model that is used.")
+
+
+def stop(activity: Activity | None) -> Button:
+    """Make the button that stops what runs."""
+    if activity is None:
+        return Button("Stop", False, "Nothing runs.")
+    if activity.stopping:
+        soon = "ten" if activity.kind == "train" else "two"
+        return Button("Stopping …", False, f"It ends within {soon} seconds.")
+    return Button("Stop", True, f"Stop: {activity.title}.")

@@ -1,0 +1,49 @@
+"""Keys of the viewer that press the dock's buttons.
+
+Shift with these letters is free in napari, on the viewer and on every kind of layer,
+whose own keys would win.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from napari.components import ViewerModel
+
+PREVIEW, PREDICT, TRAIN = KEYS = "Shift-R", "Shift-G", "Shift-T"
+
+
+class Keys:
+    """Binds keys to what they do, and lets go of them.
+
+    Parameters
+    ----------
+    press : callable
+        Called with the key.
+    keys : iterable of str
+        Such as ``"Shift-R"``.
+    """
+
+    def __init__(self, press: Callable[[str], None], keys: Iterable[str]) -> None:
+        self._handlers = {key: _handler(press, key) for key in keys}
+
+    def bind(self, viewer: ViewerModel) -> None:
+        """Bind the keys, except those that someone else has bound."""
+        for key, handler in self._handlers.items():
+            theirs = viewer.bind_key(key, None)
+            viewer.bind_key(key, theirs or handler)
+
+    def unbind(self, viewer: ViewerModel) -> None:
+        """Unbind the keys, except those that someone else has bound."""
+        for key, handler in self._handlers.items():
+            bound = viewer.bind_key(key, None)
+            if bound is not None and bound is not handler:
+                viewer.bind_key(key, bound)
+
+
+def _handler(press: Callable[[str], None], key: str) -> Callable[[Any], None]:
+    """Make what napari calls with the viewer."""
+    return lambda _viewer: press(key)

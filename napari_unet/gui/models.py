@@ -1,0 +1,59 @@
+"""Opening checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.gui.state import Model
+
+if TYPE_CHECKING:
+    from napari_unet.gui.session import Session
+
+
+class Models:
+    """Chooses the model that is used.
+
+    Parameters
+    ----------
+    session : Session
+        Shared with the other pages.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def open(self, path: str) -> None:
+        """Look at a checkpoint and use it; its rounds are yet to come."""
+        if not self._session.is_busy():
+            message = f"Opened {Path(path).name}"
+            self.use(path, message, round=None, declined=None, curves={})
+
+    def forget(self) -> None:
+        """Work without a model."""
+        self._session.update(model=None, round=None, declined=None, message="")
+
+    def use(self, path: str, message: str = "", **changes: Any) -> None:
+        """Look at a checkpoint; if it can be used, take it and change the state.
+
+        Parameters
+        ----------
+        path : str
+            The checkpoint.
+        message : str
+            What the footer says then.
+        **changes
+            Fields of `State`.
+        """
+
+        def finish(facts: dict[str, Any]) -> str:
+            self._session.update(model=Model(path, facts), **changes)
+            return message
+
+        self._session.begin(
+            "inspect",
+            f"Opening {Path(path).name}",
+            "napari_unet.api:iter_inspect",
+            lambda _token, _progress: {"model": path},
+            finish,
+        )

@@ -1,0 +1,128 @@
+"""The layers that show results, and the files behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels as LabelsLayer
+
+from napari_unet.gui import geometry
+from napari_unet.gui.layers import MARK
+from napari_unet.gui.strokes import class_colours
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Layer
+
+    from napari_unet.gui.layers import Layers
+
+
+class Results:
+    """Shows results on their images.
+
+    A file that layers show is removed once the last of them is.
+
+    Parameters
+    ----------
+    layers : Layers
+        Of the same viewer.
+    """
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+        self._files: dict[Path, weakref.WeakSet[Layer]] = {}
+        layers.viewer.layers.events.removed.connect(self._sweep)
+
+    def add(
+        self,
+        image: str,
+        suffix: str,
+        result: np.ndarray,
+        kind: str,
+        start: Any = None,
+        file: Path | None = None,
+    ) -> None:
+        """Show a result on its image, in place of the last one of the same name.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image layer.
+        suffix : str
+            Such as ``"prediction"``.
+        result : numpy.ndarray
+            Axes as the core returns them: frames, Z, C if any, Y, X.
+        kind : {"labels", "instances", "probabilities", "logits"}
+            What the numbers are.
+        start : mapping of str to int, optional
+            First voxel of the result by axis.
+        file : pathlib.Path, optional
+            What `result` maps; belongs to the layers from now on.
+        """
+        source = self._layers.layer(image)
+        axes = self._layers.axes_of(source) or ""
+        name = f"{image} · {suffix}"
+        place = geometry.placement(source, axes, start)
+        ours = geometry.result_axes(axes, result.shape)
+        common = {"metadata": {MARK: suffix}, **place}
+        active = self._layers.viewer.layers.selection.active
+        self.remove(image, suffix)
+        shown: weakref.WeakSet[Layer] = weakref.WeakSet()
+        for number, part in enumerate(_parts(result, ours)):
+            data = geometry.fit(part, ours.replace("C", ""), axes, source.ndim)
+            layer = _result_layer(name, number, data, kind, common)
+            index = self._layers.viewer.layers.index(source) + 1 + number
+            self._layers.viewer.layers.insert(index, layer)
+            shown.add(layer)
+        if file is not None:
+            self._files[file] = shown
+        if active is not None and active in self._layers.viewer.layers:
+            self._layers.viewer.layers.selection.active = active
+
+    def remove(self, image: str, suffix: str) -> None:
+        """Remove the results of an image with this suffix."""
+        for layer in list(self._layers.viewer.layers):
+            ours = layer.metadata.get(MARK) == suffix
+            if ours and layer.name.startswith(f"{image} · {suffix}"):
+                self._layers.viewer.layers.remove(layer)
+
+    def _sweep(self, *_: object) -> None:
+        """Remove the files that no layer shows; one that is still in use, next time."""
+        for path, layers in list(self._files.items()):
+            if any(layer in self._layers.viewer.layers for layer in layers):
+                continue
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                del self._files[path]
+
+
+def _parts(result: np.ndarray, axes: str) -> list[np.ndarray]:
+    """Cut a result into one array a class."""
+    if "C" not in axes:
+        return [result]
+    return list(np.moveaxis(result, axes.index("C"), 0))
+
+
+def _result_layer(
+    name: str, number: int, data: np.ndarray, kind: str, common: dict[str, Any]
+) -> Layer:
+    """Make a layer for one result."""
+    if kind in ("labels", "instances"):
+        colours = {"colormap": class_colours()} if kind == "labels" else {}
+        layer = LabelsLayer(data, name=name, opacity=0.5, **colours, **common)
+        layer.editable = False
+        return layer
+    limits = (0.0, 1.0) if kind == "probabilities" else None
+    return ImageLayer(
+        data,
+        name=name if number == 0 else f"{name} {number}",
+        blending="additive",
+        colormap="magma",
+        contrast_limits=limits,
+        **common,
+    )
