@@ -7,6 +7,8 @@ boundary; where a stroke does not say which of the two last a pixel is, the targ
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -16,6 +18,7 @@ UNKNOWN, BACKGROUND, INTERIOR, BOUNDARY, OBJECT = range(5)
 
 _RIM = 2  # width of the boundary in pixels, as far as a stroke tells it
 _REACH = (3, 24)  # how far from a stroke background is looked for, in pixels
+_MOST_STEPS = 32  # strokes that far background is compared with
 _CONTRAST = 1.8  # least step between stroke and background, in deviations
 
 
@@ -78,13 +81,15 @@ def stroke_target(strokes: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def background_near(strokes: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Unpainted pixels near a stroke that are certainly none of its object.
+    """Unpainted pixels that are certainly no object like the painted ones.
 
     Around each stroke, out to its own radius, the pixels are projected on the direction
     in channel space that parts the stroke from its surroundings. Those on the far third
     towards the surroundings are background. A stroke that lies within a larger object
     has surroundings like itself and names none; a dark and a bright background are
-    both found; a neighbouring object looks like the stroke and stays unknown.
+    both found; a neighbouring object looks like the stroke and stays unknown. Farther
+    away, pixels are background where nothing near them varies by an eighth of the step
+    between any stroke and its background.
 
     Parameters
     ----------
@@ -100,14 +105,68 @@ def background_near(strokes: np.ndarray, image: np.ndarray) -> np.ndarray:
     """
     smooth = np.stack([ndimage.gaussian_filter(c, 1.0) for c in image])
     found = np.zeros(strokes.shape, bool)
+    steps = []
     compact, boxes = _compact(strokes)
     for number, box in enumerate(boxes, start=1):
-        if box is not None:
-            around = _around(box, strokes.shape)
-            inside = compact[around] == number
-            empty = strokes[around] == 0
-            found[around] |= _contrasting(smooth[(slice(None), *around)], inside, empty)
+        if box is None:
+            continue
+        around = _around(box, strokes.shape)
+        inside = compact[around] == number
+        distance = ndimage.distance_transform_edt(~inside)
+        ring = (strokes[around] == 0) & (distance <= _reach(inside))
+        near = smooth[(slice(None), *around)]
+        if (step := _step(near, inside, ring)) is not None:
+            found[around] |= ring & (step.level(near) < step.limit)
+            steps.append(step)
+    found |= _flat(smooth, steps[:_MOST_STEPS]) & (strokes == 0)
     return found
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The step in value between a stroke and its background."""
+
+    direction: np.ndarray
+    near: float
+    far: float
+
+    def level(self, image: np.ndarray) -> np.ndarray:
+        """Project (C, *spatial) on the direction from background to stroke."""
+        level: np.ndarray = np.tensordot(self.direction, image, axes=1)
+        return level
+
+    @property
+    def limit(self) -> float:
+        """Level below which a pixel is background."""
+        return self.far + (self.near - self.far) / 3
+
+
+def _step(image: np.ndarray, inside: np.ndarray, ring: np.ndarray) -> _Step | None:
+    """Find the step around one stroke, None where there is no clear one."""
+    if not ring.any():
+        return None
+    stroke, other = image[:, inside], image[:, ring]
+    spread = stroke.std(axis=1) + other.std(axis=1) + 1e-6
+    direction = (stroke.mean(axis=1) - other.mean(axis=1)) / spread**2
+    within, beside = direction @ stroke, direction @ other
+    near, far = float(np.median(within)), float(np.quantile(beside, 0.1))
+    # Noise alone puts the quantile at 1.3 deviations, two kinds of pixels at 2 or so.
+    if near - far < _CONTRAST * max(within.std(), beside.std()):
+        return None
+    return _Step(direction, near, far)
+
+
+def _flat(image: np.ndarray, steps: list[_Step]) -> np.ndarray:
+    """Pixels on the side of the background with nothing but noise around them."""
+    smooth = np.stack([ndimage.gaussian_filter(c, 2.0) for c in image])
+    flat = np.full(image.shape[1:], bool(steps))
+    for step in steps:
+        level = step.level(smooth)
+        size = 2 * _REACH[0] + 7
+        high = ndimage.maximum_filter(level, size, mode="nearest")
+        varies = high - ndimage.minimum_filter(level, size, mode="nearest")
+        flat &= (level < step.limit) & (varies < (step.near - step.far) / 8)
+    return flat
 
 
 def _compact(strokes: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, ...] | None]]:
@@ -124,26 +183,6 @@ def _around(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]
         slice(max(s.start - wide, 0), min(s.stop + wide, n))
         for s, n in zip(box, shape, strict=True)
     )
-
-
-def _contrasting(
-    image: np.ndarray, inside: np.ndarray, empty: np.ndarray
-) -> np.ndarray:
-    """Pixels around one stroke that look like its surroundings and not like it."""
-    distance = ndimage.distance_transform_edt(~inside)
-    ring = empty & (distance <= _reach(inside))
-    stroke = image[:, inside]
-    if not ring.any():
-        return np.zeros_like(empty)
-    spread = stroke.std(axis=1) + image[:, ring].std(axis=1) + 1e-6
-    direction = (stroke.mean(axis=1) - image[:, ring].mean(axis=1)) / spread
-    level = np.tensordot(direction / spread, image, axes=1)
-    near, far = np.median(level[inside]), np.quantile(level[ring], 0.1)
-    # Noise alone puts the quantile at 1.3 deviations, two kinds of pixels at 2 or so.
-    if near - far < _CONTRAST * max(level[inside].std(), level[ring].std()):
-        return np.zeros_like(ring)
-    found: np.ndarray = ring & (level < far + (near - far) / 3)
-    return found
 
 
 def _reach(inside: np.ndarray) -> float:
