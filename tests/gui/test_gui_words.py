@@ -42,6 +42,10 @@ def test_images_in_words(axes, shape, text):
     [
         ({"task": "semantic"}, "2D · 1 channel → 3 classes"),
         ({"task": "instances"}, "2D · 1 channel → separate objects"),
+        (
+            {"task": "semantic", "device": "CPU, 2 threads"},
+            "2D · 1 channel → 3 classes · CPU, 2 threads",
+        ),
         ({"task": "restoration"}, "2D · 1 channel → restored image"),
         (
             {"task": "semantic", "activation": "sigmoid"},
