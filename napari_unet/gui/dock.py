@@ -2,103 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
-import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-from napari.utils import notifications
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QFrame, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
-from napari_unet.execution.child_process import Child
 from napari_unet.gui.batch_panel import BatchPanel
-from napari_unet.gui.controller import Controller
 from napari_unet.gui.footer import Footer
-from napari_unet.gui.jobs import MainThread, in_background
-from napari_unet.gui.keys import KEYS, PREDICT, PREVIEW, TRAIN, Keys
-from napari_unet.gui.layers import Layers
+from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
 from napari_unet.gui.look import style
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.predict_panel import PredictPanel
+from napari_unet.gui.shared import shared_by
 from napari_unet.gui.train_panel import TrainPanel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     import napari
     from qtpy.QtGui import QDragEnterEvent, QDropEvent, QHideEvent, QShowEvent
 
     from napari_unet.gui.view import View
 
-_NAME = "unet-napari"
-_RECOUNT_AFTER = 250
 _WIDTH = 320
-
-
-class _Shared:
-    """What the docks of one viewer share: the controller, and who shows it."""
-
-    def __init__(self, viewer: Any) -> None:
-        self._main_thread = MainThread()
-        self._docks: dict[int, tuple[Callable[[], None], Callable[[str], None]]] = {}
-        self._viewer = weakref.ref(viewer)
-        self._keys = Keys(self._press, KEYS)
-        layers = Layers(viewer)
-        self.controller = Controller(
-            layers,
-            Child(),
-            Path(tempfile.mkdtemp(prefix=f"{_NAME}-")),
-            platformdirs.user_data_path(_NAME) / "rounds",
-            post=self._main_thread.post,
-            background=in_background,
-            notify=_notify,
-        )
-        self._recount = QTimer()
-        self._recount.setSingleShot(True)
-        self._recount.setInterval(_RECOUNT_AFTER)
-        self._recount.timeout.connect(self.controller.recount)
-        self.controller.strokes.connect(self._recount.start)
-
-    def join(self, dock: UNetDock) -> None:
-        """Show the state in one more dock, which gets the keys."""
-        if id(dock) not in self._docks:
-            unsubscribe = self.controller.session.subscribe(dock.show_view)
-            self._docks[id(dock)] = unsubscribe, dock.press
-            if (viewer := self._viewer()) is not None:
-                self._keys.bind(viewer)
-
-    def leave(self, dock: int) -> None:
-        """Forget a dock; with the last one the computing process ends."""
-        if dock not in self._docks:
-            return
-        unsubscribe, _ = self._docks.pop(dock)
-        unsubscribe()
-        if self._docks:
-            return
-        if (viewer := self._viewer()) is not None:
-            self._keys.unbind(viewer)
-        self._recount.stop()
-        self.controller.close()
-
-    def _press(self, key: str) -> None:
-        """Hand a key to the dock that came last."""
-        _, press = list(self._docks.values())[-1]
-        press(key)
-
-
-_SHARED: dict[int, _Shared] = {}
-
-
-def _shared_by(viewer: Any) -> _Shared:
-    """Find or make what the docks of a viewer share; it goes with the viewer."""
-    shared = _SHARED.get(id(viewer))
-    if shared is None:
-        shared = _SHARED[id(viewer)] = _Shared(viewer)
-        weakref.finalize(viewer, _SHARED.pop, id(viewer), None)
-    return shared
 
 
 def dock_for(viewer: napari.Viewer) -> UNetDock:
@@ -130,7 +57,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self._shared = _shared_by(self._viewer)
+        self._shared = shared_by(self._viewer)
         self.controller = self._shared.controller
         self.setAcceptDrops(True)
         self.setMinimumWidth(280)
@@ -260,9 +187,3 @@ def _dropped_file(event: QDropEvent) -> str:
     """Path of the one local file that is dropped, else nothing."""
     urls = event.mimeData().urls()
     return urls[0].toLocalFile() if len(urls) == 1 else ""
-
-
-def _notify(severity: str, text: str) -> None:
-    """Show a message as napari does."""
-    show = notifications.show_error if severity == "error" else notifications.show_info
-    show(text)

@@ -97,7 +97,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         show_button(self.new_strokes, view.new_strokes)
         show_button(self.train, view.train)
         show_button(self.undo, view.undo)
-        self.undo.setVisible(view.undo.enabled)
+        self.undo.setVisible(view.undo.enabled or bool(view.score))
         self.use_anyway.setVisible(view.use_anyway is not None)
         if view.use_anyway is not None:
             show_button(self.use_anyway, view.use_anyway)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.config import FinetuneConfig
 from napari_unet.gui.curves import Curves
 from napari_unet.gui.rounds import round_from, round_path
+from napari_unet.gui.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,7 +116,7 @@ class Training:
         new = round_from(result, parent, self._session.state.round)
         if parent is not None and new.is_worse:
             self._session.update(declined=new)
-            return f"Kept {parent.name}, which is better on held-out strokes"
+            return f"Kept {short(parent.name)}, which is better on held-out strokes"
         self._models.use(new.path, round=new, from_scratch=False)
         ended = "Stopped early and kept" if result["stopped"] else "Trained"
         return f"{ended} {Path(new.path).name}; predict again to see it"

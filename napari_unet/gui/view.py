@@ -156,7 +156,7 @@ def _score(state: State) -> str:
     """Say how much the last round helped, or that it is not used."""
     if state.declined is not None:
         dice = _dice(state.declined)
-        using = state.model.name if state.model else "no model"
+        using = words.short(state.model.name) if state.model else "no model"
         return (
             f"{state.declined.name} is worse on held-out strokes ({dice}); "
             f"still using {using}"

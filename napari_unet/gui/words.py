@@ -95,10 +95,18 @@ def grouped(number: int) -> str:
 
 
 def model_line(facts: Mapping[str, Any]) -> str:
-    """Say what a model is, such as ``"2D · 1 channel → 2 classes · Apple GPU"``."""
+    """Say what a model is, ``"2D · 1 channel → 2 classes"``, and where it runs."""
     inputs = count(int(facts["in_channels"]), "channel")
-    parts = [f"{facts['ndim']}D", f"{inputs} → {_outputs(facts)}"]
-    return " · ".join([*parts, *filter(None, [facts.get("device")])])
+    line = f"{facts['ndim']}D · {inputs} → {_outputs(facts)}"
+    return f"{line}\nRuns on {facts['device']}" if facts.get("device") else line
+
+
+def short(name: str, most: int = 30) -> str:
+    """Shorten a name in its middle to at most so many letters."""
+    if len(name) <= most:
+        return name
+    end = most // 2
+    return f"{name[: most - end - 1]}…{name[-end:]}"
 
 
 def _outputs(facts: Mapping[str, Any]) -> str:

@@ -110,6 +110,54 @@ def test_preview_sends_the_visible_region_and_lays_it_there(desk):
     assert "cells · preview" not in desk.viewer.layers
 
 
+def predict_all(desk, result=None):
+    desk.controller.predicting.predict({})
+    file = Path(desk.job.arguments["output"])
+    np.save(file, np.ones((32, 48), np.uint8) if result is None else result)
+    desk.job.play(Finished(str(file)))
+    return file
+
+
+def test_file_of_a_prediction_goes_when_it_is_replaced_or_removed(desk):
+    desk.add_image()
+    desk.open_model()
+    first = predict_all(desk)
+    assert first.exists()
+    second = predict_all(desk)
+    assert second.exists()
+    assert not first.exists()
+    desk.viewer.layers.remove("cells · prediction")
+    assert not second.exists()
+
+
+def test_file_stays_while_a_layer_shows_a_part_of_it(desk):
+    desk.add_image()
+    desk.open_model()
+    desk.controller.predicting.predict({"kind": "probabilities"})
+    file = Path(desk.job.arguments["output"])
+    np.save(file, np.ones((2, 32, 48), np.float32))
+    desk.job.play(Finished(str(file)))
+    desk.viewer.layers.remove("cells · prediction")
+    assert file.exists()
+    desk.viewer.layers.remove("cells · prediction 1")
+    assert not file.exists()
+
+
+def test_files_of_previews_and_dropped_results_go_at_once(desk):
+    layer = desk.add_image()
+    desk.viewer.scene.camera.center = (0, 16, 24)
+    desk.open_model()
+    desk.controller.predicting.preview({})
+    file = Path(desk.job.arguments["output"])
+    finish_prediction(desk.job, (32, 48))
+    assert "cells · preview" in desk.viewer.layers
+    assert not file.exists()
+    desk.controller.predicting.predict({})
+    desk.viewer.layers.remove(layer)
+    finish_prediction(desk.job, (32, 48))
+    assert not Path(desk.job.arguments["output"]).exists()
+
+
 def test_chosen_channels_are_sent(desk):
     desk.add_image((3, 32, 48), ("c", "y", "x"))
     desk.open_model()
@@ -236,6 +284,65 @@ def test_round_is_used_scored_and_undone(desk):
     assert not desk.view.undo.enabled
 
 
+def test_worse_round_is_not_used_unless_asked_for(desk):
+    desk.add_image()
+    painted(desk, 1, 2)
+    desk.open_model("nuclei.pt")
+    finish_round(desk, train(desk), 0.5, 0.9)
+    good = Path(desk.state.model.path)
+    good.parent.mkdir()
+    good.touch()
+    job = train(desk)
+    assert job.arguments["model"] == str(good)
+    scores = {"score_before": 0.95, "score_after": 0.9, "stopped": False}
+    job.play(Finished({"path": job.arguments["output"], **scores}))
+    assert desk.job is job
+    assert desk.view.model_name == good.name
+    assert desk.view.status.startswith(f"Kept {good.name}")
+    assert desk.view.score == (
+        "Round 2 is worse on held-out strokes (Dice 0.95 → 0.90); "
+        "still using nuclei-round-1.safetensors"
+    )
+    desk.controller.training.use_anyway()
+    desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
+    assert desk.view.model_name == "nuclei-round-2.safetensors"
+    assert desk.view.use_anyway is None
+    assert desk.view.score == "Dice 0.95 → 0.90 (-0.05) on held-out strokes"
+    desk.controller.training.undo()
+    assert desk.view.model_name == good.name
+    desk.controller.training.undo()
+    assert desk.view.model_name == "nuclei.pt"
+
+
+def test_next_round_starts_from_the_model_that_was_kept(desk):
+    desk.add_image()
+    painted(desk, 1, 2)
+    desk.open_model("nuclei.pt")
+    job = train(desk)
+    scores = {"score_before": 0.95, "score_after": 0.9, "stopped": False}
+    job.play(Finished({"path": job.arguments["output"], **scores}))
+    assert not desk.view.undo.enabled
+    again = train(desk)
+    assert again.arguments["model"] == "nuclei.pt"
+    assert desk.view.use_anyway is None
+    finish_round(desk, again, None, None)
+    assert desk.view.model_name == Path(again.arguments["output"]).name
+    assert desk.view.score == "No validation yet."
+
+
+def test_training_gets_longer_to_stop_than_a_prediction(desk):
+    desk.add_image()
+    painted(desk, 1, 2)
+    desk.open_model()
+    job = train(desk)
+    desk.controller.stop()
+    assert job.stop_after == 10
+    assert desk.view.status == "Stopping, keeping the best so far …"
+    job.play(Cancelled())
+    desk.controller.predicting.predict({})
+    assert desk.job.stop_after is None
+
+
 def test_training_without_a_model_starts_from_scratch(desk):
     desk.add_image()
     painted(desk, 1, 2)
@@ -275,6 +382,41 @@ def test_batch_lists_runs_and_follows_files(desk, tmp_path):
     desk.job.play(Finished({"output": "o", "items": items}))
     assert [f.status for f in desk.view.files] == ["failed", "done"]
     assert "1 done, 0 skipped, 1 failed" in desk.view.status
+
+
+@pytest.fixture
+def later(desk):
+    """What was asked for in the background, done when the test says so."""
+    calls = []
+    desk.controller.session.tasks._background = calls.append
+    return calls
+
+
+def folder_of(path, *names):
+    path.mkdir()
+    for name in names:
+        (path / name).write_bytes(b"x")
+    return str(path)
+
+
+def test_folder_is_listed_in_the_background(desk, later, tmp_path):
+    desk.controller.batch.choose([folder_of(tmp_path / "in", "a.tif", "b.tif")])
+    assert desk.view.files == ()
+    assert desk.state.listing
+    later.pop()()
+    assert len(desk.view.files) == 2
+    assert not desk.state.listing
+
+
+def test_only_the_last_listing_counts(desk, later, tmp_path):
+    desk.controller.batch.choose([folder_of(tmp_path / "one", "a.tif")])
+    desk.controller.batch.choose([folder_of(tmp_path / "two", "b.tif")])
+    first, second = later
+    second()
+    first()
+    assert [Path(file.path).name for file in desk.view.files] == ["b.tif"]
+    desk.controller.batch.set_pattern("*")
+    assert len(later) == 2
 
 
 def test_batch_into_its_own_folder_is_refused(desk, tmp_path):

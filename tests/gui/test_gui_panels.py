@@ -10,11 +10,13 @@ from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import Finished
 from napari_unet.gui.batch_panel import BatchPanel
+from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.form import Form
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.plot import CurvePlot, placed
 from napari_unet.gui.predict_panel import PredictPanel
+from napari_unet.gui.state import BatchFile, Round
 from napari_unet.gui.train_panel import TrainPanel
 
 pytestmark = pytest.mark.gui
@@ -237,6 +239,39 @@ def test_batch_page_lists_files_and_uses_the_predict_settings(desk, qtbot, tmp_p
     predict.options.fields["tile"].value = "24"
     qtbot.mouseClick(panel.run, Qt.MouseButton.LeftButton)
     assert desk.job.arguments["config"] == BatchConfig(tile=(24,))
+
+
+def test_table_tells_which_rows_changed(qtbot):
+    table = FileTable()
+    qtbot.addWidget(table)
+    files = [BatchFile(f"/in/{number}.tif") for number in range(5)]
+    table.set_files(tuple(files))
+    assert table.model().rowCount() == 5
+    rows = []
+    table.model().dataChanged.connect(lambda a, b, _: rows.append((a.row(), b.row())))
+    files[2] = BatchFile("/in/2.tif", "working", "38%")
+    files[3] = BatchFile("/in/3.tif", "failed", "it is text.")
+    table.set_files(tuple(files))
+    assert rows == [(2, 3)]
+    assert [table.text(row, 1) for row in (1, 2, 3)] == [
+        "waiting",
+        "working 38%",
+        "failed",
+    ]
+    tip = table.model().index(3, 1).data(Qt.ItemDataRole.ToolTipRole)
+    assert tip == "it is text."
+
+
+def test_worse_round_offers_one_button(desk, qtbot):
+    panel = shown(desk, qtbot, TrainPanel(desk.controller))
+    desk.add_image()
+    desk.open_model("nuclei.pt")
+    assert panel.use_anyway.isHidden()
+    worse = Round("/r/nuclei-round-1.safetensors", desk.state.model, 0.9, 0.8)
+    desk.controller.session.update(declined=worse)
+    assert "still using nuclei.pt" in panel.score.text()
+    qtbot.mouseClick(panel.use_anyway, Qt.MouseButton.LeftButton)
+    assert desk.job.arguments == {"model": worse.path}
 
 
 def test_footer_shows_stop_only_while_something_runs(desk, qtbot):

@@ -59,6 +59,16 @@ def test_unchanged_array_is_copied_once(tmp_path):
     assert not first.exists()
 
 
+def test_copy_goes_with_its_array(tmp_path):
+    files, data = Staging(tmp_path), np.ones((4, 5))
+    arguments = (CancelToken(), lambda share: None)
+    first = files.path_of(data, *arguments)
+    del data
+    second = files.path_of(np.zeros(3), *arguments)
+    assert list(tmp_path.iterdir()) == [second]
+    assert not first.exists()
+
+
 def test_mapped_file_is_used_as_it_is(tmp_path):
     np.save(tmp_path / "stack.npy", np.arange(12).reshape(3, 4))
     data = np.load(tmp_path / "stack.npy", mmap_mode="r")

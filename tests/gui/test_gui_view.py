@@ -139,6 +139,66 @@ def test_scores_in_words(before, after, text):
     assert "nuclei.pt" in view.undo.tip
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "worse", "dice"),
+    [
+        (0.95, 0.90, True, "Dice 0.95 → 0.90"),
+        (0.9512, 0.9511, True, "Dice 0.9512 → 0.9511"),
+        (0.95, 0.95, False, ""),
+        (0.90, 0.95, False, ""),
+        (None, 0.1, False, ""),
+        (0.95, None, False, ""),
+    ],
+)
+def test_only_a_lower_score_is_worse(before, after, worse, dice):
+    new = Round("/r/nuclei-round-2.safetensors", MODEL, before, after)
+    assert new.is_worse is worse
+    if worse:
+        assert resolve(replace(READY, declined=new)).score == (
+            f"Round 2 is worse on held-out strokes ({dice}); still using nuclei.pt"
+        )
+
+
+def test_declined_round_can_be_used_anyway_while_nothing_runs():
+    assert resolve(READY).use_anyway is None
+    new = Round("/r/nuclei-round-2.safetensors", MODEL, 0.9, 0.8)
+    button = resolve(replace(READY, declined=new)).use_anyway
+    assert (button.text, button.enabled) == ("Use it anyway", True)
+    busy = replace(READY, declined=new, activity=Activity("predict", "Predicting"))
+    assert not resolve(busy).use_anyway.enabled
+
+
+def test_round_without_validation_says_so():
+    last = Round("r", MODEL, None, None, note="Too few strokes.")
+    view = resolve(replace(READY, round=last))
+    assert view.score == "No validation yet. Too few strokes."
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("train", "Stopping, keeping the best so far …"),
+        ("predict", "Working · 3 of 9"),
+    ],
+)
+def test_stopping_a_training_says_that_its_best_is_kept(kind, text):
+    activity = Activity(kind, "Working", 0.5, "3 of 9", stopping=True)
+    assert resolve(replace(READY, activity=activity)).status == text
+
+
+def test_buttons_name_their_keys():
+    view = resolve(READY)
+    tips = [button.tip for button in (view.preview, view.predict, view.train)]
+    for tip, key in zip(tips, ("Shift-R", "Shift-G", "Shift-T"), strict=True):
+        assert key in tip
+
+
+def test_batch_button_says_that_files_are_looked_for():
+    view = resolve(replace(READY, files=(), listing=True))
+    assert view.batch.text == "Looking for images …"
+    assert not view.batch.enabled
+
+
 def test_legend_has_a_line_for_every_painted_class():
     rows = resolve(READY).classes
     assert [(r.number, r.name, r.pixels) for r in rows] == [

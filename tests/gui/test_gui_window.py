@@ -14,17 +14,18 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMainWindow
 from scipy import ndimage
 
-from napari_unet.gui import dock as dock_module
 from napari_unet.gui.dock import UNetDock, dock_for, offer_checkpoint
+from napari_unet.gui.state import Activity, Model
 
 pytestmark = pytest.mark.gui
+MODEL = Model(
+    "nuclei.pt", {"ndim": 2, "in_channels": 1, "out_channels": 2, "task": "semantic"}
+)
 
 
 @pytest.fixture
 def viewer(make_napari_viewer, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        dock_module.platformdirs, "user_data_path", lambda name: tmp_path / "data"
-    )
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1200, 800)
     return viewer
@@ -89,6 +90,7 @@ def close_to(picture, colour, tolerance=40):
 
 
 def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
+    loaded = set(sys.modules) & {"torch"}  # by other tests of the same run, if at all
     image, disc = blobs()
     viewer.add_image(image, name="cells")
     dock = dock_for(viewer)
@@ -126,7 +128,7 @@ def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
     result = viewer.layers["cells · prediction"].data > 0
     assert result[disc].mean() > 0.5 > 0.2 > result[~disc].mean()
     np.testing.assert_array_equal(strokes, painted)
-    assert "torch" not in sys.modules
+    assert set(sys.modules) & {"torch"} == loaded
 
     dock.tabs.setCurrentIndex(1)
     QTest.qWait(300)
@@ -179,6 +181,67 @@ def test_closing_the_last_dock_ends_the_child(viewer, qtbot, tmp_path):
     qtbot.waitUntil(lambda: not set(children()) - before, timeout=10000)
     again = dock_for(viewer)
     assert again.controller is dock.controller
+
+
+@pytest.mark.parametrize("paints", [False, True])
+def test_keys_press_the_buttons_and_go_with_the_dock(
+    viewer, qtbot, monkeypatch, paints
+):
+    layer = viewer.add_image(np.zeros((8, 9)), name="cells")
+    free = set(viewer.keymap)
+    dock = dock_for(viewer)
+    qtbot.waitUntil(dock.isVisible)
+    dock.controller.session.update(model=MODEL)
+    if paints:
+        dock.controller.new_strokes()
+        viewer.layers["cells · strokes"].data[:, :2] = [1, 2]
+        dock.controller.recount()
+    else:
+        viewer.layers.selection.active = layer
+    done, page = [], dock.controller
+    monkeypatch.setattr(page.predicting, "preview", lambda _: done.append("R"))
+    monkeypatch.setattr(page.predicting, "predict", lambda _: done.append("G"))
+    monkeypatch.setattr(page.training, "train", lambda _: done.append("T"))
+    press("RGT")
+    assert done == list("RGT" if paints else "RG")
+    if not paints:
+        assert page.session.state.message == "Make a stroke layer first."
+    page.session.update(activity=Activity("train", "Fine-tuning"))
+    press("RGT")
+    assert page.session.state.activity.stopping
+    assert len(done) == 2 + paints
+    page.session.update(activity=None)
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: set(viewer.keymap) == free, timeout=5000)
+
+
+def press(letters):
+    for letter in letters:
+        key = getattr(Qt.Key, f"Key_{letter}")
+        QTest.keyClick(_canvas(), key, Qt.KeyboardModifier.ShiftModifier)
+
+
+def test_keys_go_on_with_the_dock_that_is_left(viewer, qtbot):
+    first = dock_for(viewer)
+    second = UNetDock(viewer)
+    viewer.window.add_dock_widget(second, name="again", tabify=False)
+    qtbot.waitUntil(second.isVisible)
+    viewer.window.remove_dock_widget(second)
+    second.deleteLater()
+    QTest.qWait(50)
+    press("G")
+    assert first.controller.session.state.message == "Choose a model first."
+
+
+def test_keys_of_others_are_left_alone(viewer, qtbot):
+    viewer.bind_key("Shift-G", theirs := lambda _: None)
+    dock = dock_for(viewer)
+    qtbot.waitUntil(dock.isVisible)
+    press("G")
+    assert dock.controller.session.state.message == ""
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: len(viewer.keymap) == 1)
+    assert viewer.bind_key("Shift-G", None) is theirs
 
 
 def test_dock_follows_the_theme(viewer, qtbot):

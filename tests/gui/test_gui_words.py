@@ -42,6 +42,10 @@ def test_images_in_words(axes, shape, text):
     [
         ({"task": "semantic"}, "2D · 1 channel → 3 classes"),
         ({"task": "instances"}, "2D · 1 channel → separate objects"),
+        (
+            {"task": "semantic", "device": "CPU, 2 threads"},
+            "2D · 1 channel → 3 classes\nRuns on CPU, 2 threads",
+        ),
         ({"task": "restoration"}, "2D · 1 channel → restored image"),
         (
             {"task": "semantic", "activation": "sigmoid"},
@@ -60,6 +64,14 @@ def test_models_in_words(facts, text):
 )
 def test_time_in_words(value, text):
     assert words.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.pt", "a.pt"), ("abcdefghijklm", "ab…klm"), ("abcdef", "abcdef")],
+)
+def test_long_names_lose_their_middle(name, text):
+    assert words.short(name, 6) == text
 
 
 def test_counts():

@@ -1,0 +1,103 @@
+"""What the docks of one viewer share; it ends with the last of them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+from napari.utils import notifications
+from qtpy.QtCore import QTimer
+
+from napari_unet.execution.child_process import Child
+from napari_unet.gui.controller import Controller
+from napari_unet.gui.jobs import MainThread, in_background
+from napari_unet.gui.keys import KEYS, Keys
+from napari_unet.gui.layers import Layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_unet.gui.dock import UNetDock
+
+_NAME = "unet-napari"
+_RECOUNT_AFTER = 250
+
+
+class Shared:
+    """What the docks of one viewer share: the controller, and who shows it.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer; it is not kept alive.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._main_thread = MainThread()
+        self._docks: dict[int, tuple[Callable[[], None], Callable[[str], None]]] = {}
+        self._viewer = weakref.ref(viewer)
+        self._keys = Keys(self._press, KEYS)
+        layers = Layers(viewer)
+        self.controller = Controller(
+            layers,
+            Child(),
+            Path(tempfile.mkdtemp(prefix=f"{_NAME}-")),
+            platformdirs.user_data_path(_NAME) / "rounds",
+            post=self._main_thread.post,
+            background=in_background,
+            notify=_notify,
+        )
+        self._recount = QTimer()
+        self._recount.setSingleShot(True)
+        self._recount.setInterval(_RECOUNT_AFTER)
+        self._recount.timeout.connect(self.controller.recount)
+        self.controller.strokes.connect(self._recount.start)
+
+    def join(self, dock: UNetDock) -> None:
+        """Show the state in one more dock, which gets the keys."""
+        if id(dock) not in self._docks:
+            unsubscribe = self.controller.session.subscribe(dock.show_view)
+            self._docks[id(dock)] = unsubscribe, dock.press
+            if (viewer := self._viewer()) is not None:
+                self._keys.bind(viewer)
+
+    def leave(self, dock: int) -> None:
+        """Forget a dock; with the last one the computing process ends."""
+        if dock not in self._docks:
+            return
+        unsubscribe, _ = self._docks.pop(dock)
+        unsubscribe()
+        if self._docks:
+            return
+        if (viewer := self._viewer()) is not None:
+            self._keys.unbind(viewer)
+        with contextlib.suppress(RuntimeError):  # Qt may have deleted it at exit
+            self._recount.stop()
+        self.controller.close()
+
+    def _press(self, key: str) -> None:
+        """Hand a key to the dock that came last."""
+        _, press = list(self._docks.values())[-1]
+        press(key)
+
+
+_SHARED: dict[int, Shared] = {}
+
+
+def shared_by(viewer: Any) -> Shared:
+    """Find or make what the docks of a viewer share; it goes with the viewer."""
+    shared = _SHARED.get(id(viewer))
+    if shared is None:
+        shared = _SHARED[id(viewer)] = Shared(viewer)
+        weakref.finalize(viewer, _SHARED.pop, id(viewer), None)
+    return shared
+
+
+def _notify(severity: str, text: str) -> None:
+    """Show a message as napari does."""
+    show = notifications.show_error if severity == "error" else notifications.show_info
+    show(text)
