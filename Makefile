@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest test-slow system clean
+.PHONY: demo test lint pytest system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -25,9 +25,6 @@ lint: .venv/complete
 
 pytest: .venv/complete
 	$(SCREEN) $(BIN)/python -m pytest
-
-test-slow: system .venv/complete
-	$(SCREEN) $(BIN)/python -m pytest -m slow
 
 system:
 	@.ci/system

@@ -83,8 +83,8 @@ class ReadConfig(Config):
     precision: Precision = Field(
         "auto",
         title="Precision",
-        description="Arithmetic of the network; auto is float32 on a CPU and mixed "
-        "precision on a GPU.",
+        description="Arithmetic of the network; auto is float32 on a CPU and bfloat16 "
+        "or float16 on a GPU. Training takes bfloat16 where the processor has it.",
     )
 
 

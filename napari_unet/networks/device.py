@@ -88,6 +88,28 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return _PRECISIONS[name]
 
 
+def training_precision(name: str, device: torch.device) -> torch.dtype:
+    """Choose the arithmetic of a network in training.
+
+    As `choose_precision`, but "auto" takes bfloat16 also on a CPU that computes in it
+    (AVX-512 BF16 or AMX), where a step takes about 0.6 of the time and the outcome is
+    the same; and float32 on a GPU without bfloat16, since float16 gradients vanish.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot compute in what was asked for, or it is float16.
+    """
+    if name == "float16":
+        raise DeviceError(
+            "Training cannot run in float16", hint="Use auto, bfloat16 or float32."
+        )
+    if name == "auto" and device.type == "cpu":
+        return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+    dtype = choose_precision(name, device)
+    return torch.float32 if dtype is torch.float16 else dtype
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on a device; on a CPU within its group's limit."""
     if device.type == "cuda":
@@ -151,6 +173,12 @@ def _automatic(device: torch.device) -> torch.dtype:
 
 def _has_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself instead of emulating it."""
+    facts = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(facts.get("avx512_bf16") or facts.get("amx_bf16"))
 
 
 def _limits() -> list[int]:

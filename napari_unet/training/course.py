@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet import checkpoints
-from napari_unet.errors import ModelError, UsageError
+from napari_unet.errors import ModelError
 from napari_unet.events import Metric, Progress, Warned
-from napari_unet.networks.device import choose_device, choose_precision
+from napari_unet.networks.device import choose_device, training_precision
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
 from napari_unet.training.augmentation import Augmentation
@@ -236,6 +236,7 @@ def _trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     """Set up the optimisation."""
     network = lesson.network
     device = choose_device(config.device).device
+    dtype = training_precision(config.precision, device)
     solid = plan.is_solid(network.spec.spacing)
     how = Augmentation(config.augment, config.augment, solid)
     patch = lesson.batch.patch
@@ -247,20 +248,6 @@ def _trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         decay=_DECAY if lesson.is_new else 0.0,
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
-        autocast=_autocast(config, device),
+        autocast=None if dtype is torch.float32 else dtype,
     )
     return Trainer(network.module, lesson.coding, sampler, recipe, device, config.seed)
-
-
-def _autocast(config: FinetuneConfig, device: torch.device) -> torch.dtype | None:
-    """Arithmetic of the layers in training; None is float32."""
-    dtype = choose_precision(config.precision, device)
-    if dtype is not torch.float16:
-        return None if dtype is torch.float32 else dtype
-    if config.precision == "auto":
-        return None
-    raise UsageError(
-        "Training cannot run in float16",
-        found="precision float16",
-        expected="auto, float32 or bfloat16",
-    )

@@ -12,6 +12,7 @@ from napari_unet.networks.device import (
     choose_precision,
     free_memory,
     is_out_of_memory,
+    training_precision,
 )
 from napari_unet.networks.folding import fold_batch_norm
 from napari_unet.networks.network import Network
@@ -148,6 +149,17 @@ def test_precisions_on_a_cpu():
         choose_precision("float16", cpu)
     with pytest.raises(DeviceError, match="unknown"):
         choose_precision("int4", cpu)
+
+
+@pytest.mark.parametrize(("has", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_of_a_training(monkeypatch, has, dtype):
+    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(devices, "_has_bfloat16", lambda: has)
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        assert training_precision("auto", device) == getattr(torch, dtype)
+        assert training_precision("float32", device) == torch.float32
+        with pytest.raises(DeviceError, match="float16"):
+            training_precision("float16", device)
 
 
 @pytest.mark.parametrize(("has", "dtype"), [(True, "bfloat16"), (False, "float16")])
