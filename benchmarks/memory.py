@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-MODEL = Path(__file__).parents[1] / "sample_data" / "nuclei_unet.safetensors"
+MODEL = Path(__file__).parents[1] / "sample_data" / "nuclei.safetensors"
 
 
 def peak_anonymous(command: list[str]) -> tuple[float, float]:
