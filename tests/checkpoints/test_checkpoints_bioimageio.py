@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import lively
 from shared import shared
+from tiny_networks import lively
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints.families.torch_em import TorchEm

@@ -5,8 +5,8 @@ from collections import OrderedDict
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import lively, unet
 from safetensors.torch import save_file
+from tiny_networks import lively, unet
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints import sidecar

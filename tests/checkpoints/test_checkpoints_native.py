@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from conftest import unet
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tiny_networks import unet
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints.native import build_module

@@ -8,12 +8,12 @@ import zipfile
 from argparse import Namespace
 from collections import OrderedDict, defaultdict
 
-import hostile
+import hostile_checkpoints as hostile
 import numpy as np
 import pytest
 import torch
-from conftest import unet
 from safetensors.torch import save, save_file
+from tiny_networks import unet
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints import quarantine

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from probe import reach
+from receptive_probe import reach
 from torch import nn
 
 from napari_unet.networks.receptive_field import geometry
