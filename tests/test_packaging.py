@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from npe2 import PluginManifest
 
 ROOT = Path(__file__).parents[1]
 OFFLINE = ["--no-index", "--no-deps", "--no-build-isolation", "--quiet"]
@@ -79,6 +80,19 @@ def test_the_wheel_is_typed_and_holds_no_tests(wheel):
         "napari_unet_data",
         f"{wheel.name.rsplit('-', 3)[0]}.dist-info",
     }
+
+
+def test_every_command_of_the_manifest_can_be_imported():
+    manifest = PluginManifest.from_file(ROOT / "napari.yaml")
+    manifest.validate_imports()
+    ids = {command.id for command in manifest.contributions.commands}
+    used = {
+        item.command
+        for items in manifest.contributions.menus.values()
+        for item in items
+    }
+    assert used <= ids
+    assert {"unet-napari.open_dock", "unet-napari.new_strokes"} <= used
 
 
 def test_this_environment_has_the_manifest_of_the_checkout():
