@@ -16,19 +16,19 @@ import numpy as np
 import yaml
 
 from napari_unet.checkpoints.archive import Folder, check_name
+from napari_unet.checkpoints.processing import activation, normalizations
 from napari_unet.errors import ModelError
-from napari_unet.images.intensity import Normalization
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.checkpoints.archive import Source
+    from napari_unet.images.intensity import Normalization
 
 _MOST_TEXT = 1 << 20
 _MOST_ALIASES = 1000
+_DEEPEST = 64
 _MOST_TENSOR = 1 << 30
-_IGNORED = ("ensure_dtype",)
-_FINAL = ("sigmoid", "softmax")
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,24 @@ def arrays(
 
 def _parse(source: Source, text: bytes) -> dict[str, Any]:
     try:
-        events = yaml.parse(text, Loader=yaml.SafeLoader)
-        aliases = sum(isinstance(event, yaml.AliasEvent) for event in events)
-        if aliases > _MOST_ALIASES:
-            raise _wrong(source, f"{aliases} aliases")
+        _check_size(source, text)
         facts = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise _wrong(source, f"no readable YAML ({type(error).__name__})") from error
     if not isinstance(facts, dict) or facts.get("type", "model") != "model":
         raise _wrong(source, "no model")
     return facts
+
+
+def _check_size(source: Source, text: bytes) -> None:
+    """Refuse text that would grow or nest without measure when it is loaded."""
+    depth = aliases = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        aliases += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if aliases > _MOST_ALIASES or depth > _DEEPEST:
+            raise _wrong(source, f"over {_MOST_ALIASES} aliases or {_DEEPEST} levels")
 
 
 def _package(facts: dict[str, Any], source: Source) -> Package:
@@ -141,8 +149,8 @@ def _package(facts: dict[str, Any], source: Source) -> Package:
         name=str(facts.get("name", source.path.stem)),
         weights=str(weights["source"]),
         sha256=str(weights.get("sha256") or ""),
-        normalization=_normalizations(facts["inputs"], notes),
-        activation=_activation(facts["outputs"], notes),
+        normalization=normalizations(facts["inputs"], notes),
+        activation=activation(facts["outputs"], notes),
         hints=_hints(weights),
         class_names=names if len(set(names)) == len(names) else (),
         test_inputs=_tests(facts, "inputs"),
@@ -178,94 +186,6 @@ def _hints(weights: dict[str, Any]) -> dict[str, Any]:
     architecture = weights.get("architecture")
     nested = architecture.get("kwargs") if isinstance(architecture, dict) else None
     return dict(nested or weights.get("kwargs") or {})
-
-
-def _normalizations(
-    inputs: list[dict[str, Any]], notes: list[str]
-) -> tuple[Normalization, ...]:
-    """Normalisation per channel; inputs beyond the first are stacked as channels."""
-    if len(inputs) == 1:
-        return (_normalization(inputs[0], notes),)
-    stacked: list[Normalization] = []
-    for entry in inputs:
-        one, channels = _normalization(entry, notes), _channels(entry)
-        if one.joint and channels > 1:
-            notes.append("inputs of several channels are scaled channel by channel")
-        stacked += [one.model_copy(update={"joint": False})] * channels
-    return tuple(stacked)
-
-
-def _normalization(entry: dict[str, Any], notes: list[str]) -> Normalization:
-    found = Normalization()
-    for step in entry.get("preprocessing") or ():
-        name, settings = _step(step)
-        known = _known(name, settings)
-        if known is not None and found.kind == "none":
-            found = known
-        elif name not in _IGNORED:
-            notes.append(f"the step {name} before the network is not carried out")
-    return found
-
-
-def _known(name: str, settings: dict[str, Any]) -> Normalization | None:
-    """Translate one preprocessing step, None if it has no counterpart."""
-    axes = settings.get("axes")
-    joint = axes is None or any(a in ("c", "channel") for a in axes)
-    eps = float(settings.get("eps", 1e-6))
-    if "mean" in settings and "zero_mean" in name:
-        gain = 1.0 / (float(settings["std"]) + eps)
-        return Normalization(
-            kind="linear", gain=gain, offset=-gain * float(settings["mean"])
-        )
-    if name == "zero_mean_unit_variance":
-        return Normalization(kind="zscore", joint=joint, eps=eps)
-    if name == "scale_range" and "reference_tensor" not in settings:
-        return Normalization(
-            kind="percentile",
-            joint=joint,
-            low=float(settings.get("min_percentile", 0.0)),
-            high=float(settings.get("max_percentile", 100.0)),
-            eps=eps,
-        )
-    if name == "scale_linear":
-        return _linear(settings)
-    return None
-
-
-def _linear(settings: dict[str, Any]) -> Normalization | None:
-    gain, offset = settings.get("gain", 1.0), settings.get("offset", 0.0)
-    if isinstance(gain, list) or isinstance(offset, list):
-        return None
-    return Normalization(kind="linear", gain=float(gain), offset=float(offset))
-
-
-def _activation(outputs: list[dict[str, Any]], notes: list[str]) -> str:
-    """Return the activation declared after the network, the same for all outputs."""
-    found = set()
-    for entry in outputs:
-        names = [_step(step)[0] for step in entry.get("postprocessing") or ()]
-        found.add(next((n for n in names if n in _FINAL), "none"))
-        notes += [
-            f"the step {n} after the network is not carried out"
-            for n in names
-            if n not in (*_FINAL, *_IGNORED)
-        ]
-    return found.pop() if len(found) == 1 else "none"
-
-
-def _step(step: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    return str(step.get("id") or step["name"]), dict(step.get("kwargs") or {})
-
-
-def _channels(entry: dict[str, Any]) -> int:
-    """Count the channels of a tensor: 0.5 names them, 0.4 gives a shape."""
-    axes = entry["axes"]
-    if isinstance(axes, str):
-        shape = entry["shape"]
-        sizes = shape if isinstance(shape, list) else shape["min"]
-        return int(sizes[axes.index("c")]) if "c" in axes else 1
-    named = [a for a in axes if isinstance(a, dict) and a.get("type") == "channel"]
-    return len(named[0].get("channel_names") or [None]) if named else 1
 
 
 def _channel_names(outputs: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,12 @@ class Check:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {
+            "passed": self.passed,
+            "difference": self.difference,
+            "found": list(self.found),
+            "expected": list(self.expected),
+        }
 
 
 def compare(

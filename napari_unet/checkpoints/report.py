@@ -53,6 +53,7 @@ def inspect(path: str | Path | Network) -> dict[str, Any]:
         "normalization": [n.model_dump(mode="json") for n in spec.normalization],
         "spacing": dict(spec.spacing),
         "receptive_field": {"before": list(lay.before), "after": list(lay.after)},
+        "halo": [list(pair) for pair in lay.halo],
         "stride": list(lay.stride),
         "margin": list(lay.margin),
         "exact": lay.exact,

@@ -18,8 +18,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from napari_unet.networks.layers import convolution, per_axis, pooling
 from napari_unet.networks.unet import CropTo
-from napari_unet.networks.windows import STILL, Enlarge, Slide, Spread, Window
+from napari_unet.networks.windows import STILL, Enlarge, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -223,7 +224,7 @@ class _Reader:
             )
         if mode not in ("nearest", "nearest-exact", "bilinear", "trilinear"):
             raise UnknownLayerError(f"unknown interpolation {mode}")
-        factors = _tuple(scale, self.ndim)
+        factors = per_axis(scale, self.ndim)
         if any(f != int(f) or f < 1 for f in factors):
             raise UnknownLayerError(f"interpolation by {scale} is no whole factor")
         return tuple(Enlarge(int(f), "linear" in mode) for f in factors)
@@ -263,43 +264,3 @@ class _Reader:
         if node.target not in _POINTWISE_METHODS:
             raise UnknownLayerError(f"unknown operation {node.target}")
         self._add(node, self._still(), node.all_input_nodes)
-
-
-def convolution(conv: _ConvNd) -> Windows:
-    """Return the view of a convolution or a transposed one along each axis."""
-    kernel, stride, dilation = conv.kernel_size, conv.stride, conv.dilation
-    axes = range(len(kernel))
-    if conv.transposed:
-        return tuple(
-            Spread(
-                *(kernel[n], stride[n], dilation[n]),
-                *(int(conv.padding[n]), conv.output_padding[n]),
-            )
-            for n in axes
-        )
-    total = [dilation[n] * (kernel[n] - 1) for n in axes]
-    if conv.padding == "same":
-        sides = [(t // 2, t - t // 2) for t in total]
-    elif conv.padding == "valid":
-        sides = [(0, 0) for _ in axes]
-    else:
-        sides = [(int(p), int(p)) for p in conv.padding]
-    return tuple(Slide(kernel[n], stride[n], dilation[n], *sides[n]) for n in axes)
-
-
-def pooling(pool: Any, ndim: int) -> Windows:
-    """Return the view of a max or average pooling along each axis."""
-    kernel = _tuple(pool.kernel_size, ndim)
-    stride = _tuple(pool.stride, ndim)
-    padding = _tuple(pool.padding, ndim)
-    dilation = _tuple(getattr(pool, "dilation", 1), ndim)
-    return tuple(
-        Slide(
-            *(kernel[n], stride[n], dilation[n], padding[n], padding[n], pool.ceil_mode)
-        )
-        for n in range(ndim)
-    )
-
-
-def _tuple(value: Any, ndim: int) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim

@@ -40,7 +40,7 @@ class Geometry:
         grid. 0 where it could not be derived, see `reason`.
     halo : tuple of (int, int)
         Reach of a tile whose borders lie on multiples of `stride`, before and after it.
-        At most stride - 1 less than the reach of a pixel: 92 for the network of 2015.
+        Less than the reach of a pixel, because no tile starts inside a stride cell.
     margin : tuple of int
         Pixels that valid convolutions take off each side; 0 for same padding.
     remainder : tuple of int

@@ -3,16 +3,17 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict, defaultdict
 
-import hostile
+import hostile_checkpoints as hostile
 import numpy as np
 import pytest
 import torch
-from conftest import unet
 from safetensors.torch import save, save_file
+from tiny_networks import unet
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints import quarantine
@@ -104,7 +105,7 @@ def test_whole_module_is_read_without_its_class(tmp_path, in_process):
 
 
 def write_torchscript(path):
-    with pytest.warns(DeprecationWarning):
+    with warnings.catch_warnings(action="ignore"):
         torch.jit.script(torch.nn.Conv2d(1, 1, 1)).save(path)
 
 
@@ -125,7 +126,9 @@ NOT_CHECKPOINTS = {
     "text": (lambda p: p.write_text("weights, please"), "a text file"),
     "html": (lambda p: p.write_text("<!DOCTYPE html><html>"), "a web page"),
     "lfs": (
-        lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256"),
+        lambda p: p.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256"
+        ),
         "a Git LFS pointer",
     ),
     "noise": (lambda p: p.write_bytes(bytes(range(130, 256)) * 9), "unknown bytes"),
@@ -142,7 +145,6 @@ NOT_CHECKPOINTS = {
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("name", NOT_CHECKPOINTS)
 def test_what_is_no_checkpoint_is_named(tmp_path, name):
     write, words = NOT_CHECKPOINTS[name]

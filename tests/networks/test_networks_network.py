@@ -135,7 +135,7 @@ def test_absent_device_is_refused_with_the_reason(name):
     present = torch.cuda.is_available() if name == "cuda" else False
     if present or (name == "mps" and torch.backends.mps.is_available()):
         pytest.skip("this machine has one")
-    with pytest.raises(DeviceError, match="PyTorch|macOS") as error:
+    with pytest.raises(DeviceError, match=r"PyTorch|macOS") as error:
         choose_device(name)
     assert "auto or cpu" in str(error.value)
 
@@ -176,7 +176,10 @@ def test_free_memory_keeps_the_limit_of_the_group(monkeypatch, tmp_path):
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            True,
+        ),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("Given groups=1, expected 3 channels"), False),
         (ValueError("out of memory"), False),

@@ -8,9 +8,12 @@ import pickle
 import tarfile
 import warnings
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MARK = "MARK"
 
