@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from napari_unet.errors import UsageError
+from napari_unet.images.sinks import label_dtype
 from napari_unet.inference.blending import RollingSum, weigh
 from napari_unet.networks.device import free_memory
-from napari_unet.tasks.task import label_dtype, probabilities, task_of
+from napari_unet.tasks.task import probabilities, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

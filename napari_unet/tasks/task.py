@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     import torch
 
     from napari_unet.networks.spec import ModelSpec
@@ -77,8 +76,3 @@ def probabilities(logits: torch.Tensor, activation: str) -> torch.Tensor:
     if activation == "softmax":
         return logits.softmax(0)
     return logits.sigmoid() if activation == "sigmoid" else logits
-
-
-def label_dtype(classes: int) -> np.dtype[np.unsignedinteger]:
-    """Smallest of uint8 and uint16 that holds the ids 0 to `classes`."""
-    return np.dtype(np.uint8 if classes <= 255 else np.uint16)

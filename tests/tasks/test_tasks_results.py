@@ -8,7 +8,7 @@ from skimage.metrics import adapted_rand_error
 
 from napari_unet.errors import ModelError, UsageError
 from napari_unet.networks.spec import ModelSpec
-from napari_unet.tasks.task import label_dtype, probabilities, task_of
+from napari_unet.tasks.task import probabilities, task_of
 
 
 def spec(**fields) -> ModelSpec:
@@ -30,11 +30,6 @@ def test_activations_equal_their_formulas() -> None:
         probabilities(tensor, "sigmoid"), 1 / (1 + 1 / powers), atol=1e-6
     )
     assert probabilities(tensor, "none") is tensor
-
-
-@pytest.mark.parametrize(("classes", "width"), [(1, 1), (255, 1), (256, 2)])
-def test_labels_are_as_narrow_as_they_can_be(classes: int, width: int) -> None:
-    assert label_dtype(classes).itemsize == width
 
 
 def test_softmax_of_many_classes_takes_the_largest() -> None:
