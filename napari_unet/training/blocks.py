@@ -116,7 +116,8 @@ def _owners(
     sizes = [example.strokes.sizes.get(a, 1) for a in spatial]
     cells = np.zeros([-(-n // p) for n, p in zip(sizes, patch, strict=True)], bool)
     for depth in depths:
-        rows, columns = np.nonzero(example.strokes.read({**frame, "Z": depth}, "YX"))
+        index = {**frame, "C": 0} | ({"Z": depth} if "Z" in spatial else {})
+        rows, columns = np.nonzero(example.strokes.read(index, "YX"))
         cell = (rows // patch[-2], columns // patch[-1])
         cells[cell if len(patch) == 2 else (depth // patch[0], *cell)] = True
     # Widened by half the gap each, cells nearer than the gap touch.

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_unet.training.augmentation import Augmentation, points, relight, warp
+from napari_unet.training.augmentation import (
+    Augmentation,
+    blend,
+    points,
+    relight,
+    warp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +101,10 @@ class PatchSampler:
         """
         drawn = [self._one(generator) for _ in range(size)]
         images, targets = zip(*drawn, strict=True)
-        return torch.stack(images), torch.stack(targets)
+        batch = torch.stack(images)
+        if self._how.light:
+            batch = blend(batch, generator)
+        return batch, torch.stack(targets)
 
     def _one(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a single patch."""
