@@ -7,10 +7,10 @@ The command line and the dock iterate over the ``iter_`` generators; `predict`,
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_unet import guards, warm
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import ImageError, UsageError
 from napari_unet.events import Finished, Started, drain
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from napari_unet.config import ReadConfig
     from napari_unet.events import CancelToken, Event
-    from napari_unet.images.intensity import Scaling
     from napari_unet.images.readers import ImageSource
-    from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.networks.network import Network
 
@@ -89,10 +87,10 @@ def iter_predict(
     """
     from napari_unet.inference.predict import predict
 
-    sink = _sink(output, image, model, overwrite=overwrite)
+    sink = guards.sink(output, image, model, overwrite=overwrite)
     with _opened(image, config) as stack:
-        network = _network(model)
-        scaling = _scaling(stack, network, config, cancel) if region else None
+        network = warm.network(model)
+        scaling = warm.scaling(stack, network, config, cancel) if region else None
         yield from predict(
             stack, network, config, sink,
             region=region, scaling=scaling, cancel=cancel,
@@ -123,7 +121,7 @@ def iter_finetune(
     from napari_unet.training.annotations import Example
     from napari_unet.training.finetune import finetune
 
-    _refuse_taken(Path(output), "checkpoint")
+    guards.refuse_taken(Path(output), "checkpoint")
     if len(images) != len(strokes) or not images:
         raise UsageError(
             "Each image needs its strokes",
@@ -166,7 +164,7 @@ def iter_batch(
     from napari_unet.batch.unit import segment
 
     found = gather(inputs, output, config.pattern)
-    network = _network(model)
+    network = warm.network(model)
     yield from run_batch(found, network, output, config, segment=segment, cancel=cancel)
 
 
@@ -257,53 +255,6 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
         return scores.evaluate(found, wanted, task)
 
 
-_last: tuple[object, Network] | None = None
-_last_scaling: tuple[object, Scaling] | None = None
-
-
-def _network(model: Model) -> Network:
-    """Load a model, or take the one used last if its file has not changed."""
-    global _last
-    if not isinstance(model, (str, Path)):
-        return load_model(model)
-    from napari_unet.batch.inputs import examine
-
-    path = Path(model).resolve()
-    state = [examine(p) for p in (path, path.with_suffix(".unet.json"))]
-    if _last is None or _last[0] != state:
-        _last = state, load_model(path)
-    return _last[1]
-
-
-def _scaling(
-    stack: ImageStack,
-    network: Network,
-    config: PredictConfig,
-    cancel: CancelToken | None,
-) -> Scaling | None:
-    """Take the intensity scaling measured last, so that a preview need not wait."""
-    global _last_scaling
-    from napari_unet.batch.inputs import examine
-    from napari_unet.images import intensity
-    from napari_unet.inference.job import normalizations
-    from napari_unet.inference.layout import lay_out
-
-    if not stack.source:
-        return None
-    wanted = normalizations(network.spec, config.normalize)
-    channels = lay_out(stack, network.spec, config.channels).channels
-    what = (stack.axes, stack.shape, config.series, channels, config.nan)
-    state = (examine(Path(stack.source)), what, wanted)
-    if _last_scaling is None or _last_scaling[0] != state:
-        scaling = intensity.measure(
-            stack, wanted, channels=channels, nan=config.nan, cancel=cancel
-        )
-        if cancel is not None and cancel.is_set():
-            return None
-        _last_scaling = state, scaling
-    return _last_scaling[1]
-
-
 @contextlib.contextmanager
 def _opened(image: Image, config: ReadConfig | None) -> Iterator[ImageStack]:
     """Open an image, and close it unless it came open."""
@@ -340,45 +291,3 @@ def _axes_of(image: Image) -> str:
             return stack.axes
     except ImageError:
         return ""
-
-
-def _sink(
-    output: str | Path | np.ndarray | None,
-    image: Image,
-    model: Model,
-    *,
-    overwrite: bool,
-) -> Sink:
-    """Make the sink, unless the result would replace what must stay."""
-    from napari_unet.images.sinks import ArraySink, sink_for
-
-    if output is None or not isinstance(output, (str, Path)):
-        return ArraySink(output)
-    for name, source in (("image", image), ("model", model)):
-        if _is_same(output, source):
-            raise UsageError(
-                f"The result would replace the {name}", found=str(output),
-                hint="Choose another name for the output.",
-            )  # fmt: skip
-    if not overwrite:
-        _refuse_taken(Path(output), "result", " Or replace it with --overwrite.")
-    return sink_for(output)
-
-
-def _refuse_taken(path: Path, what: str, also: str = "") -> None:
-    """Refuse to write over what is there."""
-    if os.path.lexists(path):
-        raise UsageError(
-            f"The {what} is there already", found=str(path),
-            hint=f"Choose another name for the output.{also}",
-        )  # fmt: skip
-
-
-def _is_same(output: str | Path, source: object) -> bool:
-    """Whether a result would be written over a source."""
-    path = getattr(source, "source", getattr(source, "path", source))
-    if not isinstance(path, (str, Path)) or not path:
-        return False
-    if not (os.path.exists(path) and os.path.exists(output)):
-        return False
-    return os.path.samefile(path, output)

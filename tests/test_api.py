@@ -7,7 +7,7 @@ import tifffile
 import torch
 
 import napari_unet
-from napari_unet import api, checkpoints
+from napari_unet import api, checkpoints, warm
 from napari_unet.config import PredictConfig
 from napari_unet.errors import ImageError, UsageError
 from napari_unet.events import Cancelled, CancelToken, Finished, drain
@@ -109,14 +109,14 @@ def test_unknown_settings_are_told(model, image):
 
 
 def test_the_last_model_stays_loaded_until_its_file_changes(model):
-    first = api._network(model)
-    assert api._network(str(model)) is first
+    first = warm.network(model)
+    assert warm.network(str(model)) is first
     make_model(model, seed=1)
-    second = api._network(model)
+    second = warm.network(model)
     assert second is not first
     assert second.digest != first.digest
     assert api.load_model(model) is not second
-    assert api._network(first) is first
+    assert warm.network(first) is first
 
 
 def test_a_region_has_the_values_of_the_whole(model, image, monkeypatch):
@@ -128,7 +128,7 @@ def test_a_region_has_the_values_of_the_whole(model, image, monkeypatch):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(intensity, "measure", counting)
-    monkeypatch.setattr(api, "_last_scaling", None)
+    monkeypatch.setattr(warm, "_last_scaling", None)
     whole = napari_unet.predict(image, model, kind="logits")
     measured.clear()
     config = PredictConfig(kind="logits")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.demo import can_show, pictures, show
-from napari_unet.demo.steps import _new_folder
+from napari_unet.demo.steps import _new_folder, _scores
 from napari_unet.errors import UsageError
 
 
@@ -85,3 +85,11 @@ def test_viewer_is_another_process(monkeypatch, tmp_path):
     )
     assert show(tmp_path) == 0
     assert calls[0][1:3] == ["-m", "napari_unet.gui.show"]
+
+
+def test_nuclei_are_scored_frame_by_frame():
+    truth = np.zeros((2, 8, 8), int)
+    truth[:, 2:5, 2:5] = [[[1]], [[2]]]
+    labels = truth * 0
+    labels[:, 2:5, 2:5] = 7
+    assert _scores(labels, truth) == {"dice": 1.0, "f1": 1.0, "mean_ap": 1.0}

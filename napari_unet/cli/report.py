@@ -62,15 +62,16 @@ class Report:
     def _start(self, event: Started) -> None:
         """Begin a new piece of work."""
         self.close()
-        self._title = event.title
+        self._title, _, more = event.title.partition(": ")
         self._metrics.clear()
-        if not self._live:
+        if more or not self._live:
             self.say(event.title)
+        if not self._live:
             return
         from tqdm import tqdm
 
         self._bar = tqdm(
-            total=event.total, desc=event.title, file=sys.stderr, leave=False,
+            total=event.total, desc=self._title, file=sys.stderr, leave=False,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
             dynamic_ncols=True,
         )  # fmt: skip

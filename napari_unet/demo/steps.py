@@ -17,6 +17,7 @@ from napari_unet.demo import pictures
 from napari_unet.errors import UsageError
 from napari_unet.events import Cancelled, Event, Finished, Stopped, Warned
 from napari_unet.files import commit
+from napari_unet.images.stack import ImageStack
 from napari_unet.inference.seams import seam
 from napari_unet.samples import sample
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import CancelToken
 
-_TILE = 128  # small, so that the sample stack has several tiles to show
+_TILE = 192  # small, so that a frame of the sample stack has four tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +244,10 @@ def _in_tiles() -> PredictConfig:
 
 
 def _scores(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Score pixels and objects."""
-    from napari_unet.training.scores import evaluate
-
-    pixels = evaluate((labels > 0).astype(np.uint8), (truth > 0).astype(np.uint8))
-    objects = evaluate(labels, truth, "instances")
+    """Score pixels and objects of frames (T, Y, X)."""
+    pixels = api.evaluate((labels > 0).astype(np.uint8), (truth > 0).astype(np.uint8))
+    found, wanted = (ImageStack(frames, "TYX") for frames in (labels, truth))
+    objects = api.evaluate(found, wanted, "instances")
     both = {"dice": pixels["dice"], "f1": objects["f1"], "mean_ap": objects["mean_ap"]}
     return {name: round(value, 4) for name, value in both.items()}
 
