@@ -54,6 +54,6 @@ def class_name(model: Model | None, number: int) -> str:
         names = names[1:]
     if number == 1:
         return "background"
-    if len(names) > number - 2:
+    if len(names) > number - 2 and not str(names[number - 2]).startswith("class "):
         return str(names[number - 2])
     return "object" if number == 2 else f"object {number - 1}"
