@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -177,7 +178,7 @@ def _has_bfloat16() -> bool:
 
 def _cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself instead of emulating it."""
-    facts = getattr(torch.cpu, "get_capabilities", dict)()
+    facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(facts.get("avx512_bf16") or facts.get("amx_bf16"))
 
 
