@@ -84,7 +84,7 @@ class ReadConfig(Config):
         "auto",
         title="Precision",
         description="Arithmetic of the network; auto is float32 on a CPU and bfloat16 "
-        "or float16 on a GPU. Training takes bfloat16 where the processor has it.",
+        "or float16 on a GPU. 2D training takes bfloat16 where the CPU has it.",
     )
 
 

@@ -236,7 +236,7 @@ def _trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     """Set up the optimisation."""
     network = lesson.network
     device = choose_device(config.device).device
-    dtype = training_precision(config.precision, device)
+    dtype = training_precision(config.precision, device, network.spec.ndim)
     solid = plan.is_solid(network.spec.spacing)
     how = Augmentation(config.augment, config.augment, solid)
     patch = lesson.batch.patch

@@ -224,7 +224,6 @@ def test_few_planes_are_read_ahead(make_network, as_is) -> None:
         ((0, 16, 16), "TYX", {}, {}, ImageError, "size 0 along T"),
         ((16, 0), "YX", {}, {}, ImageError, "size 0 along X"),
         ((16, 16), "YX", {}, {"tile": (8, 8, 8)}, UsageError, "2 for this 2D"),
-        ((99, 99), "YX", {}, {"tiling": "exact", "tile": (8,)}, UsageError, "halo"),
         (
             (16, 16),
             "YX",

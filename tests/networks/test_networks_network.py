@@ -151,15 +151,32 @@ def test_precisions_on_a_cpu():
         choose_precision("int4", cpu)
 
 
-@pytest.mark.parametrize(("has", "dtype"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_precision_of_a_training(monkeypatch, has, dtype):
+@pytest.mark.parametrize(
+    ("device", "ndim", "has", "dtype"),
+    [
+        ("cpu", 2, True, "bfloat16"),
+        ("cpu", 2, False, "float32"),
+        ("cpu", 3, True, "float32"),
+        ("cuda", 2, True, "bfloat16"),
+        ("cuda", 3, True, "bfloat16"),
+        ("cuda", 3, False, "float32"),
+    ],
+)
+def test_auto_precision_of_a_training(monkeypatch, device, ndim, has, dtype):
     monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: has)
     monkeypatch.setattr(devices, "_has_bfloat16", lambda: has)
-    for device in (torch.device("cpu"), torch.device("cuda")):
-        assert training_precision("auto", device) == getattr(torch, dtype)
-        assert training_precision("float32", device) == torch.float32
-        with pytest.raises(DeviceError, match="float16"):
-            training_precision("float16", device)
+    place = torch.device(device)
+    assert training_precision("auto", place, ndim) == getattr(torch, dtype)
+    assert training_precision("float32", place, ndim) == torch.float32
+    with pytest.raises(DeviceError, match="float16"):
+        training_precision("float16", place, ndim)
+
+
+def test_volumes_are_not_trained_in_bfloat16_on_a_cpu():
+    cpu = torch.device("cpu")
+    assert training_precision("bfloat16", cpu, 2) == torch.bfloat16
+    with pytest.raises(DeviceError, match="wrong gradients"):
+        training_precision("bfloat16", cpu, 3)
 
 
 @pytest.mark.parametrize(("has", "dtype"), [(True, "bfloat16"), (False, "float16")])
