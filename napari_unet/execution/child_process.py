@@ -19,6 +19,8 @@ import tempfile
 import threading
 from typing import IO, TYPE_CHECKING, Any, cast
 
+import psutil
+
 from napari_unet.events import Cancelled, Event, Finished
 from napari_unet.execution import wire
 from napari_unet.execution.protocol import Failed, UnexpectedError, told
@@ -174,7 +176,13 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        return not self._ended.is_set() and self._process.poll() is None
+        """Whether it runs; `Popen.poll` cannot tell while the reader waits for it."""
+        if self._ended.is_set():
+            return False
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     def start(self, job: JobHandle, message: tuple[Any, ...]) -> None:
         """Send a job; if the process is lost, the reader tells it."""
