@@ -165,7 +165,8 @@ def _score(state: State) -> str:
     if last is None:
         return ""
     if last.after is None:
-        return f"No validation yet. {last.note}".strip()
+        told = "No validation yet" in last.note
+        return last.note if told else f"No validation yet. {last.note}".strip()
     if last.before is None:
         return f"{_dice(last)} on held-out strokes"
     change = last.after - last.before

@@ -172,6 +172,8 @@ def test_round_without_validation_says_so():
     last = Round("r", MODEL, None, None, note="Too few strokes.")
     view = resolve(replace(READY, round=last))
     assert view.score == "No validation yet. Too few strokes."
+    last = replace(last, note="No validation yet: too few strokes.")
+    assert resolve(replace(READY, round=last)).score == last.note
 
 
 @pytest.mark.parametrize(
