@@ -15,7 +15,7 @@ from napari_unet import api
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.demo import pictures
 from napari_unet.errors import UsageError
-from napari_unet.events import Cancelled, Event, Finished, Stopped, Warned
+from napari_unet.events import Cancelled, Event, Finished, Stopped
 from napari_unet.files import commit
 from napari_unet.images.stack import ImageStack
 from napari_unet.inference.seams import seam
@@ -220,7 +220,7 @@ class _Demo:
                 raise Stopped(event.note)
             if isinstance(event, Finished):
                 self._result = event.result
-            elif not isinstance(event, Warned):
+            else:
                 yield event
 
     def _copy(self, source: str, name: str) -> Path:

@@ -177,6 +177,7 @@ def test_next_job_may_start_from_the_last_event(child):
 
     child.run("toy_jobs:pid", on_event=restart)
     log.wait_for(Finished)
+    assert isinstance(log.events[-1], Finished)
 
 
 def test_one_job_at_a_time(child):
