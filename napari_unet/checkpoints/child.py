@@ -29,26 +29,26 @@ def main() -> None:
 
     try:
         limit(source.stat().st_size)
-        convert(source, folder, is_zip=sys.argv[3] == "torch")
+        convert(source, folder, sys.argv[3])
     except ModelError as error:
         facts = [error.what, error.found, error.expected, error.hint]
         (folder / ERROR).write_text(json.dumps(facts))
 
 
-def convert(source: Path, folder: Path, *, is_zip: bool) -> None:
+def convert(source: Path, folder: Path, kind: str) -> None:
     """Write the tensors of `source` and the plain values around them to `folder`."""
     from safetensors.torch import save_file
 
-    from napari_unet.checkpoints.unpickle import read_tree
-    from napari_unet.checkpoints.unwrap import unwrap
+    from napari_unet.checkpoints import formats
 
-    found = unwrap(read_tree(source, is_zip=is_zip), source.name)
+    found = formats.read(source, kind)
     save_file(found.tensors, folder / TENSORS)
     facts = {
         "order": list(found.tensors),
         "wrapper": found.wrapper,
         "extras": found.extras,
         "notes": found.notes,
+        "hints": found.hints,
     }
     (folder / FOUND).write_text(json.dumps(facts))
 

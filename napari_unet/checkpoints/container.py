@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from napari_unet.checkpoints import archive
+from napari_unet.checkpoints import formats
+from napari_unet.checkpoints.source import check_local_headers, open_zip
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["safetensors", "torch", "legacy", "package"]
+Kind = Literal[
+    "safetensors",
+    "torch",
+    "legacy",
+    "torchscript",
+    "pt2",
+    "onnx",
+    "keras",
+    "hdf5",
+    "archive",
+    "folder",
+    "text",
+]
 
 _HEAD = 512
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _LEGACY = b"\x80\x02\x8a\x0a"
 _STATE_DICT = (
     "Save the network's state_dict with torch.save(net.state_dict(), path) where it "
@@ -31,24 +45,23 @@ class Refusal:
 
 
 _REFUSED_ZIPS = {
+    "torch.package": Refusal("a torch.package, which holds Python code"),
+    "npz": Refusal("a NumPy archive"),
+}
+_REFUSED_KINDS = {
     "torchscript": Refusal(
         "a TorchScript program, which would have to be run to be opened"
     ),
     "pt2": Refusal(
         "a torch.export package (.pt2), which would have to be run to be opened"
     ),
-    "torch.package": Refusal("a torch.package, which holds Python code"),
     "keras": Refusal("a Keras model", "Export its weights to PyTorch first."),
-    "nnunet": Refusal(
-        "an exported nnU-Net", "Unpack it and open fold_0/checkpoint_final.pth."
-    ),
-    "monai": Refusal("a MONAI bundle", "Unpack it and open models/model.pt."),
-    "npz": Refusal("a NumPy archive"),
-}
-_REFUSED_HEADS = {
-    b"\x89HDF\r\n\x1a\n": Refusal(
+    "onnx": Refusal("an ONNX model"),
+    "hdf5": Refusal(
         "an HDF5 file (Keras or Caffe weights)", "Convert the weights to PyTorch first."
     ),
+}
+_REFUSED_HEADS = {
     b"version https://git-lfs": Refusal(
         "a Git LFS pointer, which stands for the real file",
         "Fetch the file with `git lfs pull` or download it itself.",
@@ -79,55 +92,51 @@ def sniff(path: Path) -> Kind:
         If it is none, or one that is not opened, with the reason.
     """
     if path.is_dir():
-        return _folder(path)
+        return "folder"
     if not path.exists():
         raise ModelError(f"There is no file {path}")
     if not path.is_file():
         raise refuse(path, Refusal("neither a file nor a folder"))
+    kind = _file(path)
+    if kind in _REFUSED_KINDS and not formats.is_read(kind):
+        raise refuse(path, _REFUSED_KINDS[kind])
+    return kind
+
+
+def _file(path: Path) -> Kind:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(b"PK"):
         return _zip(path)
     if head.startswith(_LEGACY):
         return "legacy"
+    if head.startswith(_HDF5):
+        return "hdf5"
     if _is_safetensors(head, path.stat().st_size):
         return "safetensors"
-    if path.suffix in (".yaml", ".yml") and head.isascii():
-        return "package"
+    if head[:1] == b"\x08" and (b"\x12" in head[2:4] or path.suffix == ".onnx"):
+        return "onnx"
+    if path.suffix in (".yaml", ".yml", ".json") and head.isascii():
+        return "text"
     raise refuse(path, _reason(head, path))
-
-
-def _folder(path: Path) -> Kind:
-    if archive.Folder(path).description() is not None:
-        return "package"
-    if (path / "plans.json").exists():
-        hint = "Open fold_0/checkpoint_final.pth inside it."
-        raise refuse(path, Refusal("an nnU-Net folder", hint))
-    names = [p.name for p in path.iterdir() if p.suffix in (".pt", ".pth", ".ckpt")]
-    hint = f"Open a file inside it, such as {sorted(names)[0]}." if names else ""
-    raise refuse(path, Refusal("a folder without a model description", hint))
 
 
 def _zip(path: Path) -> Kind:
     """Tell zip archives apart by the names inside."""
-    with archive.open_zip(path) as file:
-        names = file.namelist()
-        if archive.Zip(path, file).description() is not None:
-            return "package"
-        kind = _zip_kind(names)
-        if kind == "torch":
-            archive.check_local_headers(path, file)
-            return "torch"
-    raise refuse(
-        path, _REFUSED_ZIPS.get(kind, Refusal("a zip archive without weights"))
-    )
+    with open_zip(path) as file:
+        kind = _zip_kind(file.namelist())
+        if kind in ("torch", "torchscript"):
+            check_local_headers(path, file)
+    if kind in _REFUSED_ZIPS:
+        raise refuse(path, _REFUSED_ZIPS[kind])
+    return cast("Kind", kind)
 
 
 def _zip_kind(names: list[str]) -> str:
     """Name the kind of a zip archive."""
     inside = {name.split("/", 1)[-1] for name in names}
     last = {name.rsplit("/", 1)[-1] for name in names}
-    if any(name.startswith(("code/", "code\\")) for name in inside):
+    if "constants.pkl" in inside:
         return "torchscript"
     if "archive_format" in inside:
         return "pt2"
@@ -137,11 +146,7 @@ def _zip_kind(names: list[str]) -> str:
         return "torch"
     if "model.weights.h5" in last:
         return "keras"
-    if "plans.json" in last:
-        return "nnunet"
-    if "metadata.json" in last:
-        return "monai"
-    return "npz" if all(name.endswith(".npy") for name in last) else "zip"
+    return "npz" if all(name.endswith(".npy") for name in last) else "archive"
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -160,8 +165,6 @@ def _reason(head: bytes, path: Path) -> Refusal:
         return Refusal("a tar archive in the torch format before 2016")
     if head[0] == 0x80 and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Refusal("a bare Python pickle, which would run code when opened")
-    if head[:1] == b"\x08" and (b"\x12" in head[2:4] or path.suffix == ".onnx"):
-        return Refusal("an ONNX model")
     return _text(head)
 
 

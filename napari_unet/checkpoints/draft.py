@@ -62,6 +62,9 @@ class Draft:
         Replaces the family's assumptions of the same fields.
     tests : Tests, optional
         The proof.
+    told : dict, optional
+        What a person said about it, as in a sidecar; read from the sidecar when not
+        given.
     """
 
     path: Path
@@ -72,6 +75,20 @@ class Draft:
     fields: dict[str, Any] = field(default_factory=dict)
     assumed: list[Assumption] = field(default_factory=list)
     tests: Tests | None = None
+    told: dict[str, Any] | None = None
+
+
+def settings(found: Found) -> dict[str, Any]:
+    """Return the network's own settings where the training program saved them."""
+    gathered: dict[str, Any] = {}
+    init = found.extras.get("init")
+    for place in (
+        found.extras.get("hyper_parameters"),
+        init.get("model_kwargs") if isinstance(init, dict) else None,
+    ):
+        if isinstance(place, dict):
+            gathered.update(place)
+    return {**gathered, **found.hints}
 
 
 def finish(draft: Draft) -> Network:
@@ -82,7 +99,7 @@ def finish(draft: Draft) -> Network:
     ModelError
         If no family fits, or no variant gives the stored outputs.
     """
-    told = sidecar.read(draft.path)
+    told = sidecar.read(draft.path) if draft.told is None else draft.told
     match = identify(draft.found.tensors, draft.hints, draft.path.name)
     checks: list[Check] = []
     for settings in _variants(match, told):

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from napari_unet.checkpoints.families import FAMILIES
+from napari_unet.checkpoints.families.base import Shapes
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from napari_unet.checkpoints.families.base import Family, Inferred, Shapes
+    from napari_unet.checkpoints.families.base import Family, Inferred
 
 Tensors = dict[str, torch.Tensor]
 
@@ -124,8 +125,8 @@ def views(tensors: Tensors) -> Iterator[View]:
 
 def fit(family: Family, inferred: Inferred, tensors: Tensors) -> Miss:
     """Compare tensors with the module a family would build; empty if they fit."""
-    expected = _shapes(_on_meta(family, inferred.architecture).state_dict())
-    found = _shapes(tensors)
+    expected = Shapes(_on_meta(family, inferred.architecture).state_dict())
+    found = Shapes(tensors)
     optional = {k for k in {*expected, *found} if k.endswith(_COUNTER)}
     return Miss(
         family.title,
@@ -159,17 +160,19 @@ def _claims(
     view: View, hints: Mapping[str, Any], misses: list[Miss]
 ) -> Iterator[Match]:
     """Yield the families that fit a view exactly; remember near misses."""
-    shapes = _shapes(view.tensors)
+    shapes = Shapes(view.tensors)
     for family in FAMILIES:
         if not family.recognise(shapes):
             continue
+        fitting = view
         try:
-            inferred = family.infer(shapes, hints)
-            miss = fit(family, inferred, view.tensors)
+            fitting = replace(view, tensors=family.accept(view.tensors))
+            inferred = family.infer(Shapes(fitting.tensors), hints)
+            miss = fit(family, inferred, fitting.tensors)
         except (KeyError, IndexError, ValueError, TypeError, ValidationError):
             miss = Miss(family.title, extra=["keys that make up no such network"])
         if not miss:
-            yield Match(family, inferred, view)
+            yield Match(family, inferred, fitting)
         misses.append(miss)
 
 
@@ -195,10 +198,6 @@ def _unwrapped(key: str) -> str:
     for word in _WRAPPED:
         key = key.replace(word, "")
     return key
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
-    return {k: tuple(v.shape) for k, v in tensors.items()}
 
 
 def _unknown(tensors: Tensors, misses: list[Miss], name: str) -> ModelError:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from safetensors.torch import save as to_bytes
 
 from napari_unet import __version__
-from napari_unet.checkpoints.families import FAMILIES
+from napari_unet.checkpoints.families import FAMILIES, by_name
 from napari_unet.checkpoints.families.base import Inferred
 from napari_unet.checkpoints.identify import assemble, fit
 from napari_unet.errors import ModelError
@@ -118,9 +118,9 @@ def build_module(spec: ModelSpec) -> nn.Module:
 
 
 def _family(spec: ModelSpec) -> Family:
-    for family in FAMILIES:
-        if family.name == spec.family:
-            return family
+    family = by_name(spec.family)
+    if family is not None:
+        return family
     raise ModelError(
         f"The kind of network of {spec.name} is unknown",
         found=spec.family,

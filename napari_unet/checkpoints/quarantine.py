@@ -24,17 +24,18 @@ _START = (
     "from napari_unet.checkpoints.child import main; main()"
 )
 _TIMEOUT = 300.0
+_FACTS = ("wrapper", "extras", "notes", "hints")
 
 
 def read_foreign(path: Path, kind: Kind, timeout: float = _TIMEOUT) -> Found:
-    """Read a PyTorch file in a child process.
+    """Read a file of a known format in a child process.
 
     Parameters
     ----------
     path : pathlib.Path
-        A torch zip or legacy file.
+        The file.
     kind : str
-        "torch" or "legacy".
+        Its format, one of `formats.WORDS`.
     timeout : float
         Seconds after which the child is ended.
 
@@ -87,4 +88,4 @@ def _collect(folder: Path) -> Found:
     facts = json.loads((folder / child.FOUND).read_text())
     tensors, _ = read_tensors((folder / child.TENSORS).read_bytes(), child.TENSORS)
     ordered = {key: tensors[key] for key in facts["order"]}
-    return Found(ordered, facts["wrapper"], facts["extras"], facts["notes"])
+    return Found(ordered, **{k: facts[k] for k in _FACTS})

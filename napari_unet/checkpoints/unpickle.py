@@ -19,8 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from napari_unet.checkpoints.archive import damaged
 from napari_unet.checkpoints.container import zip_root
+from napari_unet.checkpoints.source import damaged
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:

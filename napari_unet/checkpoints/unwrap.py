@@ -37,12 +37,16 @@ class Found:
         Plain values beside or among the tensors, JSON-able and cut to a sane size.
     notes : list of str
         What was changed or left out.
+    hints : dict
+        JSON-able settings of the network that the format itself tells; ``"program"``
+        is the whole graph, see `napari_unet.networks.program`.
     """
 
     tensors: dict[str, torch.Tensor]
     wrapper: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    hints: dict[str, Any] = field(default_factory=dict)
 
 
 def unwrap(tree: Any, name: str) -> Found:

@@ -4,9 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.checkpoints import loading
-from napari_unet.checkpoints.unpickle import read_tree
-from napari_unet.checkpoints.unwrap import unwrap
+from napari_unet.checkpoints import formats, weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,10 +14,7 @@ if TYPE_CHECKING:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read foreign files without the child, which takes seconds to start."""
 
-    def read(path: Path, kind: str):
-        return unwrap(read_tree(path, is_zip=kind == "torch"), path.name)
-
-    monkeypatch.setattr(loading, "read_foreign", read)
+    monkeypatch.setattr(weights, "read_foreign", formats.read)
 
 
 @pytest.fixture

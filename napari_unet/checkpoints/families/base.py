@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from torch import nn
 
-Shapes = dict[str, tuple[int, ...]]
+
+class Shapes(dict[str, tuple[int, ...]]):
+    """Shapes by name, in the order of the file.
+
+    Attributes
+    ----------
+    tensors : mapping of str to torch.Tensor
+        The tensors themselves, for the few rules that look at values.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__({k: tuple(v.shape) for k, v in tensors.items()})
+        self.tensors = tensors
 
 
 @dataclass(frozen=True)
@@ -35,42 +49,58 @@ class Inferred:
     assumed: tuple[Assumption, ...] = field(default=())
 
 
-class Family(Protocol):
+class Family(ABC):
     """A kind of checkpoint: its key names, its defaults and its module.
 
-    The module has the key names of the source, so that a strict load is the proof.
+    The module has the key names of the source, so that a strict load is the proof. Each
+    family is one file beside this one, found by being there.
+
+    Attributes
+    ----------
+    name : str
+        Name in `ModelSpec.family`.
+    title : str
+        Name for people.
+    source : str
+        Library, version and class that the module agrees with.
+    typical : mapping
+        Architecture whose keys show what such a checkpoint looks like.
     """
 
-    @property
-    def name(self) -> str:
-        """Name in `ModelSpec.family`."""
-        ...
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    typical: ClassVar[Mapping[str, Any]]
 
-    @property
-    def title(self) -> str:
-        """Name for people."""
-        ...
-
-    @property
-    def typical(self) -> dict[str, Any]:
-        """Architecture whose keys show what such a checkpoint looks like."""
-        ...
-
+    @abstractmethod
     def recognise(self, shapes: Shapes) -> bool:
         """Whether the marking keys are there."""
-        ...
 
+    def accept(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the tensors under the module's names.
+
+        Overridden where a source stores tensors twice or named them otherwise once.
+        """
+        return dict(tensors)
+
+    def emit(
+        self, tensors: Mapping[str, torch.Tensor], architecture: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
+        """Return the tensors as the source's own module wants them; undoes `accept`."""
+        del architecture
+        return dict(tensors)
+
+    @abstractmethod
     def infer(self, shapes: Shapes, hints: Mapping[str, Any]) -> Inferred:
         """Read the architecture from names and shapes.
 
         `hints` are the source's own settings where the file brings them along. Raises
         KeyError, IndexError or ValueError where the keys do not make up a network.
         """
-        ...
 
+    @abstractmethod
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
-        ...
 
 
 def activation(out_channels: int) -> Assumption:

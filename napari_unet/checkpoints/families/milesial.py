@@ -6,7 +6,7 @@ the size of the skip; bilinear up-sampling aligns the corners.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families.base import (
+    Family,
     Inferred,
     Shapes,
     activation,
@@ -39,12 +40,17 @@ class MilesialSpec(Config):
     bias: bool = False
 
 
-class Milesial:
+class Milesial(Family):
     """milesial/Pytorch-UNet."""
 
     name = "milesial"
     title = "milesial/Pytorch-UNet"
-    typical = {"in_channels": 3, "out_channels": 2, "width": 8}  # noqa: RUF012
+    source = "milesial/Pytorch-UNet 4.0, unet.UNet"
+    typical: ClassVar[Mapping[str, Any]] = {
+        "in_channels": 3,
+        "out_channels": 2,
+        "width": 8,
+    }
 
     def recognise(self, shapes: Shapes) -> bool:
         """Whether the marking keys are there."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_unet.checkpoints.families.base import (
+    Family,
     Inferred,
     Shapes,
     activation,
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Native:
+class Native(Family):
     """`napari_unet.networks.unet.UNet`."""
 
     name = "unet"
     title = "napari-unet"
-    typical: dict[str, Any] = {}  # noqa: RUF012 - the defaults of UNetSpec
+    source = "napari_unet.networks.unet.UNet"
+    typical: ClassVar[Mapping[str, Any]] = {}  # the defaults of UNetSpec
 
     def recognise(self, shapes: Shapes) -> bool:
         """Whether the marking keys are there."""

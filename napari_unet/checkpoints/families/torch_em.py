@@ -7,7 +7,7 @@ features come first in the concatenation.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families.base import (
+    Family,
     Inferred,
     Shapes,
     activation,
@@ -50,12 +51,13 @@ class TorchEmSpec(Config):
     side: tuple[Width, ...] = ()
 
 
-class TorchEm:
+class TorchEm(Family):
     """torch_em's U-Nets."""
 
     name = "torch_em"
     title = "torch_em U-Net"
-    typical = {  # noqa: RUF012 - never changed
+    source = "torch-em 0.10.9, torch_em.model.unet"
+    typical: ClassVar[Mapping[str, Any]] = {
         "ndim": 2,
         "in_channels": 1,
         "out_channels": 1,

@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
-from napari_unet.checkpoints.archive import Folder, check_name
-from napari_unet.checkpoints.processing import activation, normalizations
+from napari_unet.checkpoints.draft import Draft, Tests, settings
+from napari_unet.checkpoints.packages.base import Package
+from napari_unet.checkpoints.packages.bioimageio_steps import (
+    activation,
+    normalizations,
+)
+from napari_unet.checkpoints.source import check_name
+from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
 from napari_unet.errors import ModelError
+from napari_unet.files import digest
+from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from napari_unet.checkpoints.archive import Source
+    from napari_unet.checkpoints.source import Source
     from napari_unet.images.intensity import Normalization
 
 _MOST_TEXT = 1 << 20
@@ -31,8 +38,76 @@ _DEEPEST = 64
 _MOST_TENSOR = 1 << 30
 
 
+_NAMES = re.compile(r"^(rdf\.yaml|bioimageio\.yaml|[^/]+\.bioimageio\.yaml)$")
+
+
+class BioimageIO(Package):
+    """A bioimage.io package, versions 0.4 and 0.5."""
+
+    title = "bioimage.io package"
+
+    def claims(self, source: Source) -> bool:
+        """Whether there is a description."""
+        return _description(source) is not None
+
+    def holds(self, source: Source, name: str) -> bool:
+        """Whether the description names these weights."""
+        try:
+            return describe(source).weights == name
+        except ModelError:
+            return False
+
+    def draft(self, source: Source, weights: str | None = None) -> Draft:
+        """Read the description and the weights it names."""
+        del weights  # there is one set
+        package = describe(source)
+        verify(source, package.weights, package.sha256)
+        with source.file(package.weights, MOST_WEIGHTS) as path:
+            words, found = read_weights(path)
+        found.notes += package.notes
+        described = source.read(_description(source) or "", _MOST_TEXT)
+        draft = Draft(
+            source.path / package.weights if source.path.is_dir() else source.path,
+            f"bioimage.io package, {words}",
+            found,
+            [sha256(source, package.weights), hashlib.sha256(described).hexdigest()],
+            {**settings(found), **package.hints},
+            {"name": package.name, "normalization": package.normalization},
+        )
+        _add_activation(draft, package)
+        if package.class_names:
+            draft.fields["class_names"] = package.class_names
+        if package.test_inputs and package.test_outputs:
+            draft.tests = Tests(
+                arrays(source, package.test_inputs),
+                arrays(source, package.test_outputs),
+                package.activation,
+                package.tolerance,
+            )
+        return draft
+
+
+def _add_activation(draft: Draft, package: Described) -> None:
+    if package.activation != "none":
+        draft.fields["activation"] = package.activation
+    elif not package.hints.get("final_activation"):
+        draft.assumed.append(_UNDECLARED)
+
+
+_UNDECLARED = Assumption(
+    field="activation",
+    value="none",
+    alternatives=("sigmoid", "softmax"),
+    reason="the description names no activation after the network",
+)
+
+
+def _description(source: Source) -> str | None:
+    return next((n for n in source.names() if _NAMES.match(n)), None)
+
+
 @dataclass(frozen=True)
-class Package:
+class Described:
     """What a description says, in our words.
 
     Attributes
@@ -66,7 +141,7 @@ class Package:
     notes: tuple[str, ...] = ()
 
 
-def describe(source: Source) -> Package:
+def describe(source: Source) -> Described:
     """Read the description of a package.
 
     Raises
@@ -74,7 +149,7 @@ def describe(source: Source) -> Package:
     ModelError
         If it is no model description, or its weights are not in the package.
     """
-    name = source.description()
+    name = _description(source)
     if name is None:
         raise _wrong(source, "no rdf.yaml or bioimageio.yaml")
     try:
@@ -83,40 +158,32 @@ def describe(source: Source) -> Package:
         raise _wrong(source, f"{type(error).__name__}: {error}") from error
 
 
-def owner(path: Path) -> Folder | None:
-    """Return the unpacked package beside a weights file that names it, if any."""
-    folder = Folder(path.parent)
-    if folder.description() is None:
-        return None
-    try:
-        package = describe(folder)
-    except ModelError:
-        return None
-    return folder if package.weights == path.name else None
-
-
-def verified(source: Source, name: str, sha256: str, most: int) -> bytes:
-    """Read a member and check its SHA-256 where one is given."""
-    data = source.read(name, most)
-    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+def verify(source: Source, name: str, expected: str) -> None:
+    """Check the SHA-256 of a member where one is given."""
+    if expected and sha256(source, name) != expected:
         raise ModelError(
             f"{name} in {source.path.name} is not the file it was described as",
             found="another SHA-256",
             hint="Download the package again.",
         )
-    return data
+
+
+def sha256(source: Source, name: str) -> str:
+    """Return the SHA-256 of a member."""
+    with source.file(name, MOST_WEIGHTS) as path:
+        return digest(path)
 
 
 def arrays(
     source: Source, names: tuple[tuple[str, str], ...]
 ) -> list[np.ndarray[Any, Any]]:
     """Read test tensors."""
-    return [
-        np.load(
-            io.BytesIO(verified(source, name, sha256, _MOST_TENSOR)), allow_pickle=False
-        )
-        for name, sha256 in names
-    ]
+    found = []
+    for name, expected in names:
+        verify(source, name, expected)
+        data = source.read(name, _MOST_TENSOR)
+        found.append(np.load(io.BytesIO(data), allow_pickle=False))
+    return found
 
 
 def _parse(source: Source, text: bytes) -> dict[str, Any]:
@@ -141,11 +208,11 @@ def _check_size(source: Source, text: bytes) -> None:
             raise _wrong(source, f"over {_MOST_ALIASES} aliases or {_DEEPEST} levels")
 
 
-def _package(facts: dict[str, Any], source: Source) -> Package:
+def _package(facts: dict[str, Any], source: Source) -> Described:
     weights = _weights(facts, source)
     notes: list[str] = []
     names = _channel_names(facts["outputs"])
-    return Package(
+    return Described(
         name=str(facts.get("name", source.path.stem)),
         weights=str(weights["source"]),
         sha256=str(weights.get("sha256") or ""),

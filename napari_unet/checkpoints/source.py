@@ -4,50 +4,80 @@ from __future__ import annotations
 
 import re
 import stat
+import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Protocol
+import zlib
+from abc import ABC, abstractmethod
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _MOST_MEMBERS = 100_000
 _MOST_RATIO = 20
 _SLACK = 1 << 20
 _UNSAFE = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)|[\x00-\x1f\u202a-\u202e]")
-_DESCRIPTIONS = re.compile(
-    r"^([^/]+/)?(rdf\.yaml|bioimageio\.yaml|[^/]+\.bioimageio\.yaml)$"
-)
+_DEEPEST = 2
+_MOST_NAMES = 10_000
 
 
-class Source(Protocol):
-    """A package: members by name, relative to its description."""
+class Source(ABC):
+    """A package: its members by name, with ``/`` between folders.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The folder or zip archive.
+    """
 
     path: Path
 
-    def description(self) -> str | None:
-        """Name of the bioimage.io description, None if there is none."""
-        ...
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of all members; in folders down to two levels."""
 
+    @abstractmethod
     def read(self, name: str, most: int) -> bytes:
-        """Return the bytes of a member of at most `most` bytes."""
-        ...
+        """Return the bytes of a member of at most `most` bytes.
+
+        Raises
+        ------
+        ModelError
+            If it is absent, too large or outside the package.
+        """
+
+    @abstractmethod
+    def file(self, name: str, most: int) -> AbstractContextManager[Path]:
+        """Lend a member as a file on disk, under a name of the same ending."""
 
 
-class Folder:
+class Folder(Source):
     """A package unpacked on disk; members outside it are refused."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def description(self) -> str | None:
-        """Name of the bioimage.io description, None if there is none."""
-        names = sorted(p.name for p in self.path.iterdir() if p.suffix == ".yaml")
-        return next((n for n in names if _DESCRIPTIONS.match(n)), None)
+    def names(self) -> list[str]:
+        """Return the names of all files down to two levels."""
+        found = islice(_files(self.path, _DEEPEST), _MOST_NAMES)
+        return sorted(p.relative_to(self.path).as_posix() for p in found)
 
     def read(self, name: str, most: int) -> bytes:
         """Return the bytes of a member of at most `most` bytes."""
+        return self._inside(name, most).read_bytes()
+
+    @contextmanager
+    def file(self, name: str, most: int) -> Iterator[Path]:
+        """Lend the file itself."""
+        yield self._inside(name, most)
+
+    def _inside(self, name: str, most: int) -> Path:
         path = (self.path / check_name(name, self.path)).resolve()
         if not path.is_relative_to(self.path.resolve()):
             raise _outside(self.path, name)
@@ -55,35 +85,60 @@ class Folder:
             raise _absent(self.path, name)
         if path.stat().st_size > most:
             raise _too_large(self.path, name)
-        return path.read_bytes()
+        return path
 
 
-class Zip:
-    """A package in a zip archive, perhaps one folder deep."""
+class Zip(Source):
+    """A package in a zip archive; names are relative to `root` inside it."""
 
     def __init__(self, path: Path, file: zipfile.ZipFile) -> None:
         self.path = path
-        self.file = file
+        self._zip = file
+        self._root = _common_root(file.namelist())
 
-    def description(self) -> str | None:
-        """Name of the bioimage.io description, None if there is none."""
-        names = sorted(self.file.namelist())
-        return next((n for n in names if _DESCRIPTIONS.match(n)), None)
+    def names(self) -> list[str]:
+        """Return the names of all members."""
+        inside = [n for n in self._zip.namelist() if n.startswith(self._root)]
+        return sorted(n.removeprefix(self._root) for n in inside if n[-1:] != "/")
 
     def read(self, name: str, most: int) -> bytes:
         """Return the bytes of a member of at most `most` bytes."""
-        described = self.description() or ""
-        if name != described:
-            root = described.rpartition("/")[0]
-            name = f"{root}/{name}" if root else name
         check_name(name, self.path)
         try:
-            info = self.file.getinfo(name)
+            info = self._zip.getinfo(self._root + name)
         except KeyError:
             raise _absent(self.path, name) from None
         if info.file_size > most:
             raise _too_large(self.path, name)
-        return self.file.read(info)
+        try:
+            return self._zip.read(info)
+        except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError) as error:
+            raise damaged(self.path, f"{name}: {error}") from error
+
+    @contextmanager
+    def file(self, name: str, most: int) -> Iterator[Path]:
+        """Lend a private copy."""
+        with tempfile.TemporaryDirectory(prefix="napari-unet-") as folder:
+            path = Path(folder) / PurePosixPath(name).name
+            path.write_bytes(self.read(name, most))
+            yield path
+
+
+def _files(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the files below a folder; links to folders are not followed."""
+    for path in folder.iterdir():
+        if path.is_file():
+            yield path
+        elif depth > 1 and path.is_dir() and not path.is_symlink():
+            with suppress(OSError):
+                yield from _files(path, depth - 1)
+
+
+def _common_root(names: list[str]) -> str:
+    """Return the one folder that holds everything in an archive, with a slash."""
+    tops = {n.partition("/")[0] for n in names if not n.startswith("__MACOSX")}
+    has_root = len(tops) == 1 and any("/" in n for n in names)
+    return f"{tops.pop()}/" if has_root else ""
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

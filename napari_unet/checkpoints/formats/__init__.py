@@ -1,0 +1,49 @@
+"""File formats that weights come in: one module each, with one function `read`.
+
+``read(path)`` returns `napari_unet.checkpoints.unwrap.Found` and runs in the reading
+process, see `napari_unet.checkpoints.quarantine`; it raises `ModelError` for a file it
+refuses, and never runs what the file holds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_unet.checkpoints.unwrap import Found
+
+WORDS = {
+    "torch": "PyTorch file",
+    "legacy": "PyTorch file from before 1.6",
+    "torchscript": "TorchScript",
+    "pt2": "torch.export package",
+    "onnx": "ONNX",
+    "keras": "Keras 3 file",
+    "hdf5": "HDF5 file",
+}
+"""Each format in words; ``formats/<name>_file.py`` reads it."""
+
+
+def is_read(kind: str) -> bool:
+    """Whether there is a reader for a format."""
+    return kind in WORDS and find_spec(_module(kind)) is not None
+
+
+def read(path: Path, kind: str) -> Found:
+    """Read a file of a known format; only to be called in the reading process.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or refused.
+    """
+    found: Found = import_module(_module(kind)).read(path)
+    return found
+
+
+def _module(kind: str) -> str:
+    return f"{__name__}.{kind}_file"

@@ -1,0 +1,29 @@
+"""Every stored network of another library, against that library's own output."""
+
+from __future__ import annotations
+
+import pytest
+from zoo.opened import open_with, opened
+from zoo.stored_cases import Stored, cases
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_output_is_the_librarys(case: Stored):
+    network, difference = opened(case)
+    assert network.spec.family == case.facts["family"]
+    assert difference <= 1e-5
+    spec = network.spec.model_dump(mode="json")
+    for field, value in case.facts["fields"].items():
+        assert spec[field] == value
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.facts["settings"]], ids=str)
+def test_what_a_person_must_tell_was_listed_as_assumed(case: Stored):
+    network = open_with(case, {})
+    assumed = {a.field: a for a in network.spec.assumed}
+    for name, value in case.facts["settings"].items():
+        fact = assumed[f"architecture.{name}"]
+        choices = [fact.value, *fact.alternatives]
+        assert not fact.alternatives or value in choices

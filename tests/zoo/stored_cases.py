@@ -1,0 +1,69 @@
+"""The stored cases, as the tests and the matrix use them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo import recipe
+
+STORED = Path(__file__).parent / "stored"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A network of another library: its options, its state dict and its output."""
+
+    library: str
+    version: str
+    name: str
+    facts: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.library}-{self.name}"
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Its state dict, with tensors shared as they were."""
+        schema = self.facts["schema"]
+        values = recipe.fill([tuple(row[:3]) for row in schema])
+        tensors: dict[str, torch.Tensor] = {}
+        for key, *_, name in ([*row, row[0]][:4] for row in schema):
+            tensors[key] = tensors.get(name, torch.from_numpy(values[key]))
+        return tensors
+
+    @property
+    def image(self) -> torch.Tensor:
+        """The input (N, C, *spatial)."""
+        return torch.from_numpy(recipe.image(self.facts["shape"]))
+
+    def difference(self, output: torch.Tensor) -> float:
+        """Largest absolute difference from the library's own output."""
+        assert list(output.shape) == self.facts["output"]
+        found = recipe.sample(output.detach().numpy())
+        return float(np.abs(found - _outputs(self.library)[self.name]).max())
+
+
+def cases(library: str | None = None) -> list[Stored]:
+    """Return all stored cases, or those of one library."""
+    found = []
+    for path in sorted(STORED.glob("*.json")):
+        facts = json.loads(path.read_text())
+        if library in (None, facts["library"]):
+            found += [
+                Stored(facts["library"], facts["version"], name, case)
+                for name, case in facts["cases"].items()
+            ]
+    return found
+
+
+@cache
+def _outputs(library: str) -> dict[str, np.ndarray]:
+    with np.load(STORED / f"{library}.npz") as stored:
+        return {name: stored[name] for name in stored.files}
