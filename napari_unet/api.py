@@ -47,21 +47,31 @@ def load_model(model: Model) -> Network:
     return checkpoints.load(model)
 
 
-def iter_inspect(model: Model, *, cancel: CancelToken | None = None) -> Iterator[Event]:
+def iter_inspect(
+    model: Model,
+    *,
+    told: Mapping[str, Any] | None = None,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
     """Say what a checkpoint is; `Finished.result` is a dict of plain values.
 
     It is what `napari_unet.checkpoints.inspect` returns, with ``device``, the words for
-    where the network would run.
+    where the network would run. `told` are facts that the file leaves open, by field;
+    they are remembered beside it.
 
     Raises
     ------
     ModelError
         If the checkpoint is refused.
+    UsageError
+        If a fact cannot be told.
     """
     from napari_unet import checkpoints
     from napari_unet.networks.device import choose_device
 
     yield Started("Reading the checkpoint")
+    if told and isinstance(model, (str, Path)):
+        model = checkpoints.tell(model, told)
     facts = checkpoints.inspect(model)
     yield Finished({**facts, "device": choose_device().words})
 

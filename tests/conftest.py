@@ -2,12 +2,15 @@
 
 import os
 import sys
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 # Two computing threads, also in child processes; napari keeps its settings
-# in memory, so that those of the user neither count nor change.
+# in memory, so that those of the user neither count nor change; nor does the
+# user's cache of checkpoints.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="napari-unet-tests-")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["NAPARI_CONFIG"] = ""
 os.environ.setdefault("QT_API", "pyqt6")

@@ -29,25 +29,26 @@ def main() -> None:
 
     try:
         limit(source.stat().st_size)
-        convert(source, folder, sys.argv[3])
+        convert(source, folder, *sys.argv[3:])
     except ModelError as error:
         facts = [error.what, error.found, error.expected, error.hint]
         (folder / ERROR).write_text(json.dumps(facts))
 
 
-def convert(source: Path, folder: Path, kind: str) -> None:
+def convert(source: Path, folder: Path, kind: str, choice: str = "") -> None:
     """Write the tensors of `source` and the plain values around them to `folder`."""
     from safetensors.torch import save_file
 
     from napari_unet.checkpoints import formats
 
-    found = formats.read(source, kind)
+    found = formats.read(source, kind, choice)
     save_file(found.tensors, folder / TENSORS)
     facts = {
         "order": list(found.tensors),
         "wrapper": found.wrapper,
         "extras": found.extras,
         "notes": found.notes,
+        "choices": found.choices,
         "hints": found.hints,
     }
     (folder / FOUND).write_text(json.dumps(facts))

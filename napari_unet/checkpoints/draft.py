@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_VARIANTS = 16
 _ARCHITECTURE = "architecture."
+_WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def _fields(
     """Gather the spec; a person's word counts most, then the file's, then defaults."""
     replaced = {a.field for a in draft.assumed}
     assumed = [a for a in match.inferred.assumed if a.field not in replaced]
+    assumed += _weights(draft.found)
     declared = {**match.inferred.fields, **draft.fields, **told}
     open_fields = [
         a
@@ -163,10 +165,15 @@ def _fields(
         if a.field not in declared
         and a.field.removeprefix(_ARCHITECTURE) not in told.get("architecture", {})
     ]
+    declared.pop(_WEIGHTS, None)
     names = declared.get("class_names", ())
     if len(names) != match.inferred.fields["out_channels"]:
         declared.pop("class_names", None)
-    loose = {a.field: a.value for a in open_fields if "." not in a.field}
+    loose = {
+        a.field: a.value
+        for a in open_fields
+        if "." not in a.field and a.field != _WEIGHTS
+    }
     return {
         "name": draft.path.stem,
         **loose,
@@ -174,8 +181,22 @@ def _fields(
         "family": match.family.name,
         "architecture": architecture,
         "assumed": tuple(open_fields),
-        "provenance": _provenance(draft, match),
+        "provenance": {**_provenance(draft, match), "told": told},
     }
+
+
+def _weights(found: Found) -> list[Assumption]:
+    """Say which of several sets of weights was taken."""
+    if not found.choices:
+        return []
+    return [
+        Assumption(
+            field=_WEIGHTS,
+            value=found.wrapper,
+            alternatives=tuple(found.choices),
+            reason="the file holds several sets of weights",
+        )
+    ]
 
 
 def _provenance(draft: Draft, match: Match) -> dict[str, Any]:

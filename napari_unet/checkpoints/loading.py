@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet.checkpoints import sidecar
 from napari_unet.checkpoints.container import Refusal, refuse, sniff
 from napari_unet.checkpoints.draft import Draft, finish, settings
 from napari_unet.checkpoints.native import METADATA, open_native
@@ -13,11 +14,12 @@ from napari_unet.checkpoints.packages import PACKAGES
 from napari_unet.checkpoints.source import Folder, Zip, open_zip
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.unwrap import check
-from napari_unet.checkpoints.weights import bare, read_weights
+from napari_unet.checkpoints.weights import read_weights
 from napari_unet.files import digest
 from napari_unet.networks.network import Network
 
 if TYPE_CHECKING:
+    from napari_unet.checkpoints.container import Kind
     from napari_unet.checkpoints.packages.base import Package
     from napari_unet.checkpoints.source import Source
 
@@ -48,18 +50,29 @@ def load(model: str | Path | Network) -> Network:
         return model
     path = Path(model)
     kind = sniff(path)
+    if kind == "safetensors":
+        native = _native(path)
+        if native is not None:
+            return native
+    draft = _draft(path, kind)
+    draft.path = path
+    return finish(draft)
+
+
+def _draft(path: Path, kind: Kind) -> Draft:
+    """Read a foreign file, with the package it is or belongs to."""
     if kind == "archive":
         with open_zip(path) as file:
-            return finish(_packaged(Zip(path, file)))
+            return _packaged(Zip(path, file))
     if kind in ("folder", "text"):
-        return finish(_packaged(Folder(path if kind == "folder" else path.parent)))
-    owned = _owned(path)
-    if owned is not None:
-        return finish(owned)
-    if kind == "safetensors":
-        return _safetensors(path)
-    words, found = read_weights(path)
-    return finish(Draft(path, words, found, [digest(path)], settings(found)))
+        return _packaged(Folder(path if kind == "folder" else path.parent))
+    return _owned(path) or _bare(path)
+
+
+def _bare(path: Path) -> Draft:
+    """Read a weights file that stands alone."""
+    words, found = read_weights(path, sidecar.read(path).get("weights", ""))
+    return Draft(path, words, found, [digest(path)], settings(found))
 
 
 def _packaged(source: Source) -> Draft:
@@ -87,12 +100,12 @@ def _owned(path: Path) -> Draft | None:
     return None
 
 
-def _safetensors(path: Path) -> Network:
-    """Open a native checkpoint, or bare tensors."""
+def _native(path: Path) -> Network | None:
+    """Open a native checkpoint, None if it is another program's safetensors."""
     data = path.read_bytes()
     tensors, metadata = read_tensors(data, path.name)
+    if METADATA not in metadata:
+        return None
+    check(tensors, path.name)
     sha256 = hashlib.sha256(data).hexdigest()
-    if METADATA in metadata:
-        check(tensors, path.name)
-        return open_native(tensors, metadata[METADATA], path.name, sha256)
-    return finish(Draft(path, "safetensors", bare(tensors, path.name), [sha256]))
+    return open_native(tensors, metadata[METADATA], path.name, sha256)

@@ -8,15 +8,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_unet.checkpoints import child
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.unwrap import Found
 from napari_unet.errors import ModelError
-
-if TYPE_CHECKING:
-    from napari_unet.checkpoints.container import Kind
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _START = (
@@ -24,10 +20,12 @@ _START = (
     "from napari_unet.checkpoints.child import main; main()"
 )
 _TIMEOUT = 300.0
-_FACTS = ("wrapper", "extras", "notes", "hints")
+_FACTS = ("wrapper", "extras", "notes", "choices", "hints")
 
 
-def read_foreign(path: Path, kind: Kind, timeout: float = _TIMEOUT) -> Found:
+def read_foreign(
+    path: Path, kind: str, choice: str = "", timeout: float = _TIMEOUT
+) -> Found:
     """Read a file of a known format in a child process.
 
     Parameters
@@ -36,6 +34,8 @@ def read_foreign(path: Path, kind: Kind, timeout: float = _TIMEOUT) -> Found:
         The file.
     kind : str
         Its format, one of `formats.WORDS`.
+    choice : str
+        Which of several sets of weights, see `Found.choices`.
     timeout : float
         Seconds after which the child is ended.
 
@@ -46,7 +46,7 @@ def read_foreign(path: Path, kind: Kind, timeout: float = _TIMEOUT) -> Found:
     """
     with tempfile.TemporaryDirectory(prefix="napari-unet-") as name:
         folder = Path(name)
-        code = _run(path.resolve(), folder, kind, timeout)
+        code = _run(path.resolve(), folder, [kind, choice], timeout)
         if (folder / child.ERROR).exists():
             what, found, expected, hint = json.loads((folder / child.ERROR).read_text())
             raise ModelError(what, found=found, expected=expected, hint=hint)
@@ -59,7 +59,7 @@ def read_foreign(path: Path, kind: Kind, timeout: float = _TIMEOUT) -> Found:
         return _collect(folder)
 
 
-def _run(path: Path, folder: Path, kind: Kind, timeout: float) -> int:
+def _run(path: Path, folder: Path, wish: list[str], timeout: float) -> int:
     """Start the child away from the working directory and wait for it."""
     hidden = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "PYTHONSTARTUP", "PYTHONINSPECT")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
@@ -67,7 +67,7 @@ def _run(path: Path, folder: Path, kind: Kind, timeout: float) -> int:
     command = [sys.executable, "-P", "-c", _START, str(_PACKAGE)]
     try:
         done = subprocess.run(
-            [*command, str(path), str(folder), kind],
+            [*command, str(path), str(folder), *wish],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -25,8 +25,9 @@ def inspect(path: str | Path | Network) -> dict[str, Any]:
     dict
         JSON-able. `receptive_field` counts the pixels to either side of an output
         pixel; `exact` says whether tiles can give the whole image's output, `reason`
-        why not; `assumed` lists what the file does not tell, with alternatives; `test`
-        is the outcome of test tensors that came with it, None if there are none.
+        why not; `assumed` lists what the file does not tell, with alternatives, and
+        `told` what a person told; `test` is the outcome of test tensors that came with
+        it, None if there are none.
 
     Raises
     ------
@@ -58,6 +59,7 @@ def inspect(path: str | Path | Network) -> dict[str, Any]:
         "margin": list(lay.margin),
         "exact": lay.exact,
         "reason": lay.reason,
+        "told": source.get("told", {}),
         "assumed": [a.model_dump(mode="json") for a in spec.assumed],
         "test": source.get("test"),
         "notes": list(source.get("notes", ())),

@@ -6,15 +6,19 @@ It overrides what the file does not say, so that a question is answered once.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import ModelError
 from napari_unet.files import commit
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FIELDS = (
     *("activation", "architecture", "class_names", "name", "normalization"),
-    *("spacing", "task"),
+    *("spacing", "task", "weights"),
 )
 _MOST_BYTES = 1 << 20
 
@@ -79,6 +83,19 @@ def write(path: Path | str, **fields: Any) -> Path:
     with commit(side) as part:
         part.write_text(json.dumps({**read(path), **fields}, indent=2) + "\n")
     return side
+
+
+@contextmanager
+def trying(path: Path | str, **fields: Any) -> Iterator[None]:
+    """Write facts about a checkpoint; if the block fails, take them back."""
+    side = beside(Path(path))
+    before = side.read_bytes() if side.is_file() else None
+    write(path, **fields)
+    try:
+        yield
+    except BaseException:
+        side.unlink() if before is None else side.write_bytes(before)
+        raise
 
 
 def _wrong(side: Path, found: str) -> ModelError:

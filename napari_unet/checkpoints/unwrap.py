@@ -37,6 +37,8 @@ class Found:
         Plain values beside or among the tensors, JSON-able and cut to a sane size.
     notes : list of str
         What was changed or left out.
+    choices : list of str
+        Keys of other sets of the same weights, such as ``"model_ema"``.
     hints : dict
         JSON-able settings of the network that the format itself tells; ``"program"``
         is the whole graph, see `napari_unet.networks.program`.
@@ -46,10 +48,11 @@ class Found:
     wrapper: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    choices: list[str] = field(default_factory=list)
     hints: dict[str, Any] = field(default_factory=dict)
 
 
-def unwrap(tree: Any, name: str) -> Found:
+def unwrap(tree: Any, name: str, choice: str = "") -> Found:
     """Find the network's weights in the objects of a file.
 
     Parameters
@@ -58,6 +61,9 @@ def unwrap(tree: Any, name: str) -> Found:
         What the file holds.
     name : str
         Name of the file, for messages.
+    choice : str
+        Keys that lead to the wanted set of weights, one of `Found.choices`; the
+        network as it was trained, not an average of it, when not given.
 
     Raises
     ------
@@ -65,8 +71,9 @@ def unwrap(tree: Any, name: str) -> Found:
         If there are no weights, or weights that cannot be used: NaN, complex,
         quantised, sparse, without data, or larger than the file.
     """
-    wrapper, state = _descend(tree, name)
+    wrapper, state = _descend(tree, name, choice.split(".") if choice else [])
     found = Found({}, wrapper, plain(tree, without=state))
+    found.choices = _others(tree, state, wrapper)
     for key, value in state.items():
         if isinstance(value, torch.Tensor):
             found.tensors[str(key)] = value
@@ -77,15 +84,15 @@ def unwrap(tree: Any, name: str) -> Found:
     return found
 
 
-def _descend(tree: Any, name: str) -> tuple[str, dict[Any, Any]]:
-    """Follow known keys down to a mapping of names to tensors."""
+def _descend(tree: Any, name: str, wish: list[str]) -> tuple[str, dict[Any, Any]]:
+    """Follow the keys wished for, then known ones, to a mapping of tensors."""
     path: list[str] = []
     for _ in range(_DEEPEST):
         tree = _module_state(tree) if isinstance(tree, Stub) else tree
         if _is_state(tree):
             return ".".join(path), tree
-        key = _next_key(tree)
-        if key is None:
+        key = wish.pop(0) if wish else _next_key(tree)
+        if not isinstance(tree, dict) or key is None or not _count(tree.get(key)):
             break
         path.append(key)
         tree = tree[key]
@@ -95,6 +102,18 @@ def _descend(tree: Any, name: str) -> tuple[str, dict[Any, Any]]:
         expected="a mapping of names to tensors",
         hint="Save net.state_dict().",
     )
+
+
+def _others(tree: Any, state: dict[Any, Any], wrapper: str) -> list[str]:
+    """Return the keys beside `wrapper` that lead to as many weights."""
+    wanted, parent = _count(state), wrapper.rpartition(".")[0]
+    for key in parent.split(".") if parent else ():
+        tree = tree[key] if isinstance(tree, dict) else {}
+    if not wrapper or not isinstance(tree, dict):
+        return []
+    last = wrapper.rpartition(".")[2]
+    found = [k for k, v in tree.items() if k != last and _count(v) == wanted]
+    return [f"{parent}.{k}" if parent else str(k) for k in found if k in NESTS]
 
 
 def _is_state(tree: Any) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_unet.checkpoints import formats
+from napari_unet.checkpoints.cache import remembered
 from napari_unet.checkpoints.container import Refusal, refuse, sniff
 from napari_unet.checkpoints.quarantine import read_foreign
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
+from napari_unet.files import digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +22,15 @@ MOST_WEIGHTS = 1 << 34
 """Bytes; larger files are refused."""
 
 
-def read_weights(path: Path) -> tuple[str, Found]:
-    """Read a weights file.
+def read_weights(path: Path, choice: str = "") -> tuple[str, Found]:
+    """Read a weights file; a foreign one is read only once.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    choice : str
+        Which of several sets of weights in it, see `Found.choices`.
 
     Returns
     -------
@@ -38,7 +48,9 @@ def read_weights(path: Path) -> tuple[str, Found]:
     if kind == "safetensors":
         return kind, bare(read_tensors(path.read_bytes(), path.name)[0], path.name)
     if kind in formats.WORDS:
-        return formats.WORDS[kind], read_foreign(path, kind)
+        key = (digest(path), kind, choice)
+        read = partial(read_foreign, path, kind, choice)
+        return formats.WORDS[kind], remembered(key, read)
     raise refuse(path, Refusal(f"a {kind} and no weights file"))
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
     """Say what a checkpoint is."""
-    facts = drain(api.iter_inspect(args.model, cancel=cancel), report)
+    events = api.iter_inspect(args.model, told=dict(args.told), cancel=cancel)
+    facts = drain(events, report)
     return Answer(facts, table(facts))
 
 

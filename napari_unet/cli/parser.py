@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from typing import Any
 
 from napari_unet import __version__
 from napari_unet.cli.options import add_settings
@@ -64,6 +66,23 @@ def _model(sub: argparse._ActionsContainer, *, required: bool = True) -> None:
 def _inspect(sub: argparse.ArgumentParser) -> None:
     """Options of ``inspect``."""
     sub.add_argument("model", metavar="CKPT", help="The checkpoint.")
+    sub.add_argument(
+        "--set", dest="told", metavar="FIELD=VALUE", nargs="+", action="extend",
+        type=_fact, default=[],
+        help="Tell what the file leaves open, such as activation=sigmoid or "
+        "architecture.strides=[[1,2,2],[2,2,2]]; remembered beside the checkpoint.",
+    )  # fmt: skip
+
+
+def _fact(text: str) -> tuple[str, Any]:
+    """Read one told fact; a value that is no JSON is a word."""
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        return field, json.loads(value)
+    except (ValueError, RecursionError):
+        return field, value
 
 
 def _predict(sub: argparse.ArgumentParser) -> None:

@@ -199,6 +199,10 @@ class Folded(QWidget):  # type: ignore[misc]
         layout.addWidget(content)
         self._header.toggled.connect(self.set_open)
 
+    def set_title(self, title: str) -> None:
+        """Change the title."""
+        self._header.setText(title)
+
     def set_open(self, is_open: bool) -> None:
         """Show or hide the content."""
         self._header.setChecked(is_open)

@@ -22,15 +22,24 @@ from superqt import QElidingLabel
 
 from napari_unet.errors import UNetError, UsageError
 from napari_unet.gui import words
-from napari_unet.gui.look import mark, narrow, narrow_combo, push_button, text_label
+from napari_unet.gui.facts_panel import FactsPanel
+from napari_unet.gui.look import (
+    Folded,
+    mark,
+    narrow,
+    narrow_combo,
+    push_button,
+    text_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet.gui.controller import Controller
+    from napari_unet.gui.open_facts import OpenFact
     from napari_unet.gui.view import View
 
-CHECKPOINTS = "*.safetensors *.pt *.pth *.ckpt *.zip *.onnx *.h5"
+CHECKPOINTS = "*.safetensors *.pt *.pth *.ckpt *.zip *.onnx *.pt2 *.keras *.h5 *.model"
 
 
 class ModelPanel(QWidget):  # type: ignore[misc]
@@ -59,6 +68,9 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         """Bring the panel up to date."""
         self.empty.setVisible(not view.model_name)
         self.chosen.setVisible(bool(view.model_name))
+        self.facts.show_facts(view.open_facts, busy=view.busy)
+        self.open_facts.setVisible(bool(view.open_facts))
+        self.open_facts.set_title(_open_title(view.open_facts))
         self.name.setText(view.model_name)
         self.name.setToolTip(view.model_tip)
         self.line.setText(view.model_line)
@@ -71,6 +83,12 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         path, _ = QFileDialog.getOpenFileName(
             self, "Open a checkpoint", "", f"Checkpoints ({CHECKPOINTS});;All files (*)"
         )
+        if path:
+            self._controller.models.open(path)
+
+    def choose_folder(self) -> None:
+        """Ask for a folder that holds a model."""
+        path = QFileDialog.getExistingDirectory(self, "Open a model folder")
         if path:
             self._controller.models.open(path)
 
@@ -111,15 +129,27 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         self.line = text_label(faint="true")
         layout.addLayout(row)
         layout.addWidget(self.line)
+        self.facts = FactsPanel(self._controller)
+        self.open_facts = Folded("", self.facts)
+        layout.addWidget(self.open_facts)
         return frame
 
     def _menu(self) -> QMenu:
         """Build the menu of the Change button."""
         menu = QMenu(self)
         menu.addAction("Open a checkpoint …", self.choose_file)
+        menu.addAction("Open a model folder …", self.choose_folder)
         menu.addAction("Try the sample", self._try_sample)
         menu.addAction("Work without a model", self._controller.models.forget)
         return menu
+
+
+def _open_title(facts: tuple[OpenFact, ...]) -> str:
+    """Title of the fold: how much was assumed, how much was told."""
+    told = sum(fact.told for fact in facts)
+    counts = {"assumed": len(facts) - told, "told": told}
+    parts = [f"{count} {word}" for word, count in counts.items() if count]
+    return f"Not in the file: {', '.join(parts)}"
 
 
 class ImagePanel(QWidget):  # type: ignore[misc]

@@ -33,7 +33,19 @@ class Models:
         """Work without a model."""
         self._session.update(model=None, round=None, declined=None, message="")
 
-    def use(self, path: str, message: str = "", **changes: Any) -> None:
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Say what the checkpoint in use leaves open, and open it so."""
+        model = self._session.state.model
+        if model is not None and not self._session.is_busy():
+            self.use(model.path, "The checkpoint is opened so from now on.", told=facts)
+
+    def use(
+        self,
+        path: str,
+        message: str = "",
+        told: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
         """Look at a checkpoint; if it can be used, take it and change the state.
 
         Parameters
@@ -42,9 +54,12 @@ class Models:
             The checkpoint.
         message : str
             What the footer says then.
+        told : dict, optional
+            What a person said about it, by field.
         **changes
             Fields of `State`.
         """
+        arguments = {"model": path, **({"told": told} if told else {})}
 
         def finish(facts: dict[str, Any]) -> str:
             self._session.update(model=Model(path, facts), **changes)
@@ -54,6 +69,6 @@ class Models:
             "inspect",
             f"Opening {Path(path).name}",
             "napari_unet.api:iter_inspect",
-            lambda _token, _progress: {"model": path},
+            lambda _token, _progress: arguments,
             finish,
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_unet.gui import buttons, words
 from napari_unet.gui.legend import legend
+from napari_unet.gui.open_facts import open_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_unet.gui.buttons import Button
     from napari_unet.gui.legend import ClassRow
+    from napari_unet.gui.open_facts import OpenFact
     from napari_unet.gui.state import BatchFile, Image, Model, Round, State, Tone
 
 
@@ -24,6 +26,7 @@ class View:
     model_line: str
     model_tip: str
     model_path: str
+    open_facts: tuple[OpenFact, ...]
     kind: str
     has_threshold: bool
     images: tuple[str, ...]
@@ -64,6 +67,7 @@ def resolve(state: State) -> View:
         model_line=words.model_line(model.facts) if model else "",
         model_tip=_model_tip(model),
         model_path=model.path if model else "",
+        open_facts=open_facts(model.facts) if model else (),
         kind=words.best_kind(model.facts) if model else "labels",
         has_threshold=model is None or model.facts.get("activation") == "sigmoid",
         images=state.images,
@@ -136,20 +140,14 @@ def _model_tip(model: Model | None) -> str:
     lines = [model.path, f"Family: {facts.get('family', 'unknown')}"]
     if names := facts.get("classes"):
         lines.append(f"Classes: {', '.join(map(str, names))}")
-    if assumed := facts.get("assumed"):
-        lines.append(f"Assumed: {_listed(assumed)}")
+    if assumed := [f for f in open_facts(facts) if not f.told]:
+        listed = ", ".join(f"{f.title.lower()} {f.value}" for f in assumed)
+        lines.append(f"Assumed: {listed}")
     if reason := facts.get("reason"):
         lines.append(f"Tiles are blended: {reason}")
     if digest := facts.get("sha256"):
         lines.append(f"SHA-256: {str(digest)[:12]}")
     return "\n".join(lines)
-
-
-def _listed(values: Any) -> str:
-    """Join the names of a mapping with their values, or the items of a sequence."""
-    if isinstance(values, dict):
-        return ", ".join(f"{name} = {value}" for name, value in values.items())
-    return ", ".join(map(str, values))
 
 
 def _score(state: State) -> str:

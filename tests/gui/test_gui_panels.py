@@ -28,6 +28,52 @@ def shown(desk, qtbot, panel):
     return panel
 
 
+_OPEN = {
+    "assumed": [
+        {
+            "field": "architecture.align_corners",
+            "value": True,
+            "alternatives": [False],
+            "reason": "up-sampling has no weights",
+        },
+        {
+            "field": "normalization",
+            "value": [{"kind": "zscore"}],
+            "alternatives": ["minmax", "none"],
+            "reason": "scaling is not stored",
+        },
+        {"field": "architecture.strides", "value": [[2, 2]], "alternatives": []},
+    ],
+    "told": {"activation": "sigmoid"},
+}
+
+
+def test_a_person_can_say_what_the_file_does_not(desk, qtbot):
+    panel = shown(desk, qtbot, ModelPanel(desk.controller, lambda: None))
+    desk.open_model("net.pth", **_OPEN)
+    fields = panel.facts.fields
+    assert {name: field.value for name, field in fields.items()} == {
+        "architecture.align_corners": "true",
+        "normalization": "zscore",
+        "architecture.strides": "[[2, 2]]",
+        "activation": "sigmoid",
+    }
+    assert fields["normalization"].choices == ("zscore", "minmax", "none")
+    before = desk.job
+    panel.facts.apply.click()
+    assert desk.job is before  # nothing was changed
+    fields["architecture.align_corners"].value = "false"
+    fields["normalization"].value = "minmax"
+    fields["architecture.strides"].value = "[[1, 2]]"
+    panel.facts.apply.click()
+    told = {
+        "architecture.align_corners": False,
+        "normalization": "minmax",
+        "architecture.strides": [[1, 2]],
+    }
+    assert desk.job.arguments == {"model": "net.pth", "told": told}
+
+
 @pytest.mark.parametrize("config", [PredictConfig, FinetuneConfig, BatchConfig])
 def test_untouched_form_gives_the_defaults(qtbot, config):
     form = Form(config, tuple(config.model_fields))

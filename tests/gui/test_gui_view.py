@@ -227,7 +227,8 @@ def test_idle_footer_says_what_to_do_next(state, word):
 
 
 def test_model_tooltip_tells_assumptions():
-    model = Model("/m/a.pt", FACTS | {"assumed": ["slope"], "family": "torch_em"})
+    slope = {"field": "architecture.slope", "value": 0.1, "alternatives": [0.0]}
+    model = Model("/m/a.pt", FACTS | {"assumed": [slope], "family": "torch_em"})
     tip = resolve(replace(READY, model=model)).model_tip
-    assert "slope" in tip
+    assert "slope 0.1" in tip
     assert "torch_em" in tip

@@ -1,8 +1,9 @@
 """File formats that weights come in: one module each, with one function `read`.
 
-``read(path)`` returns `napari_unet.checkpoints.unwrap.Found` and runs in the reading
-process, see `napari_unet.checkpoints.quarantine`; it raises `ModelError` for a file it
-refuses, and never runs what the file holds.
+``read(path, choice)`` returns `napari_unet.checkpoints.unwrap.Found` and runs in the
+reading process, see `napari_unet.checkpoints.quarantine`; it raises `ModelError` for a
+file it refuses, and never runs what the file holds. Formats with one set of weights
+take no `choice`.
 """
 
 from __future__ import annotations
@@ -33,15 +34,25 @@ def is_read(kind: str) -> bool:
     return kind in WORDS and find_spec(_module(kind)) is not None
 
 
-def read(path: Path, kind: str) -> Found:
+def read(path: Path, kind: str, choice: str = "") -> Found:
     """Read a file of a known format; only to be called in the reading process.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    kind : str
+        One of `WORDS`.
+    choice : str
+        Which of several sets of weights, see `Found.choices`.
 
     Raises
     ------
     ModelError
         If the file is damaged or refused.
     """
-    found: Found = import_module(_module(kind)).read(path)
+    reader = import_module(_module(kind)).read
+    found: Found = reader(path, choice) if choice else reader(path)
     return found
 
 

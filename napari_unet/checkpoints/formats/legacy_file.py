@@ -11,6 +11,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read(path: Path) -> Found:
+def read(path: Path, choice: str = "") -> Found:
     """Return the network's weights; nothing in the file is run."""
-    return unwrap(read_tree(path, is_zip=False), path.name)
+    return unwrap(read_tree(path, is_zip=False), path.name, choice)

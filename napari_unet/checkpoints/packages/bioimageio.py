@@ -67,7 +67,7 @@ class BioimageIO(Package):
         found.notes += package.notes
         described = source.read(_description(source) or "", _MOST_TEXT)
         draft = Draft(
-            source.path / package.weights if source.path.is_dir() else source.path,
+            source.path,
             f"bioimage.io package, {words}",
             found,
             [sha256(source, package.weights), hashlib.sha256(described).hexdigest()],
