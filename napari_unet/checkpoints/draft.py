@@ -206,8 +206,18 @@ def _provenance(draft: Draft, match: Match) -> dict[str, Any]:
         "sha256": draft.digests[0],
         "wrapper": draft.found.wrapper,
         "prefix": match.view.prefix,
-        "notes": [*draft.found.notes, *match.view.notes],
+        "notes": [*draft.found.notes, *match.view.notes, *_unproven(match)],
     }
+
+
+def _unproven(match: Match) -> list[str]:
+    """Say so where no library's output proves the family."""
+    if match.family.is_proven:
+        return []
+    return [
+        "unproven: the network was read from shapes alone; compare a result with one "
+        "of the program it comes from"
+    ]
 
 
 def _with(match: Match, architecture: dict[str, Any]) -> Any:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, torch.Tensor]
 
+PROVEN = tuple(f for f in FAMILIES if f.is_proven)
+UNPROVEN = tuple(f for f in FAMILIES if not f.is_proven)
+
 _WRAPPED = ("_orig_mod.", "_fsdp_wrapped_module.")
 _COUNTER = "num_batches_tracked"
 _MOST_VIEWS = 64
@@ -100,13 +103,13 @@ def identify(tensors: Tensors, hints: Mapping[str, Any], name: str) -> Match:
         than one does.
     """
     misses: list[Miss] = []
-    for view in views(tensors):
-        matches = list(_claims(view, hints, misses))
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            found = " and ".join(m.family.title for m in matches)
-            raise ModelError(f"{name} fits more than one kind of network", found=found)
+    for families in (PROVEN, UNPROVEN):
+        for view in views(tensors):
+            matches = list(_claims(view, hints, families, misses))
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                raise _ambiguous(name, matches)
     raise _unknown(tensors, misses, name)
 
 
@@ -157,11 +160,14 @@ def _on_meta(family: Family, architecture: Mapping[str, Any]) -> nn.Module:
 
 
 def _claims(
-    view: View, hints: Mapping[str, Any], misses: list[Miss]
+    view: View,
+    hints: Mapping[str, Any],
+    families: tuple[Family, ...],
+    misses: list[Miss],
 ) -> Iterator[Match]:
     """Yield the families that fit a view exactly; remember near misses."""
     shapes = Shapes(view.tensors)
-    for family in FAMILIES:
+    for family in families:
         if not family.recognise(shapes):
             continue
         fitting = view
@@ -173,7 +179,8 @@ def _claims(
             miss = Miss(family.title, extra=["keys that make up no such network"])
         if not miss:
             yield Match(family, inferred, fitting)
-        misses.append(miss)
+        elif family.is_proven:
+            misses.append(miss)
 
 
 def _stripped(view: View, head: str) -> View | None:
@@ -200,11 +207,18 @@ def _unwrapped(key: str) -> str:
     return key
 
 
+def _ambiguous(name: str, matches: list[Match]) -> ModelError:
+    return ModelError(
+        f"{name} fits more than one kind of network",
+        found=" and ".join(m.family.title for m in matches),
+    )
+
+
 def _unknown(tensors: Tensors, misses: list[Miss], name: str) -> ModelError:
     """Make the error that says what the file is nearest to."""
     near = misses or list(_nearest(tensors))
     first = ", ".join(f"{k} {tuple(v.shape)}" for k, v in list(tensors.items())[:3])
-    known = ", ".join(f.title for f in FAMILIES)
+    known = ", ".join(f.title for f in PROVEN)
     return ModelError(
         f"The network in {name} is not one of the known kinds",
         found=str(near[0]) if near else f"{len(tensors)} tensors such as {first}",
@@ -218,7 +232,7 @@ def _nearest(tensors: Tensors) -> Iterator[Miss]:
     found = {_pattern(k) for k in tensors}
     scored = [
         (len(found & names) / len(found | names), family)
-        for family in FAMILIES
+        for family in PROVEN
         for names in [{_pattern(k) for k in _typical(family)}]
     ]
     score, family = max(scored, key=lambda pair: pair[0])

@@ -10,8 +10,8 @@ from tiny_networks import lively, unet
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints import sidecar
-from napari_unet.checkpoints.families import FAMILIES
 from napari_unet.checkpoints.families.torch_em import TorchEm
+from napari_unet.checkpoints.identify import PROVEN
 from napari_unet.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -272,13 +272,13 @@ def test_flat_kernels_mean_flat_poolings(tmp_path):
 
 
 def test_every_family_refuses_the_others(tmp_path):
-    for family in FAMILIES:
+    for family in PROVEN:
         architecture = family.typical
         shapes = {
             k: tuple(v.shape)
             for k, v in family.build(architecture).state_dict().items()
         }
-        assert [f.name for f in FAMILIES if f.recognise(shapes)] == [family.name]
+        assert [f.name for f in PROVEN if f.recognise(shapes)] == [family.name]
 
 
 def test_near_miss_is_named(tmp_path):

@@ -65,12 +65,16 @@ class Family(ABC):
         Library, version and class that the module agrees with.
     typical : mapping
         Architecture whose keys show what such a checkpoint looks like.
+    is_proven : bool
+        Whether its outputs were compared with the source's own; families that are not
+        are tried last.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     source: ClassVar[str]
     typical: ClassVar[Mapping[str, Any]]
+    is_proven: ClassVar[bool] = True
 
     @abstractmethod
     def recognise(self, shapes: Shapes) -> bool:
