@@ -152,7 +152,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         file = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise damaged(path, "a zip archive that is cut off or damaged") from error
     try:
         _check_directory(path, file)
@@ -167,7 +167,7 @@ def check_local_headers(path: Path, file: zipfile.ZipFile) -> None:
     for info in file.infolist():
         try:
             file.open(info).close()
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise damaged(path, f"an ambiguous archive ({error})") from error
 
 

@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import zipfile
+import zlib
 from collections import OrderedDict
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,6 +33,10 @@ _MOST_BYTES = 1 << 27
 _MOST_OPERATIONS = 5_000_000
 _MOST_STUBS = 256
 _LEGACY_PICKLES = 5
+_DAMAGE = (
+    *(ValueError, EOFError, OSError, KeyError, MemoryError),
+    *(zipfile.BadZipFile, NotImplementedError, zlib.error),
+)
 _UNKNOWN = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed")
 _NOT_A_DICT = re.compile(r"Can only SETITEMS? .*stub '([^']+)'")
 _HARMLESS_MODULES = frozenset(
@@ -152,7 +157,7 @@ def _named(path: Path, is_zip: bool) -> set[str]:
                 raise damaged(path, "a directory of tensors of over 128 MB")
             with archive.open(info) as member:
                 return set(_globals(path, member))
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
+    except _DAMAGE as error:
         raise damaged(path, _first_line(error)) from error
 
 
