@@ -51,13 +51,17 @@ def iter_inspect(
     model: Model,
     *,
     told: Mapping[str, Any] | None = None,
+    image: Image | None = None,
+    axes: str | None = None,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Say what a checkpoint is; `Finished.result` is a dict of plain values.
 
     It is what `napari_unet.checkpoints.inspect` returns, with ``device``, the words for
     where the network would run. `told` are facts that the file leaves open, by field;
-    they are remembered beside it.
+    they are remembered beside it. With an `image` of the kind the network was trained
+    on, ``normalization_fits`` lists the scalings by how well they explain the
+    statistics in the network, best first.
 
     Raises
     ------
@@ -73,7 +77,21 @@ def iter_inspect(
     if told and isinstance(model, (str, Path)):
         model = checkpoints.tell(model, told)
     facts = checkpoints.inspect(model)
+    if image is not None:
+        facts["normalization_fits"] = _fits(model, image, axes)
     yield Finished({**facts, "device": choose_device().words})
+
+
+def _fits(model: Model, image: Image, axes: str | None) -> list[dict[str, Any]]:
+    """Compare intensity scalings by the statistics in the network."""
+    from napari_unet.checkpoints.detection import detect
+
+    with contextlib.closing(open_image(image, axes=axes)) as stack:
+        guesses = detect(load_model(model), stack)
+    return [
+        {"kind": g.normalization.kind, "distance": round(g.distance, 4)}
+        for g in guesses
+    ]
 
 
 def iter_predict(

@@ -38,6 +38,7 @@ _DAMAGE = (
     *(zipfile.BadZipFile, NotImplementedError, zlib.error),
 )
 _UNKNOWN = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed")
+_WHOLE_MODULE = "Only persistent_load of storage is allowed"
 _NOT_A_DICT = re.compile(r"Can only SETITEMS? .*stub '([^']+)'")
 _HARMLESS_MODULES = frozenset(
     "_codecs abc argparse array collections copyreg dataclasses datetime decimal enum "
@@ -121,6 +122,14 @@ def _stub_unknown(
     elif unknown and unknown[1] not in stubs and len(stubs) < _MOST_STUBS:
         for name in (unknown[1], f"builtins.{unknown[1]}"):
             stubs.setdefault(name, _inert(name))
+    elif _WHOLE_MODULE in text:
+        raise ModelError(
+            f"{path.name} is refused: it holds a whole network in the file format of "
+            "before PyTorch 1.6",
+            found="source code beside the weights",
+            expected="weights only",
+            hint="Save net.state_dict() where the network was made.",
+        ) from error
     else:
         raise damaged(path, _first_line(error)) from error
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
     """Say what a checkpoint is."""
-    events = api.iter_inspect(args.model, told=dict(args.told), cancel=cancel)
+    events = api.iter_inspect(
+        args.model,
+        told=dict(args.told), image=args.image, axes=args.axes, cancel=cancel,
+    )  # fmt: skip
     facts = drain(events, report)
     return Answer(facts, table(facts))
 

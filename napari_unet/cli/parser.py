@@ -72,6 +72,12 @@ def _inspect(sub: argparse.ArgumentParser) -> None:
         help="Tell what the file leaves open, such as activation=sigmoid or "
         "architecture.strides=[[1,2,2],[2,2,2]]; remembered beside the checkpoint.",
     )  # fmt: skip
+    sub.add_argument(
+        "--image", metavar="IMAGE",
+        help="An image like those of the training: find its intensity scaling from "
+        "the statistics in the network.",
+    )  # fmt: skip
+    sub.add_argument("--axes", help="Axes of that image, such as ZYX.")
 
 
 def _fact(text: str) -> tuple[str, Any]:

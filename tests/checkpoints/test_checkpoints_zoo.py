@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from zoo import matrix
 from zoo.opened import open_with, opened
 from zoo.stored_cases import Stored, cases
 
@@ -27,3 +28,9 @@ def test_what_a_person_must_tell_was_listed_as_assumed(case: Stored):
         fact = assumed[f"architecture.{name}"]
         choices = [fact.value, *fact.alternatives]
         assert not fact.alternatives or value in choices
+
+
+def test_the_matrix_in_the_documentation_lists_every_case():
+    page = matrix.PAGE.read_text()
+    missing = [str(c) for c in CASES if f"\n| {c.name} |" not in page]
+    assert not missing, "run PYTHONPATH=tests python -m zoo.matrix"
