@@ -85,6 +85,7 @@ def settings(found: Found) -> dict[str, Any]:
     init = found.extras.get("init")
     for place in (
         found.extras.get("hyper_parameters"),
+        found.extras.get("datamodule_hyper_parameters"),
         init.get("model_kwargs") if isinstance(init, dict) else None,
     ):
         if isinstance(place, dict):

@@ -19,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from napari_unet.networks.layers import convolution, per_axis, pooling
+from napari_unet.networks.leaves import Leaf
 from napari_unet.networks.unet import CropTo
 from napari_unet.networks.windows import STILL, Enlarge, Window
 
@@ -88,7 +89,7 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
         """Whether `m` is a single layer."""
-        return isinstance(m, CropTo) or super().is_leaf_module(m, qualname)
+        return isinstance(m, (CropTo, Leaf)) or super().is_leaf_module(m, qualname)
 
 
 def trace(module: nn.Module) -> fx.Graph:
@@ -183,7 +184,9 @@ class _Reader:
         self._add(node, windows, node.all_input_nodes, crop)
 
     def _windows(self, module: nn.Module) -> Windows:
-        """Return the view of one of torch's layers."""
+        """Return the view of one layer."""
+        if isinstance(module, Leaf):
+            return module.windows(self.ndim)
         if isinstance(module, _ConvNd):
             if module.padding_mode == "circular":
                 self._global("circular padding joins opposite borders of the image")
