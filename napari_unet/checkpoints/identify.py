@@ -168,7 +168,7 @@ def _claims(
     """Yield the families that fit a view exactly; remember near misses."""
     shapes = Shapes(view.tensors)
     for family in families:
-        if not family.recognise(shapes):
+        if family.is_graph != ("program" in hints) or not family.recognise(shapes):
             continue
         fitting = view
         try:

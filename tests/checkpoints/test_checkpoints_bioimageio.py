@@ -280,3 +280,31 @@ def test_inspect_of_a_real_package():
     assert report["exact"] is False
     assert report["reason"] == "instance norm looks at the whole image"
     assert report["test"]["difference"] < 1e-5
+
+
+NUCLEI = (
+    *("state_dict.pt", "state_dict.safetensors"),
+    *("weights_torchscript.pt", "weights.onnx", "."),
+)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("member", NUCLEI)
+def test_real_nuclei_broad_from_each_of_its_files(member):
+    folder = shared("weights", "bioimageio_nuclei_broad")
+    network = checkpoints.load(folder / member)
+    image = np.load(folder / "test_input.npy")
+    scaled = (image - image.mean()) / (image.std() + 1e-6)
+    found = network(scaled).sigmoid().numpy()
+    assert np.abs(found - np.load(folder / "test_output.npy")).max() <= 1e-5
+    assert network.spec.activation == "sigmoid"
+    assert network.spec.normalization[0].kind == "zscore"
+
+
+@pytest.mark.real
+def test_real_traced_torchscript():
+    folder = shared("weights", "bioimageio_multi_tensor")
+    traced = checkpoints.load(folder / "weights_torchscript_traced.pt")
+    plain = checkpoints.load(folder / "weights.pt")
+    image = torch.randn(1, 2, 64, 64)
+    assert torch.equal(traced(image), plain(image))

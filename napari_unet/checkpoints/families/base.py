@@ -68,6 +68,9 @@ class Family(ABC):
     is_proven : bool
         Whether its outputs were compared with the source's own; families that are not
         are tried last.
+    is_graph : bool
+        Whether the file tells every operation, in ``hints["program"]``; such files are
+        of no other family.
     """
 
     name: ClassVar[str]
@@ -75,6 +78,7 @@ class Family(ABC):
     source: ClassVar[str]
     typical: ClassVar[Mapping[str, Any]]
     is_proven: ClassVar[bool] = True
+    is_graph: ClassVar[bool] = False
 
     @abstractmethod
     def recognise(self, shapes: Shapes) -> bool:

@@ -38,6 +38,8 @@ _DEEPEST = 64
 _MOST_TENSOR = 1 << 30
 
 
+_READ = ("pytorch_state_dict", "torchscript", "onnx")
+_ENDINGS = (".pt", ".pth", ".torch", ".safetensors", ".onnx")
 _NAMES = re.compile(r"^(rdf\.yaml|bioimageio\.yaml|[^/]+\.bioimageio\.yaml)$")
 
 
@@ -113,7 +115,7 @@ class Described:
     Attributes
     ----------
     weights : str
-        Name of the state dict in the package.
+        Name of their file in the package.
     normalization : tuple of Normalization
         One for all channels, or one per channel of the stacked inputs.
     activation : str
@@ -218,7 +220,7 @@ def _package(facts: dict[str, Any], source: Source) -> Described:
         sha256=str(weights.get("sha256") or ""),
         normalization=normalizations(facts["inputs"], notes),
         activation=activation(facts["outputs"], notes),
-        hints=_hints(weights),
+        hints=_hints(facts["weights"]),
         class_names=names if len(set(names)) == len(names) else (),
         test_inputs=_tests(facts, "inputs"),
         test_outputs=_tests(facts, "outputs"),
@@ -228,31 +230,43 @@ def _package(facts: dict[str, Any], source: Source) -> Described:
 
 
 def _weights(facts: dict[str, Any], source: Source) -> dict[str, Any]:
-    """Return the entry of the state dict, whose file lies in the package."""
+    """Return the first entry of a format that is read, its file in the package."""
     entries = facts["weights"]
-    entry = entries.get("pytorch_state_dict")
-    if entry is None:
-        raise ModelError(
-            f"{source.path.name} has no weights that can be opened",
-            found=", ".join(entries),
-            expected="pytorch_state_dict",
-            hint="Ask its authors for the state dict.",
-        )
-    if "://" in str(entry["source"]):
+    known = [dict(entries[kind]) for kind in _READ if kind in entries]
+    for entry in known:
+        name = _member(source, entry)
+        if name is not None:
+            return {**entry, "source": name}
+    if known:
         raise ModelError(
             f"The weights of {source.path.name} are not in the package",
-            found=str(entry["source"]),
+            found=", ".join(str(entry["source"]) for entry in known),
             hint="Download that file and open it.",
         )
-    check_name(str(entry["source"]), source.path)
-    return dict(entry)
+    raise ModelError(
+        f"{source.path.name} has no weights that can be opened",
+        found=", ".join(entries),
+        expected=" or ".join(_READ),
+        hint="Ask its authors for the state dict.",
+    )
+
+
+def _member(source: Source, entry: dict[str, Any]) -> str | None:
+    """Return the file of an entry, by its name or, where it was renamed, its hash."""
+    name, names = str(entry["source"]), source.names()
+    if "://" not in name and check_name(name, source.path) in names:
+        return name
+    expected = str(entry.get("sha256") or "")
+    is_weights = (n for n in names if n.endswith(_ENDINGS))
+    return next((n for n in is_weights if sha256(source, n) == expected), None)
 
 
 def _hints(weights: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the source's class: 0.5 nests them, 0.4 does not."""
-    architecture = weights.get("architecture")
+    entry = weights.get("pytorch_state_dict") or {}
+    architecture = entry.get("architecture")
     nested = architecture.get("kwargs") if isinstance(architecture, dict) else None
-    return dict(nested or weights.get("kwargs") or {})
+    return dict(nested or entry.get("kwargs") or {})
 
 
 def _channel_names(outputs: list[dict[str, Any]]) -> tuple[str, ...]:
