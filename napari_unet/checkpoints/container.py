@@ -49,9 +49,6 @@ _REFUSED_ZIPS = {
     "npz": Refusal("a NumPy archive"),
 }
 _REFUSED_KINDS = {
-    "torchscript": Refusal(
-        "a TorchScript program, which would have to be run to be opened"
-    ),
     "pt2": Refusal(
         "a torch.export package (.pt2), which would have to be run to be opened"
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,7 @@ def finish(draft: Draft) -> Network:
     """
     told = sidecar.read(draft.path) if draft.told is None else draft.told
     match = identify(draft.found.tensors, draft.hints, draft.path.name)
+    match = _settled(match, draft.found.hints.get("evidence", {}))
     checks: list[Check] = []
     for settings in _variants(match, told):
         network = _network(draft, match, settings, told)
@@ -112,6 +113,27 @@ def finish(draft: Draft) -> Network:
         if checks[-1].passed:
             return _proved(network, checks[-1])
     raise _unproved(draft, match, checks)
+
+
+def _settled(match: Match, evidence: dict[str, Any]) -> Match:
+    """Take what the file itself shows for settings that its names leave open."""
+    known = {
+        name: evidence[name]
+        for a in match.inferred.assumed
+        if (name := a.field.removeprefix(_ARCHITECTURE)) != a.field
+        and name in evidence
+        and evidence[name] in (a.value, *a.alternatives)
+    }
+    inferred = replace(
+        match.inferred,
+        architecture={**match.inferred.architecture, **known},
+        assumed=tuple(
+            a
+            for a in match.inferred.assumed
+            if a.field.removeprefix(_ARCHITECTURE) not in known
+        ),
+    )
+    return replace(match, inferred=inferred)
 
 
 def _variants(match: Match, told: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -46,12 +46,29 @@ def read_weights(path: Path, choice: str = "") -> tuple[str, Found]:
     """
     kind = sniff(path)
     if kind == "safetensors":
-        return kind, bare(read_tensors(path.read_bytes(), path.name)[0], path.name)
+        tensors, metadata = read_tensors(path.read_bytes(), path.name)
+        return kind, bare(restored(tensors, metadata), path.name)
     if kind in formats.WORDS:
         key = (digest(path), kind, choice)
         read = partial(read_foreign, path, kind, choice)
         return formats.WORDS[kind], remembered(key, read)
     raise refuse(path, Refusal(f"a {kind} and no weights file"))
+
+
+def restored(
+    tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> dict[str, torch.Tensor]:
+    """Add the names that `safetensors.torch.save_model` left out.
+
+    It keeps one name of a tensor that has several, and notes in the metadata which name
+    was removed and which one was kept.
+    """
+    twins = {
+        removed: tensors[kept]
+        for removed, kept in metadata.items()
+        if kept in tensors and removed not in tensors
+    }
+    return {**tensors, **twins}
 
 
 def bare(tensors: dict[str, torch.Tensor], name: str) -> Found:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import warnings
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict, defaultdict
@@ -76,11 +75,6 @@ def test_whole_module_is_read_without_its_class(tmp_path, in_process):
     assert torch.equal(loaded(image), network(image))
 
 
-def write_torchscript(path):
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.script(torch.nn.Conv2d(1, 1, 1)).save(path)
-
-
 def write_keras(path):
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("config.json", "metadata.json", "model.weights.h5"):
@@ -110,7 +104,6 @@ NOT_CHECKPOINTS = {
     "tiff": (lambda p: p.write_bytes(b"II*\0" + bytes(99)), "a TIFF image"),
     "onnx": (lambda p: p.write_bytes(b"\x08\x08\x12\x07pytorch"), "an ONNX model"),
     "npz": (lambda p: np.savez(p.open("wb"), a=np.zeros(3)), "a NumPy archive"),
-    "torchscript": (write_torchscript, "a TorchScript program"),
     "keras": (write_keras, "a Keras model"),
     "pt2": (write_pt2, "torch.export package"),
 }
