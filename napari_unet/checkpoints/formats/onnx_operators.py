@@ -22,7 +22,7 @@ _SUMS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-class Refused(Exception):  # noqa: N818  the text says what
+class Refused(Exception):
     """An operator, or a use of one, that is not carried out."""
 
 
