@@ -10,6 +10,7 @@ from torch import nn
 
 from napari_unet.networks.unet import CropTo
 
+
 def layer(kind: str, ndim: int) -> Any:
     """Return torch's class of a kind of layer, such as `torch.nn.Conv3d`.
 
@@ -116,7 +117,7 @@ class StartTo(CropTo):
 
 
 class CentreTo(CropTo):
-    """Crop `x` centrally to the size of `like`, or one less where that is off centre."""
+    """Crop `x` centrally to the size of `like`, or one less to stay in the centre."""
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return the centre of `x`."""

@@ -44,7 +44,7 @@ def recurrent():
 
 def with_attention():
     """milesial's names and one spatial attention more."""
-    state = STORED["milesial-bilinear-16"].state
+    state = STORED["milesial-bilinear-32"].state
     return {**state, "att.conv.weight": torch.ones(1, 2, 7, 7)}
 
 
@@ -72,7 +72,8 @@ def three_convolutions():
 def resnet_unet():
     """usuyama's ResNetUNet, which has other layers before the same last one."""
     state = {
-        k.replace("dconv_down", "layer"): v for k, v in STORED["usuyama-1"].state.items()
+        k.replace("dconv_down", "layer"): v
+        for k, v in STORED["usuyama-1"].state.items()
     }
     return {**state, "base_model.conv1.weight": torch.ones(4, 3, 7, 7)}
 
@@ -164,9 +165,7 @@ def test_early_milesial_names_and_widths(tmp_path, bilinear):
 def test_mask_values_among_the_weights_name_the_classes(
     tmp_path, outputs, values, names
 ):
-    state = state_of(
-        "milesial", in_channels=1, out_channels=outputs, width=2, depth=2
-    )
+    state = state_of("milesial", in_channels=1, out_channels=outputs, width=2, depth=2)
     path = saved(tmp_path, {**state, "mask_values": values})
     assert checkpoints.load(path).spec.class_names == names
 

@@ -21,7 +21,8 @@ SOURCES holds the source files, which are not part of this repository:
 - usuyama/pytorch_unet.py: usuyama/pytorch-unet bebf6a4, pytorch_unet.py
 
 fastmri, elektronn3 and topaz come from requirements/github.txt. Sources with fixed
-widths are built at 1/16 of them; torchvision's resize is done by the function of torch
+widths are built at 1/16 of them; the tutorial's 3-D copies are made by putting 3-D
+layers in place of its 2-D ones; torchvision's resize is done by the function of torch
 that it calls.
 """
 
@@ -30,17 +31,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from record import Case, record
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 THIN = 16
 
@@ -69,10 +72,11 @@ def milesial() -> Iterator[Case]:
     """Bilinear and transposed; odd sizes are padded."""
     unet = importlib.import_module("milesial.unet_model").UNet
     for bilinear in (True, False):
-        for shape in ((1, 3, 16, 32), (1, 3, 21, 35)):
+        for shape in ((1, 3, 32, 48), (1, 3, 37, 51))[: 2 if bilinear else 1]:
             name = f"milesial-{'bilinear' if bilinear else 'transposed'}-{shape[2]}"
             with thin():
-                yield Case(name, unet(3, 2, bilinear), shape, "milesial")
+                net = unet(3, 2, bilinear)
+            yield Case(name, net, shape, "milesial")
 
 
 def mateuszbuda() -> Iterator[Case]:
@@ -91,14 +95,16 @@ def jvanvugt() -> Iterator[Case]:
     for norm in (False, True):
         for padding in (False, True):
             for up in ("upconv", "upsample"):
-                name = f"jvanvugt-{up}{'-bn' if norm else ''}{'-pad' if padding else ''}"
+                name = (
+                    f"jvanvugt-{up}{'-bn' if norm else ''}{'-pad' if padding else ''}"
+                )
                 net = module.UNet(1, 2, 3, 2, padding, norm, up)
-                shape = (1, 1, 16, 24) if padding else (1, 1, 60, 52)
+                shape = (1, 1, 16, 24) if padding else (1, 1, 60, 44)
                 told = {"padding": int(padding), "pooling": "average"}
                 yield Case(name, net, shape, "jvanvugt", told)
     odd = module.UNet(1, 2, 3, 2, True, True)
     told = {"padding": 1, "pooling": "average"}
-    yield Case("jvanvugt-odd", odd, (1, 1, 37, 42), "jvanvugt", told)
+    yield Case("jvanvugt-odd", odd, (1, 1, 21, 30), "jvanvugt", told)
 
 
 def usuyama() -> Iterator[Case]:
@@ -113,15 +119,14 @@ def usuyama() -> Iterator[Case]:
 def leejunhyun() -> Iterator[Case]:
     """With and without attention."""
     module = importlib.import_module("leejunhyun.network")
-    for kind in ("U_Net", "AttU_Net"):
-        for i, o in ((3, 1), (1, 2)):
-            with thin():
-                net = getattr(module, kind)(i, o)
-            yield Case(f"leejunhyun-{kind}-{i}{o}", net, (1, i, 16, 32), "leejunhyun")
+    for kind, i, o in (("U_Net", 1, 2), ("AttU_Net", 3, 1)):
+        with thin():
+            net = getattr(module, kind)(i, o)
+        yield Case(f"leejunhyun-{kind}", net, (1, i, 32, 48), "leejunhyun")
 
 
 def aladdinpersson() -> Iterator[Case]:
-    """Even and odd sizes; two and three levels."""
+    """Even and odd sizes; two and three levels; in 3-D, as its copies are."""
     unet = importlib.import_module("aladdinpersson.model").UNET
     for widths, shape in (
         ([4, 8, 16], (1, 3, 32, 40)),
@@ -130,6 +135,9 @@ def aladdinpersson() -> Iterator[Case]:
     ):
         name = f"aladdinpersson-{len(widths)}-{shape[2]}"
         yield Case(name, unet(3, 2, widths), shape, "aladdinpersson")
+    with solid():
+        net = unet(1, 2, [4, 8])
+    yield Case("aladdinpersson-3d", net, (1, 1, 8, 12, 4), "aladdinpersson")
 
 
 def fastmri() -> Iterator[Case]:
@@ -175,19 +183,19 @@ def elektronn3() -> Iterator[Case]:
         ),
         (
             "2d-valid",
-            (1, 1, 60, 68),
+            (1, 1, 60, 52),
             {"conv_mode": "valid"},
             {"conv_mode": "valid"},
         ),
         (
             "2d-valid-odd",
-            (1, 1, 61, 71),
+            (1, 1, 61, 55),
             {"conv_mode": "valid"},
             {"conv_mode": "valid"},
         ),
         (
             "3d-valid-planar",
-            (1, 1, 26, 44, 52),
+            (1, 1, 22, 44, 48),
             {"conv_mode": "valid", "planar_blocks": (0,)},
             {"conv_mode": "valid"},
         ),
@@ -275,11 +283,26 @@ def thin() -> Iterator[None]:
             kind.__init__ = init  # type: ignore[method-assign]
 
 
+@contextmanager
+def solid() -> Iterator[None]:
+    """Put torch's 3-D layers in place of the 2-D ones while it lasts."""
+    kinds = ("Conv", "ConvTranspose", "BatchNorm", "MaxPool")
+    kept = {f"{kind}2d": getattr(nn, f"{kind}2d") for kind in kinds}
+    for kind in kinds:
+        setattr(nn, f"{kind}2d", getattr(nn, f"{kind}3d"))
+    try:
+        yield
+    finally:
+        for name, layer in kept.items():
+            setattr(nn, name, layer)
+
+
 def _file(package: str, path: str) -> Any:
     """Import one file of a package, without what the package itself imports."""
     where = distribution(package).locate_file(path)
     spec = importlib.util.spec_from_file_location(Path(path).stem, str(where))
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -44,7 +44,7 @@ class Aladdin(Family):
     title = "aladdinpersson's tutorial UNET"
     source = (
         "aladdinpersson/Machine-Learning-Collection 65b8c80, "
-        "semantic_segmentation_unet.model.UNET; its copies in 3-D are unproven"
+        "semantic_segmentation_unet.model.UNET; in 3-D the same with 3-D layers"
     )
     typical: ClassVar[Mapping[str, Any]] = {"widths": [8, 16, 32], "bottleneck": 64}
 
@@ -57,7 +57,7 @@ class Aladdin(Family):
         """Read the architecture from names and shapes."""
         first = shapes["downs.0.conv.0.weight"]
         places = range(count(shapes, "downs.{}."))
-        architecture = {
+        architecture: dict[str, Any] = {
             "ndim": len(first) - 2,
             "in_channels": first[1],
             "out_channels": shapes["final_conv.weight"][0],
@@ -94,9 +94,7 @@ class AladdinUNet(nn.Module):
             self.ups.append(layer("ConvTranspose", spec.ndim)(deep, width, 2, 2))
             self.ups.append(_block(spec, 2 * width, width))
         self.bottleneck = _block(spec, spec.widths[-1], spec.bottleneck)
-        self.final_conv = layer("Conv", spec.ndim)(
-            spec.widths[0], spec.out_channels, 1
-        )
+        self.final_conv = layer("Conv", spec.ndim)(spec.widths[0], spec.out_channels, 1)
         self.resize = ResizeTo()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -60,7 +60,9 @@ class Elektronn3(Family):
 
     name = "elektronn3"
     title = "elektronn3 / jaxony UNet"
-    source = "elektronn3 0.1.1, elektronn3.models.unet.UNet; jaxony/unet-pytorch 15b6e02"
+    source = (
+        "elektronn3 0.1.1, elektronn3.models.unet.UNet; jaxony/unet-pytorch 15b6e02"
+    )
     typical: ClassVar[Mapping[str, Any]] = {"widths": [8, 16, 32]}
 
     def recognise(self, shapes: Shapes) -> bool:
@@ -195,7 +197,12 @@ class _Convs(nn.Module):
     """Convolution, norm, activation, twice; `first` numbers the first norm."""
 
     def __init__(
-        self, spec: Elektronn3Spec, inputs: int, outputs: int, flat: bool, first: int = 0
+        self,
+        spec: Elektronn3Spec,
+        inputs: int,
+        outputs: int,
+        flat: bool,
+        first: int = 0,
     ) -> None:
         super().__init__()
         self.first = first

@@ -7,6 +7,7 @@ logits; the output is the second's.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -50,7 +51,9 @@ class Lwnet(Family):
 
     name = "lwnet"
     title = "lwnet (little W-Net)"
-    source = "agaldran/lwnet 27f57f5, models.res_unet_adrian.UNet, models.get_model.wnet"
+    source = (
+        "agaldran/lwnet 27f57f5, models.res_unet_adrian.UNet, models.get_model.wnet"
+    )
     typical: ClassVar[Mapping[str, Any]] = {"double": True}
 
     def recognise(self, shapes: Shapes) -> bool:
@@ -131,7 +134,7 @@ class LwnetUNet(nn.Module):
         widths = spec.widths
         self.first = _Block(spec, inputs, widths[0])
         self.pool = nn.MaxPool2d(2)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.down_path = nn.ModuleList(_Block(spec, i, o) for i, o in pairs)
         self.up_path = nn.ModuleList(_Up(spec, i, o) for o, i in reversed(pairs))
         self.final = nn.Conv2d(widths[0], spec.out_channels, 1)

@@ -6,6 +6,7 @@ as the last skip. Facts of the architecture only; the program is under the GPL.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -99,7 +100,7 @@ class TopazUNet(nn.Module):
         """Return the denoised image, (N, out_channels, Y, X)."""
         half = self.enc1(x)
         quarter = self.enc2(half)
-        y = self.enc4(self.enc3(quarter))
+        y: torch.Tensor = self.enc4(self.enc3(quarter))
         for skip, block in ((quarter, self.dec3), (half, self.dec2), (x, self.dec1)):
             y = self.fit(self.enlarge(y), skip)
             y = block(torch.cat([y, skip], 1))
@@ -117,7 +118,7 @@ def _encoder(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
 def _convolutions(widths: list[int], kernel: int) -> nn.Sequential:
     """Convolutions with a leaky ReLU between them."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         layers += [conv, _leaky()]
     return nn.Sequential(*layers[:-1])
