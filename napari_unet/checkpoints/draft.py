@@ -90,6 +90,8 @@ def settings(found: Found) -> dict[str, Any]:
     ):
         if isinstance(place, dict):
             gathered.update(place)
+    if "mask_values" in found.extras:  # milesial keeps them among the weights
+        gathered["mask_values"] = found.extras["mask_values"]
     return {**gathered, **found.hints}
 
 
