@@ -7,6 +7,7 @@ import nnunet_models as models
 import pytest
 import torch
 from safetensors.torch import save_file
+from zoo import nnunet_volume
 from zoo.stored_cases import cases
 
 from napari_unet import checkpoints
@@ -293,3 +294,17 @@ def test_inspect_of_a_folder_is_json(tmp_path):
     report = checkpoints.inspect(tmp_path / "m")
     assert json.loads(json.dumps(report)) == report
     assert report["exact"] is False
+
+
+@pytest.mark.parametrize("variant", nnunet_volume.variants(), ids=lambda v: v.name)
+def test_models_that_nnunet_itself_ran_open(tmp_path, variant):
+    place = nnunet_volume.write(tmp_path / "m", variant.facts, variant.weights)
+    spec = checkpoints.load(place).spec
+    assert spec.family == ("ensemble" if variant.facts["folds"] > 1 else "nnunet")
+    assert not spec.assumed
+    (settings,) = variant.facts["plans"]["configurations"].values()
+    assert spec.recipe.patch == tuple(settings["patch_size"])
+    assert spec.recipe.spacing == tuple(settings["spacing"])
+    assert spec.recipe.mirror == tuple(variant.facts["mirror"])
+    assert len(spec.normalization) == spec.in_channels == len(variant.image)
+    assert variant.labels.shape == variant.image.shape[1:]

@@ -59,7 +59,11 @@ UNEVEN = (
     [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
 )
 STAGES = {"flat": (2, FLAT), "solid": (3, SOLID), "uneven": (3, UNEVEN)}
-SHAPES = {"flat": (1, 1, 24, 32), "solid": (1, 1, 8, 12, 16), "uneven": (1, 1, 6, 16, 24)}
+SHAPES = {
+    "flat": (1, 1, 24, 32),
+    "solid": (1, 1, 8, 12, 16),
+    "uneven": (1, 1, 6, 16, 24),
+}
 
 
 def case(name: str, kind: type[nn.Module], form: str, **options: Any) -> Case:
@@ -191,7 +195,9 @@ def generic() -> list[Case]:
     return [
         *(first("plain", form) for form in STAGES),
         first("bn", "flat", norm_op=nn.BatchNorm2d),
-        first("convs3-headbias", "flat", num_conv_per_stage=3, seg_output_use_bias=True),
+        first(
+            "convs3-headbias", "flat", num_conv_per_stage=3, seg_output_use_bias=True
+        ),
         first("maxpool", "solid", **pools),
         first(
             *("interpolated", "flat"),

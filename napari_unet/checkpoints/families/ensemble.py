@@ -22,7 +22,9 @@ Tensors = dict[str, "torch.Tensor"]
 
 def joined(members: list[Mapping[str, torch.Tensor]]) -> Tensors:
     """Return the tensors of several networks under the names of an ensemble."""
-    return {f"folds.{n}.{k}": v for n, one in enumerate(members) for k, v in one.items()}
+    return {
+        f"folds.{n}.{k}": v for n, one in enumerate(members) for k, v in one.items()
+    }
 
 
 def parted(tensors: Mapping[str, torch.Tensor]) -> list[Tensors]:

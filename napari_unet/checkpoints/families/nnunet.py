@@ -192,7 +192,9 @@ def _encoder(shapes: Shapes, convs: list[tuple[int, ...]]) -> dict[str, Any]:
         "encoder": "residual",
         "in_channels": stem[1],
         "stem": stem[0],
-        "widths": [shapes[block.format(n)][0] if inner else convs[n][0] for n in stages],
+        "widths": [
+            shapes[block.format(n)][0] if inner else convs[n][0] for n in stages
+        ],
         "bottleneck": [convs[n][0] for n in stages] if inner else [],
         "kernels": kernels,
         "convs": [count(shapes, f"encoder.stages.{n}.blocks.{{}}.") for n in stages],

@@ -168,11 +168,15 @@ class GenericUNet(nn.Module):
         strides = [None, *(spec.strides if strided else [None] * depth)]
         inputs = (spec.in_channels, *widths)
         context: list[nn.Module] = [
-            _Layers(spec, (inputs[n], *[widths[n]] * spec.convs), kernels[n], strides[n])
+            _Layers(
+                spec, (inputs[n], *[widths[n]] * spec.convs), kernels[n], strides[n]
+            )
             for n in range(depth)
         ]
         context.append(
-            _pair(spec, inputs[depth], widths[-1], spec.bottom, kernels[-1], strides[-1])
+            _pair(
+                spec, inputs[depth], widths[-1], spec.bottom, kernels[-1], strides[-1]
+            )
         )
         self.conv_blocks_context = nn.ModuleList(context)
         pool = nn.MaxPool2d if spec.ndim == 2 else nn.MaxPool3d
@@ -192,9 +196,7 @@ class GenericUNet(nn.Module):
             # the source takes the kernel of the level below
             kernel = kernels[level + 1]
             blocks.append(_pair(spec, 2 * width, width, last, kernel, None))
-            heads.append(
-                _conv(spec)(last, spec.out_channels, 1, bias=spec.head_bias)
-            )
+            heads.append(_conv(spec)(last, spec.out_channels, 1, bias=spec.head_bias))
             below = last
         self.conv_blocks_localization = nn.ModuleList(blocks)
         self.tu = nn.ModuleList(ups)
@@ -230,7 +232,9 @@ class _Layers(nn.Module):
         one = (1,) * spec.ndim
         strides = [stride or one, *[one] * (len(widths) - 2)]
         pairs = zip(widths, widths[1:], strides, strict=False)
-        self.blocks = nn.Sequential(*(_Conv(spec, i, o, kernel, s) for i, o, s in pairs))
+        self.blocks = nn.Sequential(
+            *(_Conv(spec, i, o, kernel, s) for i, o, s in pairs)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.blocks(x)
