@@ -274,7 +274,8 @@ class _Plain:
         return takewhile(lambda _: self._left > 0, islice(values, _WIDEST))
 
     def _keeps(self, value: Any) -> bool:
-        return value is not self._without and not isinstance(value, torch.Tensor)
+        is_left_out = self._without is not None and value is self._without
+        return not is_left_out and not isinstance(value, torch.Tensor)
 
 
 def _describe(tree: Any) -> str:

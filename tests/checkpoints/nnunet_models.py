@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +11,9 @@ from zoo import recipe
 
 from napari_unet.checkpoints.families.nnunet import NNUNetFamily
 from napari_unet.checkpoints.families.nnunet_modules import NNUNet, NNUNetSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 CT = {"mean": 90.0, "std": 40.0, "percentile_00_5": -50.0, "percentile_99_5": 200.0}

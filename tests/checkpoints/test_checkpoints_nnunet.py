@@ -14,6 +14,7 @@ from napari_unet import checkpoints
 from napari_unet.checkpoints.families import by_name
 from napari_unet.checkpoints.families.ensemble import parted
 from napari_unet.checkpoints.identify import identify
+from napari_unet.checkpoints.unwrap import plain
 from napari_unet.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -232,6 +233,13 @@ def changed(place, **settings):
             {"normalization_schemes": ["MyNormalization", "NoNormalization"]},
             "a normalisation that is not nnU-Net's own: found MyNormalization",
         ),
+        (
+            {
+                "normalization_schemes": ["NoNormalization"],
+                "use_mask_for_norm": [False],
+            },
+            "2 input channels, expected 1",
+        ),
         ({"resampling_fn_data": "mine"}, "a resampling that is not nnU-Net's own"),
         ({"patch_size": None}, "cannot be used"),
         ({"inherits_from": "3d_fullres"}, "inherits from itself"),
@@ -246,7 +254,7 @@ def test_plans_that_are_refused(no_mark, settings, words):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ({"background": 0, "a": 1}, "2, for its labels"),
+        ({"background": 0, "a": 1}, "3 output channels .*expected 2"),
         ({"background": 0, "a": 1, "b": 3}, "not 0, 1, 2"),
         ({"background": 0, "a": [1, 2], "b": 2}, "regions_class_order"),
         (None, "cannot be used"),
@@ -308,3 +316,13 @@ def test_models_that_nnunet_itself_ran_open(tmp_path, variant):
     assert spec.recipe.mirror == tuple(variant.facts["mirror"])
     assert len(spec.normalization) == spec.in_channels == len(variant.image)
     assert variant.labels.shape == variant.image.shape[1:]
+
+
+def test_what_lies_beside_the_weights_is_cut_to_a_sane_size():
+    value = [1.0] * 500
+    for _ in range(11):
+        value = [value] * 500  # 500 ** 12 numbers, in a few kilobytes
+    cut = plain({"many": value, "plans": models.plans()})
+    assert len(json.dumps(cut)) < 10_000_000
+    kept = plain({"init_args": {"plans": models.plans(), "many": value}})
+    assert kept["init_args"]["plans"] == models.plans()

@@ -30,6 +30,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa:
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
 STEPS = 250
+ARCHITECTURES = "dynamic_network_architectures.architectures.unet"
 LABELS = {"background": 0, "ball": 1, "core": 2}
 REGIONS = {"background": 0, "ball": [1, 2], "core": 2}
 CT = {"mean": 90.0, "std": 45.0, "percentile_00_5": 20.0, "percentile_99_5": 205.0}
@@ -77,7 +78,7 @@ def configuration(ndim: int, spacing: list[float], **changes: Any) -> dict[str, 
     if kind == "ResidualEncoderUNet":
         arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
     settings["architecture"] = {
-        "network_class_name": f"dynamic_network_architectures.architectures.unet.{kind}",
+        "network_class_name": f"{ARCHITECTURES}.{kind}",
         "arch_kwargs": arguments,
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }

@@ -25,7 +25,7 @@ from napari_unet.checkpoints.families.nnunet_modules import NNUNet, NNUNetSpec
 from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -101,26 +101,19 @@ class NNUNetFamily(Family):
         """Read the architecture from names and shapes."""
         ups = count(shapes, "decoder.transpconvs.{}.")
         told = _told(hints.get("arch_kwargs") or {})
-        order = told.get("order") or _orders(shapes)[0]
         first = _first_convolutions(shapes, ups + 1)
         convs = [shapes[f"{key}.weight"] for key in first]
-        ndim = len(convs[0]) - 2
-        strides = [
-            list(shapes[f"decoder.transpconvs.{ups - n}.weight"][2:])
-            for n in range(1, ups + 1)
-        ]
-        stage = told.get("first_stride") or [1] * ndim
-        architecture = {
-            "ndim": ndim,
+        architecture: dict[str, Any] = {
+            "ndim": len(convs[0]) - 2,
             "out_channels": shapes[f"decoder.seg_layers.{ups - 1}.weight"][0],
-            "strides": [stage, *strides],
+            "strides": _strides(shapes, ups, told),
             "decoder_convs": _decoder_counts(shapes, ups),
             "bias": "decoder.transpconvs.0.bias" in shapes,
-            **_norm(shapes, first[0], told),
-            **{k: told[k] for k in ("activation", "slope", "eps") if k in told},
-            "order": order,
-            **_encoder(shapes, convs),
+            "order": told.get("order") or _orders(shapes)[0],
         }
+        architecture |= _norm(shapes, first[0], told) | _encoder(shapes, convs)
+        seen = ("activation", "slope", "eps")
+        architecture |= {k: told[k] for k in seen if k in told}
         fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
         assumed = [] if told else _open(shapes, architecture)
         return Inferred(architecture, fields, (*_usual(fields), *assumed))
@@ -170,6 +163,15 @@ def _first_convolutions(shapes: Shapes, stages: int) -> list[str]:
         layer = f"{block}.{'conv2' if bottleneck else 'conv1'}.all_modules.0"
         keys.append(plain if f"{plain}.weight" in shapes else layer)
     return keys
+
+
+def _strides(shapes: Shapes, ups: int, told: Mapping[str, Any]) -> list[Sequence[int]]:
+    """Return the stride of each stage; the first is 1 unless plans say otherwise."""
+    strides = [
+        list(shapes[f"decoder.transpconvs.{n}.weight"][2:])
+        for n in range(ups - 1, -1, -1)
+    ]
+    return [told.get("first_stride") or [1] * len(strides[0]), *strides]
 
 
 def _encoder(shapes: Shapes, convs: list[tuple[int, ...]]) -> dict[str, Any]:

@@ -163,44 +163,14 @@ class GenericUNet(nn.Module):
 
     def __init__(self, spec: NNUNetV1Spec) -> None:
         super().__init__()
-        widths, kernels, depth = spec.widths, spec.kernels, len(spec.strides)
         strided = spec.downsampling == "stride"
-        strides = [None, *(spec.strides if strided else [None] * depth)]
-        inputs = (spec.in_channels, *widths)
-        context: list[nn.Module] = [
-            _Layers(
-                spec, (inputs[n], *[widths[n]] * spec.convs), kernels[n], strides[n]
-            )
-            for n in range(depth)
-        ]
-        context.append(
-            _pair(
-                spec, inputs[depth], widths[-1], spec.bottom, kernels[-1], strides[-1]
-            )
-        )
-        self.conv_blocks_context = nn.ModuleList(context)
         pool = nn.MaxPool2d if spec.ndim == 2 else nn.MaxPool3d
-        self.td = nn.ModuleList(
-            pool(s)  # type: ignore[arg-type]
-            for s in (() if strided else spec.strides)
-        )
-        ups: list[nn.Module] = []
-        blocks: list[nn.Module] = []
-        heads: list[nn.Module] = []
-        below = spec.bottom
-        for level in range(depth - 1, -1, -1):
-            width = widths[level]
-            narrows = spec.upsampling == "linear" and level > 0
-            last = widths[level - 1] if narrows else width
-            ups.append(_up(spec, below, width, spec.strides[level]))
-            # the source takes the kernel of the level below
-            kernel = kernels[level + 1]
-            blocks.append(_pair(spec, 2 * width, width, last, kernel, None))
-            heads.append(_conv(spec)(last, spec.out_channels, 1, bias=spec.head_bias))
-            below = last
-        self.conv_blocks_localization = nn.ModuleList(blocks)
-        self.tu = nn.ModuleList(ups)
-        self.seg_outputs = nn.ModuleList(heads)
+        self.conv_blocks_context = nn.ModuleList(_falling(spec))
+        self.td = nn.ModuleList(pool(s) for s in (() if strided else spec.strides))
+        rising = list(_rising(spec))
+        self.conv_blocks_localization = nn.ModuleList(block for _, block, _ in rising)
+        self.tu = nn.ModuleList(up for up, _, _ in rising)
+        self.seg_outputs = nn.ModuleList(head for _, _, head in rising)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""
@@ -216,6 +186,38 @@ class GenericUNet(nn.Module):
             x = block(torch.cat((up(x), skip), 1))
         logits: torch.Tensor = self.seg_outputs[-1](x)
         return logits
+
+
+def _falling(spec: NNUNetV1Spec) -> Iterator[nn.Module]:
+    """Yield the levels downwards; the deepest is in two parts."""
+    widths, depth = spec.widths, len(spec.strides)
+    inputs = (spec.in_channels, *widths)
+    for n, kernel in enumerate(spec.kernels):
+        moves = n > 0 and spec.downsampling == "stride"
+        stride = spec.strides[n - 1] if moves else None
+        if n < depth:
+            own = (inputs[n], *[widths[n]] * spec.convs)
+            yield _Layers(spec, own, kernel, stride)
+        else:
+            yield _pair(spec, inputs[n], widths[n], spec.bottom, kernel, stride)
+
+
+def _rising(
+    spec: NNUNetV1Spec,
+) -> Iterator[tuple[nn.Module, nn.Module, nn.Module]]:
+    """Yield the levels upwards: up-sampling, convolutions and head."""
+    below = spec.bottom
+    for level in range(len(spec.strides) - 1, -1, -1):
+        width = spec.widths[level]
+        narrows = spec.upsampling == "linear" and level > 0
+        last = spec.widths[level - 1] if narrows else width
+        yield (
+            _up(spec, below, width, spec.strides[level]),
+            # the source takes the kernel of the level below
+            _pair(spec, 2 * width, width, last, spec.kernels[level + 1], None),
+            _conv(spec)(last, spec.out_channels, 1, bias=spec.head_bias),
+        )
+        below = last
 
 
 class _Layers(nn.Module):

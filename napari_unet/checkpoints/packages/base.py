@@ -59,3 +59,4 @@ class Package(ABC):
         draft : Draft
             With the tensors and `Found.extras`, what the training program saved.
         """
+        del draft

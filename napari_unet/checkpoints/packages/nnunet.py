@@ -33,6 +33,7 @@ _CHECKPOINT = re.compile(r"^((?:[^/]+/)*)fold_(\d+|all)/checkpoint_(\w+)\.pth$")
 _KINDS = ("final", "best", "latest")
 _PREFERRED = ("3d_fullres", "3d_lowres", "2d")
 _HEAD = re.compile(r"(^|\.)decoder\.seg_layers\.\d+\.weight$")
+_FIRST = re.compile(r"encoder\.(stem|stages\.0\.0)\.convs\.0\.conv\.weight$")
 
 
 class NNUNetPackage(Package):
@@ -97,25 +98,31 @@ def _describe(
         raise ModelError(
             f"The plans of {draft.path.name} cannot be used", found=found
         ) from error
-    _check_heads(draft, described.heads)
     draft.hints |= described.hints
     draft.fields |= described.fields
+    _check_channels(draft)
     draft.found.notes += described.notes
     trainer = str(extras.get("trainer_name") or "nnUNetTrainer")
     if not trainer.startswith("nnUNetTrainer"):
         draft.found.notes.append(f"trained by {trainer}, which is not nnU-Net's own")
 
 
-def _check_heads(draft: Draft, heads: int) -> None:
-    """Refuse weights that give another number of classes than the dataset names."""
-    tensors = draft.found.tensors
-    found = {len(tensors[k]) for k in tensors if _HEAD.search(k)}
-    if found - {heads}:
-        raise ModelError(
-            f"The weights of {draft.path.name} do not fit its dataset.json",
-            found=f"{max(found)} output channels",
-            expected=f"{heads}, for its labels or regions",
-        )
+def _check_channels(draft: Draft) -> None:
+    """Refuse weights that take or give other channels than the dataset has."""
+    recipe, scaled = draft.fields["recipe"], draft.fields["normalization"]
+    heads = len(recipe.region_labels or recipe.label_values)
+    for pattern, axis, wanted, words in (
+        (_HEAD, 0, heads, "output channels for its labels or regions"),
+        (_FIRST, 1, len(scaled), "input channels"),
+    ):
+        tensors = draft.found.tensors.items()
+        found = {v.shape[axis] for k, v in tensors if pattern.search(k)}
+        if found - {wanted}:
+            raise ModelError(
+                f"The weights of {draft.path.name} do not fit its plans and dataset",
+                found=f"{max(found)} {words}",
+                expected=str(wanted),
+            )
 
 
 def _models(names: list[str]) -> dict[str, list[str]]:

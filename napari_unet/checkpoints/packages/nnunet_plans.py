@@ -36,15 +36,12 @@ class Described:
         Settings of the network, as new plans have them.
     fields : dict
         Fields of `ModelSpec`.
-    heads : int
-        Output channels that the labels or regions need.
     notes : tuple of str
         What differs from nnU-Net.
     """
 
     hints: dict[str, Any]
     fields: dict[str, Any]
-    heads: int
     notes: tuple[str, ...] = field(default=())
 
 
@@ -100,7 +97,7 @@ def describe(
             label_values=() if labels.regions else tuple(range(labels.heads)),
         ),
     }
-    return Described(_network(settings), fields, labels.heads, tuple(notes))
+    return Described(_network(settings), fields, tuple(notes))
 
 
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
