@@ -72,7 +72,10 @@ def _draft(path: Path, kind: Kind) -> Draft:
 def _bare(path: Path) -> Draft:
     """Read a weights file that stands alone."""
     words, found = read_weights(path, sidecar.read(path).get("weights", ""))
-    return Draft(path, words, found, [digest(path)], settings(found))
+    draft = Draft(path, words, found, [digest(path)], settings(found))
+    for package in PACKAGES:
+        package.complete(draft)
+    return draft
 
 
 def _packaged(source: Source) -> Draft:

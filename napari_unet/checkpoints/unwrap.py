@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_unet.checkpoints.unpickle import Stub
 from napari_unet.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 NESTS = (
     *("state_dict", "model_state_dict", "model_state", "network_weights", "model"),
@@ -21,6 +25,9 @@ _DEEPEST = 4
 _MOST_TENSORS = 100_000
 _MOST_BYTES = 1 << 34
 _SHARED_TIMES = 8
+_DEEPEST_PLAIN = 12
+_WIDEST = 500
+_MOST_VALUES = 200_000
 
 
 @dataclass
@@ -226,26 +233,49 @@ def to_float32(found: Found) -> None:
         found.tensors[key] = tensor.detach().to(dtype).clone().contiguous()
 
 
-def plain(value: Any, depth: int = 0, without: Any = None) -> Any:
-    """Reduce a foreign value to JSON, cut in depth and size; tensors are left out."""
-    if isinstance(value, Stub):
-        value = value.state or list(value.args)
-    if isinstance(value, (bool, int, str)) or value is None:
-        return value[:1000] if isinstance(value, str) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if depth > 6:
+def plain(value: Any, without: Any = None) -> Any:
+    """Reduce a foreign value to JSON, cut in depth and size; tensors are left out.
+
+    Parameters
+    ----------
+    value : object
+        Made of dictionaries, sequences, numbers, strings and stubs.
+    without : object, optional
+        A dictionary inside `value` that is left out.
+    """
+    return _Plain(without).cut(value)
+
+
+class _Plain:
+    """Cuts foreign values, of which at most `_MOST_VALUES` are kept in all."""
+
+    def __init__(self, without: Any) -> None:
+        self._without = without
+        self._left = _MOST_VALUES
+
+    def cut(self, value: Any, depth: int = 0) -> Any:
+        self._left -= 1
+        if isinstance(value, Stub):
+            value = value.state or list(value.args)
+        if isinstance(value, (bool, int, str)) or value is None:
+            return value[:1000] if isinstance(value, str) else value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if depth > _DEEPEST_PLAIN or self._left <= 0:
+            return None
+        if isinstance(value, dict):
+            items = ((k, v) for k, v in value.items() if self._keeps(v))
+            return {str(k)[:200]: self.cut(v, depth + 1) for k, v in self._few(items)}
+        if isinstance(value, (list, tuple, set)):
+            return [self.cut(v, depth + 1) for v in self._few(value)]
         return None
-    if isinstance(value, dict):
-        items = [
-            (k, v)
-            for k, v in list(value.items())[:200]
-            if v is not without and not isinstance(v, torch.Tensor)
-        ]
-        return {str(k)[:200]: plain(v, depth + 1, without) for k, v in items}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(v, depth + 1, without) for v in list(value)[:200]]
-    return None
+
+    def _few(self, values: Iterable[Any]) -> Iterator[Any]:
+        return takewhile(lambda _: self._left > 0, islice(values, _WIDEST))
+
+    def _keeps(self, value: Any) -> bool:
+        is_left_out = self._without is not None and value is self._without
+        return not is_left_out and not isinstance(value, torch.Tensor)
 
 
 def _describe(tree: Any) -> str:

@@ -28,7 +28,7 @@ class Normalization(Config):
     The statistics are those of the whole stack, so a crop and the whole agree.
     """
 
-    kind: Literal["none", "zscore", "minmax", "percentile", "linear"] = "none"
+    kind: Literal["none", "zscore", "minmax", "percentile", "linear", "ct"] = "none"
     """none; zscore (x - mean) / (std + eps); minmax (x - min) / (max - min + eps);
     percentile, the same between the `low` and `high` percentiles; linear
     gain * x + offset."""
@@ -41,6 +41,12 @@ class Normalization(Config):
     eps: float = 1e-6
     gain: float = 1.0
     offset: float = 0.0
+    masked: bool = False
+    """Whether zscore looks at the nonzero region only; outside stays 0."""
+    clip_low: float = 0.0
+    clip_high: float = 0.0
+    mean: float = 0.0
+    std: float = Field(1.0, ge=0.0)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from napari_unet.config import Config
 from napari_unet.images.intensity import Normalization
+from napari_unet.networks.recipe import Recipe
 
 
 class Assumption(Config):
@@ -46,6 +47,8 @@ class ModelSpec(Config):
     """One for all input channels, or one per channel."""
     spacing: dict[str, float] = Field(default_factory=dict)
     """Physical pixel size (µm) of the training images by axis, empty if unknown."""
+    recipe: Recipe | None = None
+    """The procedure it was trained with, such as nnU-Net's."""
     assumed: tuple[Assumption, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Where the weights come from: parent digest, source file, training record."""

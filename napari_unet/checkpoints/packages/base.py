@@ -48,3 +48,15 @@ class Package(ABC):
         ModelError
             If the package is damaged or needs what is not there.
         """
+
+    def complete(self, draft: Draft) -> None:
+        """Add what a weights file of this kind, opened alone, says about itself.
+
+        Does nothing to files that are not of this kind.
+
+        Parameters
+        ----------
+        draft : Draft
+            With the tensors and `Found.extras`, what the training program saved.
+        """
+        del draft
