@@ -6,6 +6,8 @@ import pytest
 from zoo.opened import open_with, opened
 from zoo.stored_cases import Stored, cases
 
+from napari_unet.checkpoints.families import by_name
+
 CASES = cases()
 
 
@@ -27,3 +29,17 @@ def test_what_a_person_must_tell_was_listed_as_assumed(case: Stored):
         fact = assumed[f"architecture.{name}"]
         choices = [fact.value, *fact.alternatives]
         assert not fact.alternatives or value in choices
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_emitted_tensors_have_the_librarys_names_and_shapes(case: Stored):
+    network, _ = opened(case)
+    family = by_name(network.spec.family)
+    state = network.module.state_dict()
+    emitted = family.emit(state, network.spec.architecture)
+    unused = case.facts.get("unused")
+    assert {k: list(t.shape) for k, t in emitted.items()} == {
+        name: shape
+        for name, shape, *_ in case.facts["schema"]
+        if not unused or not name.startswith(unused)
+    }
