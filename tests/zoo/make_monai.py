@@ -19,9 +19,7 @@ LEAKY = ("leakyrelu", {"negative_slope": 0.2})
 def case(network: str, name: str, shape: Any, told: Any = None, **given: Any) -> Case:
     """Make a case of a class of MONAI's, named in snake case, by its arguments."""
     made = CLASSES[network]
-    module = made(
-        **{"spatial_dims": len(shape) - 2, "in_channels": shape[1], **given}
-    )
+    module = made(**{"spatial_dims": len(shape) - 2, "in_channels": shape[1], **given})
     family = f"monai_{network}"
     return Case(f"{network}-{name}", module, shape, family, settings=told or {})
 

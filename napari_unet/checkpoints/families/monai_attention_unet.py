@@ -166,7 +166,9 @@ class _Level(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         lower = self.upconv(self.submodule(x))
-        merged: torch.Tensor = self.merge(torch.cat([self.attention(lower, x), lower], 1))
+        merged: torch.Tensor = self.merge(
+            torch.cat([self.attention(lower, x), lower], 1)
+        )
         return merged
 
 
