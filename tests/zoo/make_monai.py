@@ -45,11 +45,10 @@ def unets() -> list[Case]:
     two = (1, 2, 24, 40)
     return [
         unet("plain"),
-        unet("plain-batch", two, norm="batch"),
+        unet("plain-batch", two, norm="batch", bias=False),
         unet("plain-3d", DEEP, norm=AFFINE, out_channels=1),
         unet("plain-none", told={"norm": "none"}, norm=None),
         unet("plain-strides", DEEP, anisotropic, strides=((1, 2, 2), 2)),
-        unet("plain-no-bias", norm="batch", bias=False),
         unet("res1", num_res_units=1),
         unet("res2-batch", two, norm="batch", num_res_units=2),
         unet("res2-3d", DEEP, num_res_units=2, norm="batch", out_channels=3),
@@ -66,7 +65,6 @@ def unets() -> list[Case]:
         unet("and-instance", told={"order": "AND"}, adn_ordering="AND"),
         unet("relu", act="relu", norm="batch", num_res_units=2),
         unet("leaky", told={"act": "leakyrelu", "slope": 0.2}, act=LEAKY, norm="batch"),
-        unet("elu", told={"act": "elu"}, act="elu", norm=AFFINE, dropout=0.2),
         unet("swish", told={"act": "silu"}, act="swish", norm="batch"),
         unet("deep", (1, 3, 32, 64), channels=(4, 4, 6, 6, 8), strides=(2,) * 4,
              norm="batch", num_res_units=2),
@@ -95,7 +93,6 @@ def basic_unets() -> list[Case]:
         basic_unet("shuffle-3d", deep, norm="batch", upsample="pixelshuffle"),
         basic_unet("group", odd, group, norm=GROUP, features=(4, 4, 4, 8, 8, 4)),
         basic_unet("relu", odd, {"act": "relu"}, act="relu", norm="batch", bias=False),
-        basic_unet("prelu", odd, act="prelu", norm="batch"),
         basic_unet("instance", (1, 1, 33, 65), norm="instance", features=wide,
                    act=("leakyrelu", {"negative_slope": 0.1})),
     ]  # fmt: skip
@@ -120,6 +117,7 @@ def dynunets() -> list[Case]:
     kernels = [(k,) * 3 if isinstance(k, int) else k for k in kernels]
     strides = [(1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)]
     group = {"norm": "group", "groups": 2}
+    three = {"strides": (1, 2, 2), "filters": (4, 6, 8)}
     return [
         dynunet("2d", flat),
         dynunet("3d", deep, norm_name="batch", out_channels=1),
@@ -130,12 +128,11 @@ def dynunets() -> list[Case]:
                 res_block=True, norm_name="batch"),
         dynunet("supervised", flat, deep_supervision=True, deep_supr_num=2),
         dynunet("supervised-3d", deep, deep_supervision=True, res_block=True),
-        dynunet("biased", flat, trans_bias=True, norm_name="batch"),
-        dynunet("group", flat, group, norm_name=GROUP),
-        dynunet("relu", flat, {"act": "relu"}, act_name="relu", norm_name="batch"),
-        dynunet("prelu", flat, act_name="prelu", norm_name="batch"),
-        dynunet("kernel-five", flat, kernel_size=(5, 3, 3, 3), norm_name="batch"),
-        dynunet("three-levels", flat, strides=(1, 2, 2), filters=(4, 6, 8)),
+        dynunet("biased", flat, **three, trans_bias=True, norm_name="batch"),
+        dynunet("group", flat, {**group, "act": "relu"}, norm_name=GROUP,
+                act_name="relu"),
+        dynunet("prelu", flat, **three, act_name="prelu", norm_name="batch"),
+        dynunet("kernel-five", flat, **three, kernel_size=(5, 3, 3), norm_name="batch"),
     ]  # fmt: skip
 
 
@@ -151,11 +148,9 @@ def attention_unets() -> list[Case]:
     told = {"strides": [[1, 2, 2], [2, 2, 2]]}
     return [
         attention_unet("2d", flat),
-        attention_unet("3d", deep, out_channels=1),
         attention_unet("strides", deep, told, strides=((1, 2, 2), 2)),
         attention_unet("kernels", flat, kernel_size=5, up_kernel_size=(3, 5)),
         attention_unet("deep", flat, channels=(4, 4, 6, 8), strides=(2, 2, 2)),
-        attention_unet("two-levels", flat, channels=(4, 6), strides=(2,)),
     ]
 
 
@@ -185,8 +180,6 @@ def segresnets() -> list[Case]:
         segresnet("prelu", flat, act="prelu"),
         segresnet("deconv", deep, upsample_mode="deconv"),
         segresnet("shuffle", flat, upsample_mode="pixelshuffle"),
-        segresnet("standard", (1, 1, 16, 24), init_filters=4, norm="batch",
-                  blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1)),
         Case("segresnet-vae", vae, flat, "monai_segresnet", unused="vae_",
              pick=lambda outputs: outputs[0]),
     ]  # fmt: skip

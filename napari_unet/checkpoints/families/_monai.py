@@ -161,7 +161,7 @@ class PixelShuffle(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C / 2**ndim, *spatial doubled)."""
         n = self.ndim
-        x = x.unflatten(1, (-1, *(2,) * n))
+        x = x.reshape(x.shape[0], -1, *(2,) * n, *x.shape[2:])
         order = [axis for k in range(n) for axis in (2 + n + k, 2 + k)]
         x = x.permute(0, 1, *order)
         for axis in range(2, 2 + n):

@@ -87,7 +87,7 @@ class MonaiBundle(Package):
             found,
             [sha256, described],
             {**settings(found), **hints},
-            _fields(metadata, steps, found.tensors),
+            {**_fields(metadata, steps, found.tensors), **_activation(config)},
         )
 
 
@@ -202,14 +202,28 @@ def _network(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _steps(config: Mapping[str, Any]) -> Steps:
     """Translate the preprocessing."""
-    written = config.get("preprocessing")
-    if written is None:
-        return Steps()
-    found = _resolved(written, config)
+    return translate(_transforms(config, "preprocessing"))
+
+
+def _activation(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the activation after the network, if a step of its own says so."""
+    for step in _transforms(config, "postprocessing"):
+        target = step.get("_target_") if isinstance(step, dict) else None
+        if str(target).rpartition(".")[2] in ("Activationsd", "ActivationsDict"):
+            named = [n for n in ("sigmoid", "softmax") if step.get(n) is True]
+            return {"activation": named[0]} if len(named) == 1 else {}
+    return {}
+
+
+def _transforms(config: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the transforms of a section, without the settings that are Python."""
+    if config.get(name) is None:
+        return []
+    found = _resolved(config[name], config)
     transforms = found.get("transforms") if isinstance(found, dict) else found
     if not isinstance(transforms, list):
         transforms = [_CODE]
-    return translate([_plain(t) for t in transforms])
+    return [_plain(t) for t in transforms]
 
 
 def _plain(transform: Any) -> Any:

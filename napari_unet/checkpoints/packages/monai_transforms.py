@@ -6,8 +6,9 @@ it needs is named and not carried out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from napari_unet.images.intensity import Normalization
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MICROMETRES = 1000.0
+_AXES = (
+    "MONAI reads images with the axes X, Y, Z and here they are Z, Y, X; a network that "
+    "tells directions apart gives another output unless the image is turned likewise"
+)
 _WITHOUT_EFFECT = {
-    *("LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst"),
+    *("EnsureChannelFirst", "AddChannel", "AsChannelFirst"),
     *("EnsureType", "ToTensor", "CastToType", "ToDevice", "SelectItems", "Identity"),
 }
 
@@ -51,26 +56,27 @@ def translate(transforms: list[Any]) -> Steps:
         if transform.get("_disabled_") is True:
             continue
         name = target.rpartition(".")[2]
-        _translate(name.removesuffix("d").removesuffix("Dict"), transform, steps)
+        _translate(re.sub("(d|D|Dict)$", "", name), transform, steps)
     return steps
 
 
 def _translate(name: str, settings: Mapping[str, Any], steps: Steps) -> None:
+    """Add what a transform does to the steps, or its name to the notes."""
     if name in _WITHOUT_EFFECT:
         return
-    if name == "Spacing":
-        steps.spacing = _spacing(settings.get("pixdim"))
-    elif name == "Orientation":
-        steps.notes.append(_orientation(settings.get("axcodes")))
+    if name in ("LoadImage", "Orientation"):
+        is_load = name == "LoadImage"
+        steps.notes.append(_AXES if is_load else _orientation(settings.get("axcodes")))
+        return
+    if name == "Spacing" and (spacing := _spacing(settings.get("pixdim"))):
+        steps.spacing = spacing
         return
     scale = _SCALES.get(name)
-    if name == "Spacing" and steps.spacing:
-        return
-    found = scale(settings, steps.notes) if scale else None
-    if found is None or steps.normalization is not None:
+    is_second = steps.normalization is not None
+    found = scale(settings, steps.notes) if scale and not is_second else None
+    steps.normalization = found or steps.normalization
+    if found is None:
         steps.notes.append(f"the step {name} before the network is not carried out")
-    else:
-        steps.normalization = found
 
 
 def _spacing(pixdim: Any) -> dict[str, float]:
@@ -95,16 +101,16 @@ def _range(settings: Mapping[str, Any], notes: list[str]) -> Normalization | Non
     low, high = settings.get("a_min"), settings.get("a_max")
     if not (_is_number(low) and _is_number(high)) or low == high:
         return None
-    ends = [settings.get("b_min"), settings.get("b_max")]
-    if not all(_is_number(end) for end in ends):
-        ends = [0, 1]
-    gain = (ends[1] - ends[0]) / (high - low)
+    first, last = settings.get("b_min"), settings.get("b_max")
+    if not (_is_number(first) and _is_number(last)):
+        first, last = 0, 1
+    gain = (last - first) / (high - low)
     clips = settings.get("clip") is True
-    is_unit = ends == [0, 1]
+    is_unit = (first, last) == (0, 1)
     if clips and not is_unit:
         notes.append(f"intensities outside {low} to {high} are not clipped")
     return Normalization(
-        kind="linear", gain=gain, offset=ends[0] - gain * low, clip=clips and is_unit
+        kind="linear", gain=gain, offset=first - gain * low, clip=clips and is_unit
     )
 
 
@@ -151,7 +157,7 @@ def _joint(settings: Mapping[str, Any]) -> bool:
     return settings.get("channel_wise") is not True
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
