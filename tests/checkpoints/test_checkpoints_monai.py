@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_the_order_of_norm_and_activation_is_open_once_names_are_sorted(tmp_path
     assert difference(case, told) <= 1e-5
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_names_in_any_order_tell_nothing_about_norm_and_activation(seed):
+    keys = sorted(CASES["unet-and-batch"].state)
+    random.Random(seed).shuffle(keys)
+    state = CASES["unet-and-batch"].state
+    assert "order" in assumed(opened({k: state[k] for k in keys}))
+
+
 def test_means_without_a_negative_one_show_that_the_norm_follows_a_relu():
     state = CASES["unet-relu"].state
     before = opened(state)
@@ -95,7 +104,8 @@ def test_a_wrong_stride_gives_another_output():
     "name",
     [
         *("unet-res2-batch", "unet-plain-batch", "basic_unet-3d", "dynunet-biased"),
-        *("segresnet-batch", "dynunet-anisotropic-res"),
+        *("segresnet-batch", "dynunet-anisotropic-res", "basic_unet-shuffle"),
+        "basic_unet-shuffle-3d",
     ],
 )
 def test_batch_norm_networks_are_computed_exactly_in_tiles(name):
@@ -103,6 +113,22 @@ def test_batch_norm_networks_are_computed_exactly_in_tiles(name):
     spec = network.spec
     found = geometry(network.module, spec.ndim, spec.in_channels)
     assert found.exact, found.reason
+
+
+def test_a_tile_with_its_halo_gives_the_output_of_the_whole_image():
+    network = opened(CASES["basic_unet-shuffle"].state)
+    found = geometry(network.module, 2, 2)
+    stride, (before, after) = found.stride[1], found.halo[1]
+    before, after = (-(-n // stride) * stride for n in (before, after))
+    image = torch.randn(1, 2, 32, before + 2 * stride + after + 6 * stride)
+    start, stop = before + 3 * stride, before + 5 * stride
+    with torch.inference_mode():
+        whole = network.module(image)
+        tile = network.module(image[..., start - before : stop + after])
+    wanted = whole[..., start:stop]
+    torch.testing.assert_close(
+        tile[..., before : before + stop - start], wanted, atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["unet-plain", "attention_unet-2d", "segresnet-2d"])

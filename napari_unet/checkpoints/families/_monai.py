@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
 from napari_unet.config import Config
+from napari_unet.networks.layers import ChannelsToSpace
 from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
@@ -145,29 +144,21 @@ class Unit(nn.Sequential):
             self.add_module("adn", adn)
 
 
-class PixelShuffle(nn.Module):
-    """Move channels into space by 2, then average each pixel with its predecessors.
+def _subpixel(ndim: int, inputs: int, outputs: int) -> nn.Sequential:
+    """Return a convolution whose channels move into space, and an average.
 
-    In 2-D and 3-D; the average removes the checkerboard (Aitken et al. 2017,
-    arXiv:1707.02937). Zeros lie before the first pixel.
+    Each pixel is averaged with those before it, zeros at the border, which removes the
+    checkerboard (Aitken et al. 2017, arXiv:1707.02937).
     """
-
-    def __init__(self, ndim: int) -> None:
-        super().__init__()
-        self.ndim = ndim
-        pool = nn.AvgPool2d if ndim == 2 else nn.AvgPool3d
-        self.average = pool(2, stride=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (N, C / 2**ndim, *spatial doubled)."""
-        n = self.ndim
-        x = x.reshape(x.shape[0], -1, *(2,) * n, *x.shape[2:])
-        order = [axis for k in range(n) for axis in (2 + n + k, 2 + k)]
-        x = x.permute(0, 1, *order)
-        for axis in range(2, 2 + n):
-            x = x.flatten(axis, axis + 1)
-        averaged: torch.Tensor = self.average(F.pad(x, (1, 0) * n))
-        return averaged
+    pad: nn.Module = nn.ZeroPad2d((1, 0) * 2) if ndim == 2 else nn.ZeroPad3d((1, 0) * 3)
+    layers = nn.Sequential()
+    conv = conv_class(ndim)(inputs, outputs * 2**ndim, 3, padding=1)
+    layers.add_module("conv_block", conv)
+    layers.add_module("shuffle", ChannelsToSpace(ndim))
+    layers.add_module("pad", pad)
+    pool = nn.AvgPool2d if ndim == 2 else nn.AvgPool3d
+    layers.add_module("average", pool(2, stride=1))
+    return layers
 
 
 def upsampling(
@@ -181,11 +172,7 @@ def upsampling(
     if kind == "deconv":
         layers.add_module("deconv", transposed_class(ndim)(inputs, outputs, 2, 2))
     elif kind == "pixelshuffle":
-        conv = conv_class(ndim)(inputs, outputs * 2**ndim, 3, padding=1)
-        shuffle = nn.Sequential()
-        shuffle.add_module("conv_block", conv)
-        shuffle.add_module("shuffle", PixelShuffle(ndim))
-        layers.add_module("pixelshuffle", shuffle)
+        layers.add_module("pixelshuffle", _subpixel(ndim, inputs, outputs))
     else:
         if inputs != outputs:
             layers.add_module("preconv", conv_class(ndim)(inputs, outputs, 1))

@@ -159,8 +159,8 @@ def _order(
 ) -> tuple[Order, list[Assumption]]:
     """Tell whether the norm comes before the activation.
 
-    Torch keeps the order of registration, in which ``weight`` precedes ``bias``; where
-    names were sorted it is lost.
+    Torch keeps the order of registration, in which each ``bias`` comes right after its
+    ``weight``; safetensors files have lost it.
     """
     told = hints.get("adn_ordering")
     if isinstance(told, str) and {"A", "N"} <= set(told.upper()):
@@ -170,8 +170,7 @@ def _order(
     keys = list(shapes)
     first, last = f"{adn}.N.weight", f"{adn}.A.weight"
     if first in shapes and last in shapes:
-        is_kept = keys.index(first) < keys.index(f"{adn}.N.bias")
-        if is_kept:
+        if _is_kept(keys):
             return _first(keys.index(first) < keys.index(last)), []
     order = _first(not _all_positive(shapes))
     other = _first(order != "NDA")
@@ -180,6 +179,17 @@ def _order(
     return order, [
         Assumption(field=field, value=order, alternatives=(other,), reason=reason)
     ]
+
+
+def _is_kept(keys: list[str]) -> bool:
+    """Whether names are in the order in which torch registers tensors."""
+    places = {key: n for n, key in enumerate(keys)}
+    pairs = (
+        (places.get(f"{key.removesuffix('bias')}weight"), n)
+        for key, n in places.items()
+        if key.endswith(".bias")
+    )
+    return all(weight == bias - 1 for weight, bias in pairs if weight is not None)
 
 
 def _first(is_norm: bool) -> Order:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _MICROMETRES = 1000.0
 _AXES = (
-    "MONAI reads images with the axes X, Y, Z and here they are Z, Y, X; a network that "
-    "tells directions apart gives another output unless the image is turned likewise"
+    "MONAI reads images with the axes X, Y, Z and here they are Z, Y, X; a network "
+    "that tells directions apart gives another output unless the image is turned alike"
 )
 _WITHOUT_EFFECT = {
     *("EnsureChannelFirst", "AddChannel", "AsChannelFirst"),
