@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from napari_unet.checkpoints.families import FAMILIES
 from napari_unet.checkpoints.families.base import Shapes
+from napari_unet.checkpoints.refused import refused
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
@@ -216,6 +217,14 @@ def _ambiguous(name: str, matches: list[Match]) -> ModelError:
 
 def _unknown(tensors: Tensors, misses: list[Miss], name: str) -> ModelError:
     """Make the error that says what the file is nearest to."""
+    known_not = refused(tensors)
+    if known_not is not None:
+        network, mark = known_not
+        return ModelError(
+            f"{name} holds a {network.title}, which is not opened",
+            found=f"the tensor {mark}",
+            hint=f"Reason: {network.reason}.",
+        )
     near = misses or list(_nearest(tensors))
     first = ", ".join(f"{k} {tuple(v.shape)}" for k, v in list(tensors.items())[:3])
     known = ", ".join(f.title for f in PROVEN)

@@ -37,7 +37,7 @@ class Normalization(Config):
     low: float = Field(1.0, ge=0.0, le=100.0)
     high: float = Field(99.8, ge=0.0, le=100.0)
     clip: bool = False
-    """Whether minmax and percentile results are clipped to [0, 1]."""
+    """Whether minmax, percentile and linear results are clipped to [0, 1]."""
     eps: float = 1e-6
     gain: float = 1.0
     offset: float = 0.0
@@ -172,7 +172,7 @@ def measure(
     return Scaling(
         gain=tuple(gain for gain, _ in lines),
         offset=tuple(offset for _, offset in lines),
-        clip=tuple(r.clip and r.kind in ("minmax", "percentile") for r in rules),
+        clip=tuple(r.clip and r.kind not in ("none", "zscore") for r in rules),
         nan=nan,
         notes=tuple(notes),
     )

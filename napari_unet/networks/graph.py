@@ -18,7 +18,13 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from napari_unet.networks.layers import convolution, per_axis, pooling
+from napari_unet.networks.layers import (
+    ChannelsToSpace,
+    constant_padding,
+    convolution,
+    per_axis,
+    pooling,
+)
 from napari_unet.networks.leaves import Leaf
 from napari_unet.networks.unet import CropTo
 from napari_unet.networks.windows import STILL, Enlarge, Window
@@ -89,7 +95,8 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
         """Whether `m` is a single layer."""
-        return isinstance(m, (CropTo, Leaf)) or super().is_leaf_module(m, qualname)
+        is_ours = isinstance(m, (CropTo, ChannelsToSpace, Leaf))
+        return is_ours or super().is_leaf_module(m, qualname)
 
 
 def trace(module: nn.Module) -> fx.Graph:
@@ -193,6 +200,10 @@ class _Reader:
             return convolution(module)
         if isinstance(module, _POOLS):
             return pooling(module, self.ndim)
+        if isinstance(module, (nn.ConstantPad2d, nn.ConstantPad3d)):
+            return constant_padding(module, self.ndim)
+        if isinstance(module, ChannelsToSpace):
+            return (Enlarge(2, False),) * self.ndim
         if isinstance(module, nn.Upsample):
             return self._interpolation(
                 module.scale_factor, module.size, module.mode, module.align_corners

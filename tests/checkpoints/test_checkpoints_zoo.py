@@ -7,6 +7,8 @@ from zoo import matrix
 from zoo.opened import open_with, opened
 from zoo.stored_cases import Stored, cases
 
+from napari_unet.checkpoints.families import by_name
+
 CASES = cases()
 
 
@@ -34,3 +36,17 @@ def test_the_matrix_in_the_documentation_lists_every_case():
     page = matrix.PAGE.read_text()
     missing = [str(c) for c in CASES if f"\n| {c.name} |" not in page]
     assert not missing, "run PYTHONPATH=tests python -m zoo.matrix"
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_emitted_tensors_have_the_librarys_names_and_shapes(case: Stored):
+    network, _ = opened(case)
+    family = by_name(network.spec.family)
+    state = network.module.state_dict()
+    emitted = family.emit(state, network.spec.architecture)
+    unused = case.facts.get("unused")
+    assert {k: list(t.shape) for k, t in emitted.items()} == {
+        name: shape
+        for name, shape, *_ in case.facts["schema"]
+        if not unused or not name.startswith(unused)
+    }

@@ -115,9 +115,15 @@ def test_each_channel_its_own_rule_and_order():
         measure(stack, [Normalization()], channels=[2])
 
 
-def test_clip():
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Normalization(kind="percentile", low=10, high=90, clip=True),
+        Normalization(kind="linear", gain=1e3, offset=-500.0, clip=True),
+    ],
+)
+def test_clip(rule):
     stack = open_image(image("f4"), axes="TCZYX")
-    rule = Normalization(kind="percentile", low=10, high=90, clip=True)
     found = scaled(stack, measure(stack, [rule]))
     assert (found.min(), found.max()) == (0.0, 1.0)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from receptive_probe import reach
 from torch import nn
 
+from napari_unet.networks.layers import ChannelsToSpace
 from napari_unet.networks.receptive_field import geometry
 from napari_unet.networks.unet import UNet, UNetSpec
 
@@ -128,6 +129,30 @@ def test_other_layers():
     assert found.stride == (2, 2)
     assert found.exact
     assert measured == (found.before[0], found.after[0])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_channels_moved_into_space(ndim):
+    conv, pad, pool = (nn.Conv2d, nn.ZeroPad2d, nn.AvgPool2d)
+    if ndim == 3:
+        conv, pad, pool = (nn.Conv3d, nn.ZeroPad3d, nn.AvgPool3d)
+    net = nn.Sequential(
+        *(conv(1, 2 * 2**ndim, 3, 2, 1), ChannelsToSpace(ndim)),
+        *(pad((2, 0) + (0, 1) * (ndim - 1)), pool(3, stride=1, padding=0)),
+        *(pad((0, 0) + (1, 0) * (ndim - 1)), conv(2, 1, 1)),
+    )
+    found = geometry(net.eval(), ndim, 1)
+    assert (found.exact, found.stride) == (True, (2,) * ndim)
+    for axis in (0, ndim - 1):
+        shape = [1, 1, *(6,) * ndim]
+        shape[axis + 2] = 32
+        measured = reach(net, tuple(shape), axis, 2, 0)
+        assert measured == (found.before[axis], found.after[axis])
+
+
+def test_channels_move_into_space_as_in_torch():
+    x = torch.arange(2.0 * 8 * 3 * 4).reshape(2, 8, 3, 4)
+    assert torch.equal(ChannelsToSpace(2)(x), nn.PixelShuffle(2)(x))
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])

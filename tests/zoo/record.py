@@ -49,6 +49,9 @@ class Case:
         Makes the module's input of the image.
     pick : callable, optional
         Makes the one output of what the module returns.
+    unused : str
+        What the names of tensors begin with that work in training only and are left
+        out.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Case:
     fields: dict[str, Any] = field(default_factory=dict)
     prepare: Callable[[torch.Tensor], Any] | None = None
     pick: Callable[[Any], torch.Tensor] | None = None
+    unused: str = ""
 
 
 def record(library: str, package: str, cases: list[Case], note: str = "") -> None:
