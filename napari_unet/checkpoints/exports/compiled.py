@@ -79,7 +79,7 @@ def exported(network: Network) -> tuple[ExportedProgram, list[str]]:
     Returns
     -------
     program : torch.export.ExportedProgram
-        Takes (1, in_channels, *spatial) in float32.
+        Takes (N, in_channels, *spatial) in float32; N is 1 where sizes are fixed.
     notes : list of str
         Which sizes it takes; the first says so.
 
@@ -94,7 +94,9 @@ def exported(network: Network) -> tuple[ExportedProgram, list[str]]:
     try:
         with _quiet():
             program = torch.export.export(
-                module, (patch,), dynamic_shapes=(_dynamic(network),)
+                module,
+                (torch.cat([patch, patch]),),
+                dynamic_shapes=(_dynamic(network),),
             )
         steps = " x ".join(map(str, network.geometry.stride))
         note = f"It takes inputs of {sizes} pixels and more in steps of {steps}."
@@ -120,7 +122,7 @@ def _fixed(
 
 def _dynamic(network: Network) -> dict[int, Any]:
     """Describe the spatial sizes as multiples of the stride, where they are free."""
-    dims: dict[int, Any] = {}
+    dims: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_LONGEST)}
     axes = zip(
         network.spec.spatial.lower(), network.geometry.stride, lengths(network),
         strict=True,

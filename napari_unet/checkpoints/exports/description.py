@@ -94,8 +94,8 @@ def documentation(network: Network, config: ExportConfig) -> str:
         "## Validation",
         "",
         "The test tensors are noise run through this network; they prove that a "
-        "program computes the same, not how well it segments. Quantitative validation of the "
-        "network on images is not part of this package.",
+        "program computes the same, not how well it segments. Quantitative "
+        "validation of the network on images is not part of this package.",
         "",
         "The PyTorch weights need the Python package unet-napari.",
     ]
