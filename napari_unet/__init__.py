@@ -6,11 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "finetune", "load_model", "open_image", "predict", "run_batch"]
+__all__ = [
+    "evaluate",
+    "export_model",
+    "finetune",
+    "load_model",
+    "open_image",
+    "predict",
+    "run_batch",
+]
 
 if TYPE_CHECKING:
     from napari_unet.api import (
         evaluate,
+        export_model,
         finetune,
         load_model,
         open_image,

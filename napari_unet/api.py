@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import guards, warm
-from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import ImageError, UsageError
-from napari_unet.events import Finished, Started, drain
+from napari_unet.events import Cancelled, Finished, Started, drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,10 +58,10 @@ def iter_inspect(
     """Say what a checkpoint is; `Finished.result` is a dict of plain values.
 
     It is what `napari_unet.checkpoints.inspect` returns, with ``device``, the words for
-    where the network would run. `told` are facts that the file leaves open, by field;
-    they are remembered beside it. With an `image` of the kind the network was trained
-    on, ``normalization_fits`` lists the scalings by how well they explain the
-    statistics in the network, best first.
+    where the network would run, and ``memory``, an estimate for one tile. `told` are
+    facts that the file leaves open, by field; they are remembered beside it. With an
+    `image` of the kind the network was trained on, ``normalization_fits`` lists the
+    scalings by how well they explain the statistics in the network, best first.
 
     Raises
     ------
@@ -71,23 +71,25 @@ def iter_inspect(
         If a fact cannot be told.
     """
     from napari_unet import checkpoints
+    from napari_unet.inference import footprint
     from napari_unet.networks.device import choose_device
 
     yield Started("Reading the checkpoint")
     if told and isinstance(model, (str, Path)):
         model = checkpoints.tell(model, told)
-    facts = checkpoints.inspect(model)
+    network = checkpoints.load(model)
+    facts = {**checkpoints.inspect(network), "memory": footprint.for_tile(network)}
     if image is not None:
-        facts["normalization_fits"] = _fits(model, image, axes)
+        facts["normalization_fits"] = _fits(network, image, axes)
     yield Finished({**facts, "device": choose_device().words})
 
 
-def _fits(model: Model, image: Image, axes: str | None) -> list[dict[str, Any]]:
+def _fits(network: Network, image: Image, axes: str | None) -> list[dict[str, Any]]:
     """Compare intensity scalings by the statistics in the network."""
     from napari_unet.checkpoints.detection import detect
 
     with contextlib.closing(open_image(image, axes=axes)) as stack:
-        guesses = detect(load_model(model), stack)
+        guesses = detect(network, stack)
     return [
         {"kind": g.normalization.kind, "distance": round(g.distance, 4)}
         for g in guesses
@@ -201,6 +203,41 @@ def iter_batch(
     yield from run_batch(found, network, output, config, segment=segment, cancel=cancel)
 
 
+def iter_export(
+    model: Model,
+    output: str | Path,
+    config: ExportConfig,
+    *,
+    overwrite: bool = False,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Write a model in a form that other programs read.
+
+    `Finished.result` is a `napari_unet.checkpoints.exports.Exported`. The file is read
+    again and compared with the model before it gets its name.
+
+    Raises
+    ------
+    UsageError
+        If the output is the model itself, is there already and `overwrite` is off, or
+        its name does not fit the target.
+    ModelError
+        If the checkpoint is refused or the target cannot hold it.
+    OutputError
+        If the file cannot be written.
+    """
+    from napari_unet.checkpoints.exports import export
+
+    guards.export(Path(output), model, config.to, overwrite=overwrite)
+    yield Started("Reading the checkpoint")
+    network = load_model(model)
+    yield Started(f"Writing {Path(output).name}")
+    if cancel is not None and cancel.is_set():
+        yield Cancelled()
+        return
+    yield Finished(export(network, output, config, overwrite=overwrite))
+
+
 def predict(
     image: Image,
     model: Model,
@@ -250,6 +287,22 @@ def run_batch(
     """
     config = BatchConfig.build(**settings)
     return drain(iter_batch(inputs, model, output, config), on_event)
+
+
+def export_model(
+    model: Model,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Write a model for other programs and return what was `Exported`.
+
+    Keyword settings are the fields of `ExportConfig`.
+    """
+    config = ExportConfig.build(**settings)
+    return drain(iter_export(model, output, config, overwrite=overwrite), on_event)
 
 
 def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[str, Any]:

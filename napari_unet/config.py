@@ -16,6 +16,7 @@ Kind = Literal["labels", "probabilities", "logits", "instances"]
 Tiling = Literal["auto", "exact", "blend", "whole"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Target = Literal["auto", "native", "state-dict", "bioimageio", "onnx", "pt2"]
 Normalize = Literal["auto", "none", "zscore", "minmax", "percentile"]
 
 
@@ -204,6 +205,41 @@ class FinetuneConfig(ReadConfig):
         le=256,
         title="Width",
         description="New network: channels of the first level; planned when not given.",
+    )
+
+
+class ExportConfig(Config):
+    """In which form a model is written, and what a description in it says."""
+
+    to: Target = Field(
+        "auto",
+        title="Target",
+        description="native: this plugin's own format; state-dict: plain weights under "
+        "the names of the library the model came from; bioimageio: a bioimage.io "
+        "package; onnx; pt2: for torch.export.load; auto: by the ending of the name.",
+    )
+    title: str | None = Field(
+        None,
+        title="Name",
+        description="Name of the model in a bioimage.io package; its own when not "
+        "given.",
+    )
+    description: str | None = Field(
+        None,
+        title="Description",
+        description="What the model does, for a bioimage.io package.",
+    )
+    authors: tuple[str, ...] = Field(
+        (),
+        title="Author",
+        description="Who made the model, for a bioimage.io package; left open when not "
+        "given.",
+    )
+    license: str | None = Field(
+        None,
+        title="Licence",
+        description="Licence of the model as an SPDX id such as CC-BY-4.0, for a "
+        "bioimage.io package; left open when not given.",
     )
 
 

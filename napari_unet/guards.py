@@ -44,6 +44,33 @@ def sink(
     return sink_for(output)
 
 
+def export(output: Path, model: object, target: str, *, overwrite: bool) -> None:
+    """Refuse an export that would write over something.
+
+    Raises
+    ------
+    UsageError
+        If the name does not fit the target, or the file or its sidecar is the model's
+        own or, unless `overwrite`, there already.
+    """
+    from napari_unet.checkpoints import sidecar
+    from napari_unet.checkpoints.exports.export import chosen
+
+    made = [output]
+    if chosen(output, target) == "state-dict":
+        made.append(sidecar.beside(output))
+    own = Path(model) if isinstance(model, (str, Path)) else None
+    for path in made:
+        for source in (own, sidecar.beside(own)) if own else ():
+            if _is_same(path, source):
+                raise UsageError(
+                    "The export would replace the model", found=str(path),
+                    hint="Choose another name for the output.",
+                )  # fmt: skip
+        if not overwrite:
+            refuse_taken(path, "export", " Or replace it with --overwrite.")
+
+
 def refuse_taken(path: Path, what: str, also: str = "") -> None:
     """Refuse to write over what is there.
 

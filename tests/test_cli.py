@@ -12,11 +12,12 @@ import pytest
 
 from napari_unet import __version__, api
 from napari_unet.batch.summary import BatchSummary, Item
+from napari_unet.checkpoints.exports import Exported
 from napari_unet.cli import main
 from napari_unet.cli.answer import plain, table
 from napari_unet.cli.options import add_settings, read_settings
 from napari_unet.cli.parser import parser
-from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import ModelError, UsageError
 from napari_unet.events import (
     Cancelled,
@@ -26,6 +27,7 @@ from napari_unet.events import (
     Started,
     Warned,
 )
+from napari_unet.samples import sample
 from napari_unet.training.rounds import Round
 
 PREDICT = ["predict", "a.tif", "--model", "m.pt", "--output", "o.npy"]
@@ -62,7 +64,15 @@ def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert main(["--version"]) == 0
     assert __version__ in capsys.readouterr().out
-    for command in ("inspect", "predict", "batch", "finetune", "evaluate", "demo"):
+    for command in (
+        "inspect",
+        "predict",
+        "batch",
+        "finetune",
+        "evaluate",
+        "export",
+        "demo",
+    ):
         assert main([command, "--help"]) == 0
     assert "exit codes: 0 done" in capsys.readouterr().out
 
@@ -254,6 +264,34 @@ def test_batch_with_failures_is_3(core, capsys):
     core.gives("batch", Finished(BatchSummary("o", items[:1])))
     assert main(argv) == 0
     assert "1 done" in capsys.readouterr().out
+
+
+def test_export_arrives_and_tells_what_was_written(core, capsys):
+    made = Exported("n.pth", "state-dict", "ab", 0.0, ("A bare state dict.",))
+    core.gives("export", Finished(made))
+    argv = ["export", "m.pt", "--output", "n.pth", "--to", "state-dict"]
+    assert main([*argv, "--authors", "A B", "C", "--license", "MIT"]) == 0
+    config = ExportConfig(to="state-dict", authors=("A B", "C"), license="MIT")
+    args, kwargs = core.calls[0]
+    assert args == ("m.pt", "n.pth", config)
+    assert kwargs["overwrite"] is False
+    assert capsys.readouterr().out.splitlines()[0::2] == ["n.pth", "A bare state dict."]
+    assert main([*argv, "--json", "--overwrite"]) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == "state-dict"
+
+
+def test_inspect_is_a_page_for_people(capsys):
+    assert main(["inspect", str(sample("nuclei.safetensors"))]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "Input and output\n  in: 1 channel, axes Y X",
+        "exact: tiles give the same output",
+        "receptive field: 103 x 103 pixels",
+        "for a tile of 512 x 512 pixels (estimate)",
+        "SHA-256: ",
+    ):
+        assert part in text
+    assert "assumed" not in text
 
 
 def test_odd_names_pass(core):

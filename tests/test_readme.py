@@ -58,14 +58,14 @@ def test_commands_are_understood():
     (block,) = (text for text in _blocks("sh") if "napari-unet predict " in text)
     typed = [shlex.split(line)[1:] for line in block.splitlines()]
     commands = [parser().parse_args(words).command for words in typed]
-    fixed = ["inspect", "predict", "batch", "finetune", "evaluate", "demo"]
+    fixed = ["inspect", "predict", "batch", "finetune", "evaluate", "export", "demo"]
     assert commands == fixed
 
 
 def test_options_of_the_table_exist(capsys):
     named = set(re.findall(r"`(--[a-z-]+)`", README))
     offered = set()
-    for command in ("inspect", "predict", "batch", "finetune", "evaluate"):
+    for command in ("inspect", "predict", "batch", "finetune", "evaluate", "export"):
         with pytest.raises(SystemExit):
             parser().parse_args([command, "--help"])
         offered |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))

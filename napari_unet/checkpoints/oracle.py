@@ -100,6 +100,8 @@ def _scaled(values: Array, norm: Normalization) -> Array:
     else:
         (low, gain), offset = _affine(values, norm), 0.0
     scaled: Array = (values - low) * gain + offset
+    if norm.clip and norm.kind in ("minmax", "percentile"):
+        scaled = scaled.clip(0.0, 1.0)
     return scaled
 
 

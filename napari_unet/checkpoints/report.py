@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.checkpoints.families import by_name
 from napari_unet.checkpoints.loading import load
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def inspect(path: str | Path | Network) -> dict[str, Any]:
     return {
         "name": spec.name,
         "family": spec.family,
+        "title": _title(spec.family),
         "container": source.get("container", "native"),
         "wrapper": source.get("wrapper", ""),
         "prefix": source.get("prefix", ""),
@@ -65,3 +67,9 @@ def inspect(path: str | Path | Network) -> dict[str, Any]:
         "notes": list(source.get("notes", ())),
         "provenance": spec.model_dump(mode="json")["provenance"],
     }
+
+
+def _title(name: str) -> str:
+    """Name of a family for people."""
+    family = by_name(name)
+    return family.title if family else name

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from napari_unet import api
 from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
 from napari_unet.cli.options import read_settings
-from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+from napari_unet.cli.page import page
+from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import drain
 
@@ -27,7 +28,7 @@ def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> An
         told=dict(args.told), image=args.image, axes=args.axes, cancel=cancel,
     )  # fmt: skip
     facts = drain(events, report)
-    return Answer(facts, table(facts))
+    return Answer(facts, page(facts))
 
 
 def predict(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
@@ -75,6 +76,21 @@ def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     return Answer(facts, table(facts))
 
 
+def export(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
+    """Write a model for other programs."""
+    config = read_settings(ExportConfig, args)
+    events = api.iter_export(
+        args.model, args.output, config, overwrite=args.overwrite, cancel=cancel
+    )
+    facts = plain(drain(events, report))
+    lines = [
+        facts["output"],
+        f"read again, it gives the same output within {facts['difference']:.1g}",
+        *facts["notes"],
+    ]
+    return Answer(facts, "\n".join(lines))
+
+
 def demo(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
     """Show all of it on the sample data."""
     from napari_unet import demo
@@ -99,5 +115,6 @@ COMMANDS = {
     "batch": batch,
     "finetune": finetune,
     "evaluate": evaluate,
+    "export": export,
     "demo": demo,
 }

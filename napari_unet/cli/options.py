@@ -75,9 +75,17 @@ def _form(field: FieldInfo) -> dict[str, Any]:
         choices = get_args(kind)
         return {"type": type(choices[0]), "choices": choices}
     if get_origin(kind) is tuple:
-        return {"type": get_args(kind)[0], "nargs": "+", "metavar": "N"}
-    metavar = {int: "N", float: "X"}.get(kind, (field.title or "text").upper())
-    return {"type": kind, "metavar": metavar}
+        return {
+            "type": get_args(kind)[0],
+            "nargs": "+",
+            "metavar": _metavar(get_args(kind)[0], field),
+        }
+    return {"type": kind, "metavar": _metavar(kind, field)}
+
+
+def _metavar(kind: Any, field: FieldInfo) -> str:
+    """Name a value in the help."""
+    return {int: "N", float: "X"}.get(kind, (field.title or "text").upper())
 
 
 def _without_none(annotation: Any) -> Any:
@@ -96,7 +104,7 @@ def _help(field: FieldInfo) -> str:
         if hasattr(limit, name)
     ]
     facts = [" and ".join(limits)] if limits else []
-    if field.default is not None and not isinstance(field.default, bool):
+    if field.default not in (None, ()) and not isinstance(field.default, bool):
         facts.append(f"default {field.default}")
     text = field.description or ""
     text += f" ({'; '.join(facts)})" if facts else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari_unet import __version__
 from napari_unet.cli.options import add_settings
-from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
+from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 
 _CODES = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 some of the images failed, 130 stopped
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _batch(_command(commands, "batch", "Run a model over many images, resumably."))
     _finetune(_command(commands, "finetune", "Train a model from brush strokes."))
     _evaluate(_command(commands, "evaluate", "Score a label image against the truth."))
+    _export(_command(commands, "export", "Write a model for other programs."))
     _demo(_command(commands, "demo", "Show all of it on the sample data."))
     return top
 
@@ -145,6 +146,16 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
         "--task", choices=("semantic", "instances"), default="semantic",
         help="Whether the numbers are classes or objects (default semantic).",
     )  # fmt: skip
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    """Options of ``export``."""
+    sub.add_argument("model", metavar="CKPT", help="The checkpoint.")
+    sub.add_argument("--output", required=True, metavar="PATH", help="The new file.")
+    sub.add_argument(
+        "--overwrite", action="store_true", help="Replace the output if it is there."
+    )
+    add_settings(sub, ExportConfig)
 
 
 def _demo(sub: argparse.ArgumentParser) -> None:

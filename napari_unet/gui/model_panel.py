@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import ComboBox
@@ -40,6 +41,16 @@ if TYPE_CHECKING:
     from napari_unet.gui.view import View
 
 CHECKPOINTS = "*.safetensors *.pt *.pth *.ckpt *.zip *.onnx *.pt2 *.keras *.h5 *.model"
+
+
+EXPORTS = {
+    "U-Net checkpoint (*.safetensors)": ".safetensors",
+    "State dict of the source library (*.pth)": ".pth",
+    "bioimage.io package (*.zip)": ".zip",
+    "ONNX (*.onnx)": ".onnx",
+    "torch.export program (*.pt2)": ".pt2",
+}
+"""Filters of the export dialog, with the ending that stands for each form."""
 
 
 class ModelPanel(QWidget):  # type: ignore[misc]
@@ -92,6 +103,14 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         if path:
             self._controller.models.open(path)
 
+    def choose_export(self) -> None:
+        """Ask under which name and in which form the model is written."""
+        path, wish = QFileDialog.getSaveFileName(
+            self, "Export the model", "", ";;".join(EXPORTS)
+        )
+        if path:
+            self._controller.models.export(_with_ending(path, wish))
+
     def _empty_state(self) -> QFrame:
         """Build what is shown while there is no model."""
         frame = QFrame()
@@ -139,9 +158,15 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         menu = QMenu(self)
         menu.addAction("Open a checkpoint …", self.choose_file)
         menu.addAction("Open a model folder …", self.choose_folder)
+        menu.addAction("Export …", self.choose_export)
         menu.addAction("Try the sample", self._try_sample)
         menu.addAction("Work without a model", self._controller.models.forget)
         return menu
+
+
+def _with_ending(path: str, wish: str) -> str:
+    """Give a name without an ending that of the filter."""
+    return path if Path(path).suffix else path + EXPORTS.get(wish, "")
 
 
 def _open_title(facts: tuple[OpenFact, ...]) -> str:

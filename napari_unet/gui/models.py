@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.config import ExportConfig
 from napari_unet.gui.state import Model
 
 if TYPE_CHECKING:
@@ -38,6 +39,32 @@ class Models:
         model = self._session.state.model
         if model is not None and not self._session.is_busy():
             self.use(model.path, "The checkpoint is opened so from now on.", told=facts)
+
+    def export(self, path: str) -> None:
+        """Write the model in use for other programs; its form follows from the name.
+
+        The dialog that gave `path` has asked whether a file may be replaced.
+        """
+        model = self._session.state.model
+        if model is None or self._session.is_busy():
+            return
+        arguments = {
+            "model": model.path,
+            "output": path,
+            "config": ExportConfig(),
+            "overwrite": True,
+        }
+
+        def finish(_made: Any) -> str:
+            return f"Exported {Path(path).name}, read again and compared"
+
+        self._session.begin(
+            "export",
+            f"Exporting {Path(path).name}",
+            "napari_unet.api:iter_export",
+            lambda _token, _progress: arguments,
+            finish,
+        )
 
     def use(
         self,

@@ -62,7 +62,7 @@ class Strokes:
 class Activity:
     """What runs now; `fraction` is None while unknown."""
 
-    kind: Literal["inspect", "preview", "predict", "train", "batch"]
+    kind: Literal["inspect", "preview", "predict", "train", "batch", "export"]
     title: str
     fraction: float | None = None
     note: str = ""

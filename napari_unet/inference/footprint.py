@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_unet.inference.plan import PATCH
+from napari_unet.inference.tiling import grids
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -36,6 +39,21 @@ def bytes_per_pixel(network: Network, grids: tuple[Grid, ...]) -> float:
     pixels = weight.new_zeros((1, network.spec.in_channels, *lengths))
     finished = 8 * (network.spec.in_channels + 2 * network.spec.out_channels)
     return SLACK * _peak(network.module, pixels) / math.prod(lengths) + finished
+
+
+def for_tile(network: Network) -> dict[str, Any]:
+    """Estimate the memory of one tile of the usual size.
+
+    Returns
+    -------
+    dict
+        ``tile``, the output's size in pixels, and ``bytes``, those of a float32 forward
+        pass over it.
+    """
+    axes = grids(network.geometry)
+    tile = [g.fit(n) for g, n in zip(axes, PATCH[network.spec.ndim], strict=True)]
+    inputs = math.prod(n + 2 * g.margin for g, n in zip(axes, tile, strict=True))
+    return {"tile": tile, "bytes": int(bytes_per_pixel(network, axes) * inputs)}
 
 
 @torch.inference_mode()

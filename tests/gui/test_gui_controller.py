@@ -446,3 +446,19 @@ def test_progress_without_a_note_is_a_share(desk, share, text):
     desk.controller.models.open("a.pt")
     desk.job.play(Progress(share, 1))
     assert desk.view.status.endswith(text)
+
+
+def test_export_writes_the_model_in_use(desk):
+    desk.controller.models.export("net.onnx")
+    assert desk.runner.jobs == []
+    desk.open_model("nuclei.pt")
+    desk.controller.models.export("/out/net.onnx")
+    assert desk.job.name == "iter_export"
+    assert (desk.job.arguments["model"], desk.job.arguments["output"]) == (
+        "nuclei.pt",
+        "/out/net.onnx",
+    )
+    assert desk.view.status == "Exporting net.onnx"
+    desk.job.play(Finished({"output": "/out/net.onnx"}))
+    assert desk.view.status.startswith("Exported net.onnx, read again and compared")
+    assert desk.view.model_name == "nuclei.pt"

@@ -355,3 +355,20 @@ def test_plot_is_hidden_until_there_are_curves(qtbot):
 def near(a, b):
     """Whether two colours are equal but for the depth of the screen."""
     return all(abs(x - y) <= 16 for x, y in zip(a.getRgb(), b.getRgb(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"), [("/o/net", "/o/net.onnx"), ("/o/a.pt2", "/o/a.pt2")]
+)
+def test_export_takes_its_form_from_the_filter(
+    desk, qtbot, monkeypatch, typed, written
+):
+    panel = shown(desk, qtbot, ModelPanel(desk.controller, lambda: None))
+    desk.open_model("nuclei.pt")
+    monkeypatch.setattr(
+        "napari_unet.gui.model_panel.QFileDialog.getSaveFileName",
+        lambda *_: (typed, "ONNX (*.onnx)"),
+    )
+    export = next(a for a in panel.change.menu().actions() if "Export" in a.text())
+    export.trigger()
+    assert desk.job.arguments["output"] == written

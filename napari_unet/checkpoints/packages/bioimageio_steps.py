@@ -48,6 +48,8 @@ def _normalization(entry: dict[str, Any], notes: list[str]) -> Normalization:
         known = _known(name, settings)
         if known is not None and found.kind == "none":
             found = known
+        elif name == "clip" and found.kind == "percentile" and _is_unit(settings):
+            found = found.model_copy(update={"clip": True})
         elif name not in _IGNORED:
             notes.append(f"the step {name} before the network is not carried out")
     return found
@@ -76,6 +78,11 @@ def _known(name: str, settings: dict[str, Any]) -> Normalization | None:
     if name == "scale_linear":
         return _linear(settings)
     return None
+
+
+def _is_unit(settings: dict[str, Any]) -> bool:
+    """Whether values are clipped to [0, 1]."""
+    return (settings.get("min"), settings.get("max")) == (0, 1)
 
 
 def _linear(settings: dict[str, Any]) -> Normalization | None:
