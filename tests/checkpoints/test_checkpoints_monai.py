@@ -157,6 +157,23 @@ def test_a_changed_network_is_not_taken_for_the_original(name, key):
     assert "MONAI" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "hints",
+    [
+        {"norm": [], "act": 3, "strides": "2", "adn_ordering": None},
+        {"norm": ["group", 2], "act": [None], "strides": [2], "adn_ordering": "D"},
+        {"norm": "batch", "act": "PRELU", "strides": [[1, 2, 2], "a"]},
+    ],
+)
+def test_hints_that_make_no_sense_or_contradict_the_weights_are_left_out(hints):
+    case = CASES["unet-plain"]
+    draft = Draft(Path("net.pth"), "PyTorch file", Found(case.state), ["0" * 64])
+    draft.hints, draft.told = hints, {}
+    network = finish(draft)
+    assert difference(case, network) <= 1e-5
+    assert {"norm", "strides", "order"} <= assumed(network).keys()
+
+
 REFUSED = {
     "vit.patch_embedding.position_embeddings": "UNETR",
     "swinViT.patch_embed.proj.weight": "SwinUNETR",

@@ -260,7 +260,11 @@ def _act(
     named = _named(hints, ("act", "act_name"))
     told = _ACTS.get(named[0], named[0]) if named else None
     if named and told in _WITHOUT_WEIGHTS:
-        return {"act": told, "slope": named[1].get("negative_slope", 0.01)}, []
+        given = named[1].get("negative_slope", 0.01)
+        return {
+            "act": told,
+            "slope": given if isinstance(given, (int, float)) else slope,
+        }, []
     first = defaults["act"]
     choices = (first, *(name for name in _WITHOUT_WEIGHTS if name != first))
     assumed = [
@@ -291,7 +295,7 @@ def _named(
         return "none", {}
     name, args = value, {}
     if isinstance(value, (list, tuple)):
-        name = value[0]
+        name = value[0] if value else None
         args = value[1] if len(value) > 1 and isinstance(value[1], dict) else {}
     return (name.lower(), args) if isinstance(name, str) else None
 
