@@ -9,7 +9,9 @@ from record import Case, record
 _OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
 for _name in ("nms", "qnms"):
     try:
-        _OPERATORS.define(f"{_name}(Tensor boxes, Tensor scores, float limit) -> Tensor")
+        _OPERATORS.define(
+            f"{_name}(Tensor boxes, Tensor scores, float limit) -> Tensor"
+        )
     except RuntimeError:  # it is there
         break
 
@@ -20,7 +22,9 @@ _SMALL = (24, 16, 8, 8, 4)
 
 def case(name: str, encoder: str, shape: tuple[int, ...] = (1, 3, 64, 32), **more):
     """Make a case; `hints` and `settings` are the case's, the rest the network's."""
-    about = {key: more.pop(key) for key in ("hints", "settings", "fields") if key in more}
+    about = {
+        key: more.pop(key) for key in ("hints", "settings", "fields") if key in more
+    }
     depth = more.get("encoder_depth", 5)
     options = {"decoder_channels": _SMALL[:depth], "in_channels": shape[1], **more}
     module = smp.Unet(encoder, encoder_weights=None, **options)
@@ -66,7 +70,7 @@ CASES = [
         settings={"interpolation": "bilinear"},
     ),
     case(
-        "resnet18-bicubic-sigmoid-hints",
+        "resnet18-bicubic-hints",
         "resnet18",
         decoder_interpolation="bicubic",
         decoder_use_norm=LOOSE,
@@ -83,9 +87,16 @@ CASES = [
     case("mobilenet-v2", "mobilenet_v2", classes=2),
     case("mobilenet-v2-depth3-odd", "mobilenet_v2", (1, 5, 45, 37), encoder_depth=3),
     case("efficientnet-b0", "efficientnet-b0", classes=2),
-    case("efficientnet-b0-depth4-odd", "efficientnet-b0", (1, 1, 45, 71), encoder_depth=4),
+    case(
+        "efficientnet-b0-depth4-odd", "efficientnet-b0", (1, 1, 45, 71), encoder_depth=4
+    ),
     case("efficientnet-b1", "efficientnet-b1"),
-    case("efficientnet-b2", "efficientnet-b2", decoder_attention_type="scse", decoder_channels=(32, 16, 16, 16, 16)),
+    case(
+        "efficientnet-b2",
+        "efficientnet-b2",
+        decoder_attention_type="scse",
+        decoder_channels=(32, 16, 16, 16, 16),
+    ),
     case("efficientnet-b3", "efficientnet-b3", (1, 3, 32, 32)),
     case("efficientnet-b4", "efficientnet-b4", (1, 3, 32, 32)),
 ]

@@ -124,7 +124,9 @@ class Smp(Family):
         _refuse_hints(hints)
         encoder = _encoder_name(shapes)
         blocks = count(shapes, "decoder.blocks.{}.conv1.0.weight")
-        channels = [shapes[f"decoder.blocks.{n}.conv1.0.weight"][0] for n in range(blocks)]
+        channels = [
+            shapes[f"decoder.blocks.{n}.conv1.0.weight"][0] for n in range(blocks)
+        ]
         beside = shapes.get("classification_head.3.bias", (0,))[0]
         architecture = {
             "in_channels": shapes[_first(encoder)][1],

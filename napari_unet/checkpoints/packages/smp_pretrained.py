@@ -1,6 +1,6 @@
-"""What `save_pretrained` of segmentation_models_pytorch writes: config.json and weights.
+"""Folders that segmentation_models_pytorch saved: config.json and weights.
 
-The configuration has all arguments of the network (smp 0.6.0 with huggingface_hub).
+`save_pretrained` writes all arguments of the network (smp 0.6.0).
 """
 
 from __future__ import annotations

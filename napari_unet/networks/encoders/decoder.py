@@ -80,7 +80,7 @@ class _Decoder(nn.Module):
     def forward(self, image: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         x = skips.pop()
         for block in self.blocks:
-            x = block(x, skips.pop()) if skips else block.last(x, image)
+            x = block(x, skips.pop() if skips else None, image)
         return x
 
 
@@ -97,15 +97,13 @@ class _Block(nn.Module):
         self.conv2 = _convolution(shape, outputs, outputs)
         self.attention2 = _attention(shape, outputs)
 
-    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        x = torch.cat([self.resize(x, skip), skip], 1)
-        return self._convolved(self.attention1(x))
-
-    def last(self, x: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """Do the same without a skip, at the image's size."""
-        return self._convolved(self.resize(x, image))
-
-    def _convolved(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, skip: torch.Tensor | None, image: torch.Tensor
+    ) -> torch.Tensor:
+        if skip is None:  # its first attention then has weights but no use
+            x = self.resize(x, image)
+        else:
+            x = self.attention1(torch.cat([self.resize(x, skip), skip], 1))
         features: torch.Tensor = self.attention2(self.conv2(self.conv1(x)))
         return features
 
@@ -129,7 +127,7 @@ def _attention(shape: DecoderShape, channels: int) -> nn.Module:
 
 
 class _Weigh(nn.Module):
-    """Concurrent spatial and channel squeeze and excitation (Roy et al., 1808.08127)."""
+    """Holds the attention under the name the source gives it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -141,6 +139,8 @@ class _Weigh(nn.Module):
 
 
 class _SpaceAndChannels(nn.Module):
+    """Spatial and channel squeeze and excitation (Roy et al., arXiv:1808.08127)."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         squeezed = channels // _SQUEEZE
@@ -154,4 +154,5 @@ class _SpaceAndChannels(nn.Module):
         self.sSE = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.cSE(x) + x * self.sSE(x)
+        weighed: torch.Tensor = x * self.cSE(x) + x * self.sSE(x)
+        return weighed

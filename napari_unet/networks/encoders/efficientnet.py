@@ -1,5 +1,7 @@
-"""EfficientNet without its classifier (Tan and Le, arXiv:1905.11946), with the key
-names of efficientnet-pytorch 0.7 as segmentation_models_pytorch 0.6 carries it.
+"""EfficientNet without its classifier (Tan and Le, arXiv:1905.11946).
+
+It has the key names of efficientnet-pytorch 0.7, which segmentation_models_pytorch 0.6
+carries with it.
 
 Convolutions are padded as TensorFlow pads them for the image size the network was made
 for, whatever size it is given: the missing pixel lies after the image, not before it.
@@ -175,7 +177,7 @@ class _Block(nn.Module):
         self.mean = nn.AdaptiveAvgPool2d(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = x
+        features: torch.Tensor = x
         if self.widens:
             features = self._swish(self._bn0(self._expand_conv(features)))
         features = self._swish(self._bn1(self._depthwise_conv(self.pad(features))))

@@ -1,5 +1,7 @@
-"""MobileNetV2 without its classifier (Sandler et al., arXiv:1801.04381), with the key
-names of torchvision 0.28."""
+"""MobileNetV2 without its classifier (Sandler et al., arXiv:1801.04381).
+
+It has the key names of torchvision 0.28.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""ResNet and ResNeXt without their classifier (He et al., arXiv:1512.03385; Xie et al.,
-arXiv:1611.05431), with the key names of torchvision 0.28."""
+"""ResNet and ResNeXt without their classifier, with the key names of torchvision 0.28.
+
+He et al., arXiv:1512.03385; Xie et al., arXiv:1611.05431.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ class ResNetShape:
         Of the 3x3 convolution: ResNeXt has 32 groups, of 4 channels in the first stage.
     """
 
-    blocks: tuple[int, int, int, int]
+    blocks: tuple[int, ...]
     bottleneck: bool = True
     groups: int = 1
     group_width: int = 64
@@ -87,9 +89,7 @@ def _stage(shape: ResNetShape, inputs: int, width: int, number: int) -> nn.Seque
     """Make residual blocks, of which the first halves the size but in stage 0."""
     block = _Bottleneck if shape.bottleneck else _BasicBlock
     first = block(shape, inputs, width, stride=2 if number else 1)
-    rest = (
-        block(shape, first.outputs, width) for _ in range(shape.blocks[number] - 1)
-    )
+    rest = (block(shape, first.outputs, width) for _ in range(shape.blocks[number] - 1))
     return nn.Sequential(first, *rest)
 
 
