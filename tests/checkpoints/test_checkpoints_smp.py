@@ -103,20 +103,10 @@ def test_its_other_networks_are_refused_by_name(key, name, tmp_path):
         finish(draft)
 
 
-@pytest.mark.parametrize(
-    "hints",
-    [
-        {"activation": "tanh"},
-        {"decoder_use_norm": "inplace"},
-        {"decoder_use_norm": {"type": "layernorm", "eps": 1e-2}},
-        {"output_stride": 16},
-        {"decoder_interpolation": "lanczos"},
-    ],
-)
-def test_settings_that_are_not_built_are_refused(hints):
-    (name, _), *_ = hints.items()
-    with pytest.raises(ModelError, match=name):
-        infer(built(), **hints)
+def test_settings_of_a_training_program_are_no_more_than_hints():
+    found = infer(built(), activation="gelu", decoder_interpolation=["?"])
+    assert "activation" in {a.field for a in found.assumed}
+    assert found.architecture["interpolation"] == "nearest"
 
 
 def test_what_the_file_leaves_open_is_assumed():
@@ -202,6 +192,23 @@ def test_other_network_class_is_refused(folder):
     for path in (folder, folder / "model.safetensors"):
         with pytest.raises(ModelError, match=r"UnetPlusPlus.*expected Unet"):
             load(path)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"activation": "tanh"},
+        {"decoder_use_norm": "inplace"},
+        {"decoder_use_norm": {"type": "layernorm", "eps": 1e-2}},
+        {"output_stride": 16},
+        {"decoder_interpolation": "lanczos"},
+    ],
+)
+def test_settings_that_are_not_built_are_refused(folder, setting):
+    (name, _), *_ = setting.items()
+    configure(folder, **setting)
+    with pytest.raises(ModelError, match=f"found {name}"):
+        load(folder)
 
 
 def test_configuration_of_another_library(folder):

@@ -35,13 +35,15 @@ from napari_unet.networks.spec import Assumption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MODES: tuple[str, ...] = get_args(Mode)
+MODES: tuple[str, ...] = get_args(Mode)
+"""Its interpolations, the default first."""
 _IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))
 """Mean and standard deviation of red, green and blue from 0 to 1."""
-_ACTIVATIONS = {
+ACTIVATIONS = {
     **{"sigmoid": "sigmoid", "softmax": "softmax", "softmax2d": "softmax"},
     "logsoftmax": "softmax",
 }
+"""Its activations after the last convolution, in our words."""
 _NETWORKS = {
     "decoder.blocks.x_0_0.": "UnetPlusPlus",
     "decoder.center.top_conv.": "MAnet",
@@ -121,26 +123,9 @@ class Smp(Family):
             If it is one of the library's networks that is not built here, by its name.
         """
         _refuse_others(shapes)
-        _refuse_hints(hints)
-        encoder = _encoder_name(shapes)
-        blocks = count(shapes, "decoder.blocks.{}.conv1.0.weight")
-        channels = [
-            shapes[f"decoder.blocks.{n}.conv1.0.weight"][0] for n in range(blocks)
-        ]
-        beside = shapes.get("classification_head.3.bias", (0,))[0]
-        architecture = {
-            "in_channels": shapes[_first(encoder)][1],
-            "out_channels": shapes["segmentation_head.0.weight"][0],
-            "encoder": encoder,
-            "decoder_channels": channels,
-            "norm": _norm(shapes),
-            "norm_eps": _norm_eps(hints),
-            "attention": "scse" if _has_scse(shapes) else "none",
-            "interpolation": hints.get("decoder_interpolation", "nearest"),
-            "classes_beside": beside,
-        }
+        architecture = _architecture(shapes, hints)
         fields = {k: architecture[k] for k in ("in_channels", "out_channels")}
-        given = _ACTIVATIONS.get(str(hints.get("activation")))
+        given = ACTIVATIONS.get(str(hints.get("activation")))
         declared = {"activation": given} if given else {}
         return Inferred(
             architecture,
@@ -160,11 +145,27 @@ class Smp(Family):
         )
         net = EncodedUNet(_encoder(spec), shape, spec.out_channels)
         if spec.classes_beside:
-            deepest = net.encoder.widths[-1]
-            parts = (*(nn.Identity() for _ in range(3)),)
-            linear = nn.Linear(deepest, spec.classes_beside)
-            net.add_module("classification_head", nn.Sequential(*parts, linear))
+            linear = nn.Linear(net.encoder.widths[-1], spec.classes_beside)
+            before = (nn.Identity() for _ in range(3))  # pooling, flattening, dropout
+            net.add_module("classification_head", nn.Sequential(*before, linear))
         return net
+
+
+def _architecture(shapes: Shapes, hints: Mapping[str, Any]) -> dict[str, Any]:
+    block = "decoder.blocks.{}.conv1.0.weight"
+    channels = [shapes[block.format(n)][0] for n in range(count(shapes, block))]
+    encoder = _encoder_name(shapes)
+    return {
+        "in_channels": shapes[_first(encoder)][1],
+        "out_channels": shapes["segmentation_head.0.weight"][0],
+        "encoder": encoder,
+        "decoder_channels": channels,
+        "norm": _norm(shapes),
+        "norm_eps": _norm_eps(hints),
+        "attention": "scse" if _has_scse(shapes) else "none",
+        "interpolation": _given_mode(hints) or "nearest",
+        "classes_beside": shapes.get("classification_head.3.bias", (0,))[0],
+    }
 
 
 def _encoder(spec: SmpSpec) -> ResNetEncoder | MobileNetV2Encoder | EfficientNetEncoder:
@@ -240,6 +241,11 @@ def _norm_eps(hints: Mapping[str, Any]) -> float:
     return float(given.get("eps", 1e-5)) if isinstance(given, dict) else 1e-5
 
 
+def _given_mode(hints: Mapping[str, Any]) -> str:
+    """Return the interpolation that the settings name, empty if they do not."""
+    return next((m for m in MODES if m == hints.get("decoder_interpolation")), "")
+
+
 def _has_scse(shapes: Shapes) -> bool:
     return "decoder.blocks.0.attention1.attention.sSE.0.weight" in shapes
 
@@ -260,34 +266,6 @@ def _refuse_others(shapes: Shapes) -> None:
         )
 
 
-def _refuse_hints(hints: Mapping[str, Any]) -> None:
-    """Refuse what the source's own settings say and no weight shows."""
-    wrong = [
-        f"activation {hints.get('activation')}"
-        if hints.get("activation") not in (None, "identity", *_ACTIVATIONS)
-        else "",
-        "decoder_use_norm inplace" if _norm_type(hints) == "inplace" else "",
-        "decoder_use_norm layernorm" if _norm_type(hints) == "layernorm" else "",
-        f"output_stride {hints['output_stride']}"
-        if hints.get("output_stride", 32) != 32
-        else "",
-        f"decoder_interpolation {hints['decoder_interpolation']}"
-        if hints.get("decoder_interpolation", "nearest") not in _MODES
-        else "",
-    ]
-    if any(wrong):
-        raise ModelError(
-            "This Unet of segmentation_models_pytorch has a setting that is not built "
-            "here",
-            found=", ".join(w for w in wrong if w),
-        )
-
-
-def _norm_type(hints: Mapping[str, Any]) -> Any:
-    given = hints.get("decoder_use_norm")
-    return given.get("type") if isinstance(given, dict) else given
-
-
 def _unknown(found: str) -> ModelError:
     return ModelError(
         "The encoder of this Unet of segmentation_models_pytorch is not built here",
@@ -300,14 +278,14 @@ def _assumed(
     architecture: Mapping[str, Any], hints: Mapping[str, Any]
 ) -> list[Assumption]:
     assumed = [_scaling(architecture["in_channels"], hints)]
-    if hints.get("activation") not in _ACTIVATIONS:
+    if str(hints.get("activation")) not in ACTIVATIONS:
         assumed.append(activation(architecture["out_channels"]))
-    if "decoder_interpolation" not in hints:
+    if not _given_mode(hints):
         assumed.append(
             Assumption(
                 field="architecture.interpolation",
                 value="nearest",
-                alternatives=_MODES[1:],
+                alternatives=MODES[1:],
                 reason="up-sampling has no weights; nearest is its default",
             )
         )

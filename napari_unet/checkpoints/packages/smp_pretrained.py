@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.checkpoints.draft import Draft
+from napari_unet.checkpoints.families.smp import ACTIVATIONS, MODES
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
 from napari_unet.errors import ModelError
@@ -68,7 +69,28 @@ def _config(source: Source) -> dict[str, Any]:
             found=f"{config[_CLASS]} of {_LIBRARY}",
             expected=_KNOWN,
         )
+    _refuse_unbuilt(config, source)
     return config
+
+
+def _refuse_unbuilt(config: dict[str, Any], source: Source) -> None:
+    """Refuse settings that change the output, show in no weight and are not built."""
+    norm = config.get("decoder_use_norm")
+    kind = norm.get("type") if isinstance(norm, dict) else norm
+    known = {
+        "activation": (None, "identity", *ACTIVATIONS),
+        "decoder_interpolation": MODES,
+        "decoder_use_norm": (True, False, "batchnorm", "identity", "instancenorm"),
+        "output_stride": (32,),
+    }
+    found = {**config, "decoder_use_norm": kind}
+    for name, choices in known.items():
+        if name in config and found[name] not in choices:
+            raise ModelError(
+                f"The network in {source.path.name} has a setting that is not built",
+                found=f"{name} {json.dumps(config[name])}",
+                expected=", ".join(map(str, choices)),
+            )
 
 
 def _read(source: Source) -> dict[str, Any]:
