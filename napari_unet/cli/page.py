@@ -29,6 +29,7 @@ def page(facts: Mapping[str, Any]) -> str:
         "Input and output": _ends(facts),
         "Tiles": _tiles(facts),
         "Not in the file, assumed": _assumed(facts),
+        "Intensity scalings, by the statistics in the network": _fits(facts),
         "Told by you": (f"{k}: {_value(v)}" for k, v in facts["told"].items()),
         "Notes": iter(facts["notes"]),
         "Source": _source(facts),
@@ -98,6 +99,14 @@ def _assumed(facts: Mapping[str, Any]) -> Iterator[str]:
         field = facts["assumed"][0]
         example = (field["alternatives"] or (field["value"],))[0]
         yield f"change with: --set {field['field']}={_value(example)}"
+
+
+def _fits(facts: Mapping[str, Any]) -> Iterator[str]:
+    for n, fit in enumerate(facts.get("normalization_fits", ())):
+        best = " (best)" if n == 0 else ""
+        yield f"{fit['kind']}: distance {fit['distance']:.3g}{best}"
+    if facts.get("normalization_fits"):
+        yield f"use one with: --set normalization={facts['normalization_fits'][0]['kind']}"
 
 
 def _source(facts: Mapping[str, Any]) -> Iterator[str]:

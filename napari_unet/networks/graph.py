@@ -22,11 +22,12 @@ from napari_unet.networks.layers import (
     ChannelsToSpace,
     constant_padding,
     convolution,
+    padding,
     per_axis,
     pooling,
 )
 from napari_unet.networks.leaves import Leaf
-from napari_unet.networks.unet import CropTo
+from napari_unet.networks.unet import CropTo, ResizeTo
 from napari_unet.networks.windows import STILL, Enlarge, Window
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _POINTWISE_METHODS = {
 }
 _CHANNEL_SOFTMAX = {torch.softmax, F.softmax, F.log_softmax, torch.log_softmax}
 _POOLS = (nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
+_PADS = (nn.ZeroPad2d, nn.ZeroPad3d)
 _ADAPTIVE = tuple(
     getattr(nn, f"Adaptive{kind}Pool{n}d") for kind in ("Avg", "Max") for n in (2, 3)
 )
@@ -188,7 +190,15 @@ class _Reader:
     def _module(self, node: fx.Node, module: nn.Module) -> None:
         crop = module if isinstance(module, CropTo) else None
         windows = self._still() if crop else self._windows(module)
-        self._add(node, windows, node.all_input_nodes, crop)
+        inputs = node.all_input_nodes
+        if isinstance(module, ResizeTo):
+            self._add(node, self._enlarged(module), inputs[:1])
+            inputs = [node, inputs[1]]
+        self._add(node, windows, inputs, crop)
+
+    def _enlarged(self, module: ResizeTo) -> Windows:
+        """Return the view of a resize before its crop to the other's size."""
+        return self._interpolation(module.factor, None, module.mode, None)
 
     def _windows(self, module: nn.Module) -> Windows:
         """Return the view of one layer."""
@@ -214,9 +224,19 @@ class _Reader:
             return self._still()
         if isinstance(module, _POINTWISE):
             return self._still()
+        if isinstance(module, _PADS):
+            return padding(module, self.ndim)
         if isinstance(module, _ADAPTIVE):
-            raise UnknownLayerError("adaptive pooling looks at the whole image")
+            return self._adaptive(module)
         raise UnknownLayerError(f"unknown layer {type(module).__name__}")
+
+    def _adaptive(self, module: Any) -> Windows:
+        """Note one value for the image, which weighs channels of any size."""
+        reason = "adaptive pooling looks at the whole image"
+        if set(per_axis(module.output_size, self.ndim)) != {1}:
+            raise UnknownLayerError(reason)
+        self._global(reason)
+        return self._still()
 
     def _norm(self, module: nn.Module) -> Windows:
         """Note norms whose statistics are those of the image at hand."""

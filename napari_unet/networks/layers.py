@@ -49,6 +49,12 @@ def pooling(pool: Any, ndim: int) -> tuple[Window, ...]:
     )
 
 
+def padding(pad: Any, ndim: int) -> tuple[Window, ...]:
+    """Return the view of a padding with zeros; torch names the last axis first."""
+    sides = [(pad.padding[2 * n], pad.padding[2 * n + 1]) for n in range(ndim)]
+    return tuple(Slide(1, left=before, right=after) for before, after in sides[::-1])
+
+
 def per_axis(value: Any, ndim: int) -> tuple[Any, ...]:
     """Return one value per axis."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim

@@ -183,7 +183,7 @@ def test_changed_file_is_caught(tmp_path):
         ("/etc/passwd", "points outside itself"),
         ("C:\\weights.pt", "points outside itself"),
         ("https://example.com/w.pt", "not in the package"),
-        ("other.pt", "lacks a file"),
+        ("other.pt", "not in the package"),
     ],
 )
 def test_weights_outside_the_package(tmp_path, source, words):
@@ -255,14 +255,6 @@ def test_real_package_reproduces_its_outputs(name, member):
     ("path", "words"),
     [
         (("bioimageio_diff_output_shape",), r"\(1, 1, 256, 256\).*\(1, 1, 128, 128\)"),
-        (("bioimageio_nuclei_broad",), "not in the package"),
-        (("bioimageio_nuclei_broad", "state_dict.safetensors"), "known kinds"),
-        (("bioimageio_nuclei_broad", "weights.onnx"), "an ONNX model"),
-        (
-            ("bioimageio_nuclei_broad", "weights_torchscript.pt"),
-            "a TorchScript program",
-        ),
-        (("lwnet", "wnet_drive.pth"), "known kinds: found 240 tensors"),
     ],
 )
 def test_real_files_that_are_refused(path, words):

@@ -69,7 +69,7 @@ def test_on_the_command_line(tmp_path, in_process, capsys):
     first = json.loads(capsys.readouterr().out)["normalization_fits"][0]
     assert first["kind"] == "zscore"
     assert main(wish) == 0
-    assert "normalization fits" in capsys.readouterr().out
+    assert "zscore: distance" in capsys.readouterr().out
 
 
 def test_an_image_that_does_not_fit():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_networks import lively, unet
+from tiny_networks import unet
+from zoo import recipe
 
 from napari_unet import api, checkpoints
 from napari_unet.checkpoints.exports import compiled, export
@@ -33,8 +34,10 @@ NORMS = {
 
 def of_family(family) -> Network:
     """A network of a family's typical architecture with weights that matter."""
-    module = lively(family.build(family.typical))
-    inferred = family.infer(Shapes(family.accept(module.state_dict())), {})
+    module = family.build(family.typical)
+    hints = {"program": family.typical} if family.is_graph else {}
+    inferred = family.infer(Shapes(family.accept(module.state_dict())), hints)
+    module = calm(family.build({**inferred.architecture, **family.typical}))
     fields = {
         "activation": "sigmoid",
         "normalization": (Normalization(kind="zscore"),),
@@ -47,6 +50,17 @@ def of_family(family) -> Network:
             name="typical", family=family.name, architecture=architecture, **fields
         ),
     )
+
+
+def calm(module):
+    """Give a module the values of the zoo, which keep activations at about one."""
+    state = module.state_dict()
+    schema = [
+        (k, v.shape, str(v.dtype).removeprefix("torch.")) for k, v in state.items()
+    ]
+    for key, value in recipe.fill(schema).items():
+        state[key].copy_(torch.from_numpy(value))
+    return module.eval()
 
 
 def changed(network: Network, **fields) -> Network:
@@ -63,6 +77,11 @@ def gap(network: Network, again: Network) -> float:
 def test_a_state_dict_opens_as_the_same_network(family, ending, tmp_path):
     network = of_family(family)
     path = tmp_path / f"net{ending}"
+    if family.is_graph or (family.name, ending) == ("generic", ".safetensors"):
+        with pytest.raises(ModelError):  # no library's names; an order that is lost
+            export(network, path, ExportConfig(to="state-dict"))
+        assert not path.exists()
+        return
     made = export(network, path, ExportConfig(to="state-dict"))
     again = checkpoints.load(path)
     assert again.spec.family == family.name

@@ -6,6 +6,7 @@ its own with the library (``requirements/<library>.txt``), never by the tests.
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STORED = Path(__file__).parent / "stored"
+MOST_TEXT = 200_000
+"""Characters; longer files are compressed."""
 
 
 @dataclass
@@ -67,7 +70,10 @@ class Case:
 
 
 def record(library: str, package: str, cases: list[Case], note: str = "") -> None:
-    """Fill, run and store the cases of a library in ``stored/<library>.{json,npz}``."""
+    """Fill, run and store the cases of a library in ``stored/<library>.{json,npz}``.
+
+    Long JSON is compressed, as ``.json.gz``.
+    """
     STORED.mkdir(exist_ok=True)
     facts: dict[str, Any] = {
         "library": library,
@@ -87,8 +93,19 @@ def record(library: str, package: str, cases: list[Case], note: str = "") -> Non
             "output": list(output.shape),
             "schema": schema,
         }
-    (STORED / f"{library}.json").write_text(_json(facts))
+    _write(library, _json(facts))
     np.savez_compressed(STORED / f"{library}.npz", **outputs)
+
+
+def _write(library: str, text: str) -> None:
+    """Write the facts as text, or compressed where a large network made them long."""
+    plain, packed = (STORED / f"{library}.json{end}" for end in ("", ".gz"))
+    for path in (plain, packed):
+        path.unlink(missing_ok=True)
+    if len(text) <= MOST_TEXT:
+        plain.write_text(text)
+    else:
+        packed.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def run(case: Case) -> tuple[list[Any], np.ndarray]:

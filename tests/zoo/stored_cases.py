@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -58,14 +59,21 @@ class Stored:
 def cases(library: str | None = None) -> list[Stored]:
     """Return all stored cases, or those of one library."""
     found = []
-    for path in sorted(STORED.glob("*.json")):
-        facts = json.loads(path.read_text())
+    for path in sorted([*STORED.glob("*.json"), *STORED.glob("*.json.gz")]):
+        facts = json.loads(_text(path))
         if library in (None, facts["library"]):
             found += [
                 Stored(facts["library"], facts["version"], name, case)
                 for name, case in facts["cases"].items()
             ]
     return found
+
+
+def _text(path: Path) -> str:
+    is_packed = path.suffix == ".gz"
+    return (
+        gzip.decompress(path.read_bytes()).decode() if is_packed else path.read_text()
+    )
 
 
 @cache

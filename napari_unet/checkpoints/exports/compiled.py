@@ -65,7 +65,16 @@ def onnx(network: Network, part: Path, config: ExportConfig) -> Written:
         for name, text in _provenance(network).items():
             model.metadata_props[name] = text
         converted.save(part, external_data=False)
-    return Written(_difference(network, _session(part), notes), notes)
+    try:
+        return Written(_difference(network, _session(part), notes), notes)
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime has exceptions of its own
+        raise ModelError(
+            f"onnxruntime cannot run {network.spec.name} as ONNX",
+            found=(str(error).splitlines() or [type(error).__name__])[0],
+            hint="Export it as .pt2 or as a bioimage.io package instead.",
+        ) from error
 
 
 def lacking_packages() -> list[str]:

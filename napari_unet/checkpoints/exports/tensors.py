@@ -39,9 +39,14 @@ def state_dict(network: Network, part: Path, config: ExportConfig) -> Written:
     """Write the bare tensors under the names of the source's own module."""
     del config
     family = family_of(network)
+    if family.is_graph:
+        raise ModelError(
+            f"{network.spec.name} came as a graph, and no library has it by name",
+            hint="Export it as .safetensors (ours), ONNX or a bioimage.io package.",
+        )
     emitted = emit(network)
-    if part.suffix == ".safetensors":
-        part.write_bytes(to_bytes(emitted))
+    if part.suffix == ".safetensors":  # which knows no tensor of two names
+        part.write_bytes(to_bytes({k: v.clone() for k, v in emitted.items()}))
     else:
         torch.save(emitted, part)
     match = identify(_read(part), {}, part.name)

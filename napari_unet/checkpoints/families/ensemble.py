@@ -125,7 +125,7 @@ class Ensemble(nn.Module):
 
 def _claimant(shapes: Shapes) -> Family:
     """Return the family of a member."""
-    found = [f for f in _others() if f.recognise(shapes)]
+    found = [f for f in _others() if f.is_proven and f.recognise(shapes)]
     if len(found) != 1:
         raise ValueError("members of no one kind")
     return found[0]
