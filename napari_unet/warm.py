@@ -45,7 +45,7 @@ def scaling(
     from napari_unet.inference.job import normalizations
     from napari_unet.inference.layout import lay_out
 
-    if not stack.source:
+    if not stack.source or network.spec.recipe is not None:
         return None
     wanted = normalizations(network.spec, config.normalize)
     channels = lay_out(stack, network.spec, config.channels).channels

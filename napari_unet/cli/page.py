@@ -102,11 +102,11 @@ def _assumed(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _fits(facts: Mapping[str, Any]) -> Iterator[str]:
-    for n, fit in enumerate(facts.get("normalization_fits", ())):
-        best = " (best)" if n == 0 else ""
-        yield f"{fit['kind']}: distance {fit['distance']:.3g}{best}"
-    if facts.get("normalization_fits"):
-        yield f"use one with: --set normalization={facts['normalization_fits'][0]['kind']}"
+    fits = facts.get("normalization_fits", ())
+    for fit in fits:
+        yield f"{fit['kind']}: distance {fit['distance']:.3g}"
+    if fits:
+        yield f"take the nearest with: --set normalization={fits[0]['kind']}"
 
 
 def _source(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -31,7 +31,8 @@ class Normalization(Config):
     kind: Literal["none", "zscore", "minmax", "percentile", "linear", "ct"] = "none"
     """none; zscore (x - mean) / (std + eps); minmax (x - min) / (max - min + eps);
     percentile, the same between the `low` and `high` percentiles; linear
-    gain * x + offset."""
+    gain * x + offset; ct (x clipped to `clip_low` ... `clip_high` - mean) / std, with
+    the numbers of the training images."""
     joint: bool = False
     """Whether the statistics are taken over all channels together."""
     low: float = Field(1.0, ge=0.0, le=100.0)
@@ -162,6 +163,12 @@ def measure(
         raise UsageError(
             "The normalisation does not fit the channels",
             found=f"{len(rules)} settings for {len(numbers)} channels",
+        )
+    if any(rule.kind == "ct" or rule.masked for rule in rules):
+        raise UsageError(
+            "This model's intensity scaling is known to prediction only",
+            found="the scaling of CT images or of masked ones",
+            hint="Choose another scaling (--normalize).",
         )
     notes: list[str] = []
     survey = Survey(stack, numbers, rules, nan, cancel)

@@ -16,6 +16,7 @@ from napari_unet.events import (
     Stopped,
     Warned,
 )
+from napari_unet.inference import by_recipe
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import Job, measure, prepare
@@ -76,6 +77,9 @@ def predict(
         aborted then, and nothing is left behind.
     """
     cancel = cancel or CancelToken()
+    if network.spec.recipe is not None:
+        yield from _by_recipe(stack, network, config, sink, region, cancel)
+        return
     job = prepare(stack, network, config, region)
     yield Started(f"{stack.name}: {job.plan.describe()}", job.total, "tiles")
     yield from (Warned(note) for note in _notes(stack, network.spec))
@@ -85,6 +89,28 @@ def predict(
         with _aborting(sink):
             sink.open(job.output(scaling))
             yield from _run(job, sink, scaling, cancel)
+            result = sink.close()
+    except Stopped as stopped:
+        yield Cancelled(str(stopped))
+        return
+    yield Finished(result)
+
+
+def _by_recipe(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    sink: Sink,
+    region: Region | None,
+    cancel: CancelToken,
+) -> Iterator[Event]:
+    """Run a network that was trained with a fixed procedure around it."""
+    yield from (Warned(note) for note in _notes(stack, network.spec))
+    try:
+        with _aborting(sink):
+            yield from by_recipe.predict(
+                stack, network, config, sink, region=region, cancel=cancel
+            )
             result = sink.close()
     except Stopped as stopped:
         yield Cancelled(str(stopped))

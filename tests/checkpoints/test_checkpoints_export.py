@@ -120,8 +120,9 @@ def test_pt2_takes_any_size_on_the_stride(tmp_path, ndim, padding):
     assert other.difference(program) < 1e-5
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
-def test_onnx_gives_the_same(tmp_path, family):
+@pytest.mark.parametrize("name", ["unet", "milesial", "monai_unet", "nuclei_broad"])
+def test_onnx_gives_the_same(tmp_path, name):
+    family = next(f for f in FAMILIES if f.name == name)
     pytest.importorskip("onnxruntime")
     network = of_family(family)
     made = export(network, tmp_path / "net.onnx", AUTO)

@@ -57,35 +57,6 @@ def test_torchscript_program_settles_what_names_leave_open(tmp_path, align_corne
     assert torch.equal(network(image), module(image))
 
 
-def test_torchscript_is_never_run(no_mark):
-    """A script whose loading writes a file is read without writing it."""
-
-    class Marks(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(1, 1, 3)
-
-        @torch.jit.export
-        def __getstate__(self):
-            return self.conv.weight, self.training
-
-        @torch.jit.export
-        def __setstate__(self, state: tuple[torch.Tensor, bool]):
-            torch.save(state[0], "MARK")
-            self.training = state[1]
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x)
-
-    path = scripted(Marks(), no_mark / "net.pt")
-    with pytest.raises(ModelError):
-        checkpoints.load(path)
-    assert not (no_mark / "MARK").exists()
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.load(path)  # the control: torch's own reader runs it
-    (no_mark / "MARK").unlink()
-
-
 def test_torchscript_without_weights_is_damaged(tmp_path):
     path = scripted(unet().module, tmp_path / "net.pt", torch.zeros(1, 1, 8, 8))
     with (

@@ -134,7 +134,7 @@ def _output(network: Network, hashes: dict[str, str]) -> dict[str, Any]:
         entry = {**_space(spec, axis), "size": size}
         space.append({**entry, "halo": halo} if halo else entry)
     names = list(spec.class_names) or [f"class{n}" for n in range(spec.out_channels)]
-    after = {
+    after: dict[str, list[dict[str, Any]]] = {
         "sigmoid": [{"id": "sigmoid"}],
         "softmax": [{"id": "softmax", "kwargs": {"axis": "channel"}}],
     }
@@ -142,7 +142,7 @@ def _output(network: Network, hashes: dict[str, str]) -> dict[str, Any]:
         "id": "output",
         "axes": [{"type": "batch"}, _channels(names), *space],
         "data": {"type": "float32"},
-        "postprocessing": [*after.get(spec.activation, ()), _FLOAT],
+        "postprocessing": [*after.get(spec.activation, []), _FLOAT],
         "test_tensor": _file("test_output.npy", hashes),
     }
 

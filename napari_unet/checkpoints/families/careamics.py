@@ -62,6 +62,7 @@ class Careamics(Family):
     source = "careamics 0.3.5, careamics.models.unet.UNet"
     typical: ClassVar[Mapping[str, Any]] = {
         **{"ndim": 2, "in_channels": 1, "out_channels": 1, "width": 8, "depth": 2},
+        "batch_norm": True,
     }
 
     def recognise(self, shapes: Shapes) -> bool:

@@ -161,7 +161,8 @@ def _mean(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
 def _pad(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
     mode = attributes.get("mode", b"constant")
     value = float(fixed[2]) if len(fixed) > 2 and fixed[2] is not None else 0.0
-    pads = [int(n) for n in attributes.get("pads", _optional(fixed, 1))]
+    given = attributes.get("pads", _optional(fixed, 1))
+    pads = [int(n) for n in given] if given is not None else []
     before, after = pads[: ndim + 2], pads[ndim + 2 :]
     is_plain = mode == b"constant" and value == 0 and len(after) == ndim + 2
     if not is_plain or any((*before[:2], *after[:2])):
