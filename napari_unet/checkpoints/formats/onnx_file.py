@@ -13,7 +13,11 @@ import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 
-from napari_unet.checkpoints.formats.onnx_operators import Refused, translate
+from napari_unet.checkpoints.formats.onnx_operators import (
+    Refused,
+    translate,
+    uneven_padding,
+)
 from napari_unet.checkpoints.source import damaged
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
 from napari_unet.errors import ModelError
@@ -127,6 +131,8 @@ class _Reader:
             self.constants[node.output[0]] = self.constants[node.input[0]]
             return
         read = [self.numbers[n] for n in node.input if n in self.numbers]
+        if node.op_type == "Conv":
+            read = self._evened(attributes, read)
         fixed = [self.constants.get(n) if n else None for n in node.input]
         kind, settings, weights = translate(node.op_type, attributes, fixed, self.ndim)
         self.numbers[node.output[0]] = len(self.steps)
@@ -134,6 +140,16 @@ class _Reader:
             tensor = torch.from_numpy(np.array(value))
             self.tensors[f"n{len(self.steps)}.{name}"] = tensor
         self.steps.append({"kind": kind, "inputs": read, "settings": settings})
+
+    def _evened(self, attributes: dict[str, Any], read: list[int]) -> list[int]:
+        """Put padding that differs between the sides into a step of its own."""
+        before, after = uneven_padding(attributes, self.ndim)
+        if before == after:
+            return read
+        attributes["pads"] = [0] * 2 * self.ndim
+        settings = {"before": before, "after": after}
+        self.steps.append({"kind": "pad", "inputs": read, "settings": settings})
+        return [len(self.steps) - 1]
 
     def _cut(self, last: int) -> str:
         """Leave off what follows the output, and an activation that ends the graph."""

@@ -174,7 +174,8 @@ def _resize(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
     scales = next((f for f in fixed[1:] if f is not None and f.dtype.kind == "f"), None)
     if scales is None and "scales" not in attributes:
         raise Refused("up-sampling to a size that is computed")
-    factors = [float(s) for s in attributes.get("scales", scales)]
+    given = attributes.get("scales", scales)
+    factors = [float(s) for s in given] if given is not None else []
     mode = attributes.get("mode", b"nearest").decode()
     place = attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
     if len(factors) != ndim + 2 or factors[:2] != [1.0, 1.0]:
@@ -208,12 +209,18 @@ def _sum(kind: str, fixed: Fixed) -> Step:
 
 def _padding(attributes: dict[str, Any], ndim: int) -> list[int]:
     """Return the padding of each axis, alike on both sides."""
+    before, after = uneven_padding(attributes, ndim)
+    if before != after:
+        raise Refused("padding that differs between the sides")
+    return before
+
+
+def uneven_padding(attributes: dict[str, Any], ndim: int) -> tuple[list[int], ...]:
+    """Return the padding before and after, one number for each axis."""
     if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID", b""):
         raise Refused("automatic padding")
-    pads = list(attributes.get("pads", [0] * 2 * ndim))
-    if pads[:ndim] != pads[ndim:]:
-        raise Refused("padding that differs between the sides")
-    return [int(n) for n in pads[:ndim]]
+    pads = [int(n) for n in attributes.get("pads", [0] * 2 * ndim)]
+    return pads[:ndim], pads[ndim:]
 
 
 def _needed(fixed: Fixed, n: int) -> np.ndarray[Any, Any]:
