@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from napari_unet.checkpoints.draft import Draft, Tests, settings
 from napari_unet.checkpoints.packages.base import Package
@@ -24,6 +23,7 @@ from napari_unet.checkpoints.packages.bioimageio_steps import (
 )
 from napari_unet.checkpoints.source import check_name
 from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
+from napari_unet.checkpoints.yaml_text import read_yaml
 from napari_unet.errors import ModelError
 from napari_unet.files import digest
 from napari_unet.networks.spec import Assumption
@@ -190,24 +190,12 @@ def arrays(
 
 def _parse(source: Source, text: bytes) -> dict[str, Any]:
     try:
-        _check_size(source, text)
-        facts = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _wrong(source, f"no readable YAML ({type(error).__name__})") from error
+        facts = read_yaml(text, _MOST_ALIASES, _DEEPEST)
+    except ValueError as error:
+        raise _wrong(source, str(error)) from error
     if not isinstance(facts, dict) or facts.get("type", "model") != "model":
         raise _wrong(source, "no model")
     return facts
-
-
-def _check_size(source: Source, text: bytes) -> None:
-    """Refuse text that would grow or nest without measure when it is loaded."""
-    depth = aliases = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        aliases += isinstance(event, yaml.AliasEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if aliases > _MOST_ALIASES or depth > _DEEPEST:
-            raise _wrong(source, f"over {_MOST_ALIASES} aliases or {_DEEPEST} levels")
 
 
 def _package(facts: dict[str, Any], source: Source) -> Described:

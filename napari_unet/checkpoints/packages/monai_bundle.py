@@ -12,12 +12,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from napari_unet.checkpoints.draft import Draft, settings
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.packages.monai_transforms import Steps, translate
 from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
+from napari_unet.checkpoints.yaml_text import read_yaml
 from napari_unet.errors import ModelError
 from napari_unet.files import digest
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from napari_unet.checkpoints.source import Source
 
 _MOST_TEXT = 1 << 20
-_MOST_ALIASES = 100
 _DEEPEST = 32
 _METADATA = "configs/metadata.json"
 _CONFIGS = tuple(f"configs/inference.{end}" for end in ("json", "yaml", "yml"))
@@ -125,24 +123,12 @@ def _parse(source: Source, name: str, text: bytes) -> dict[str, Any]:
         if name.endswith(".json"):
             facts = json.loads(text)
         else:
-            _check_size(text)
-            facts = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+            facts = read_yaml(text, deepest=_DEEPEST)
+    except (ValueError, RecursionError) as error:
         raise _wrong(source, f"{name}: {type(error).__name__}") from error
     if not isinstance(facts, dict):
         raise _wrong(source, f"{name}: a {type(facts).__name__}")
     return facts
-
-
-def _check_size(text: bytes) -> None:
-    """Refuse text that would grow or nest without measure when it is loaded."""
-    depth = aliases = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        aliases += isinstance(event, yaml.AliasEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if aliases > _MOST_ALIASES or depth > _DEEPEST:
-            raise ValueError("too many aliases or levels")
 
 
 def _resolved(value: Any, config: Mapping[str, Any], depth: int = 0) -> Any:
