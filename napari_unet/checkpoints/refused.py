@@ -80,7 +80,7 @@ REFUSED: tuple[Refused, ...] = (
         _OTHER_DECODER,
     ),
     Refused(
-        r"decoder\.blocks\.\d+\.block\.\d+\.",
+        r"decoder\.blocks\.\d+\.block\.\d+\.\d+\.",
         "segmentation_models_pytorch Linknet",
         _OTHER_DECODER,
     ),

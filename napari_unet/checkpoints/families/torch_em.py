@@ -2,7 +2,8 @@
 
 Blocks of two convolutions, each after a norm that is by default an instance norm
 without weights; linear interpolation and a 1x1 convolution upwards; the up-sampled
-features come first in the concatenation.
+features come first in the concatenation. Training checkpoints keep the arguments of the
+class, also the activation and the joining of channels after the last convolution.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from napari_unet.checkpoints.families.base import (
     normalization,
 )
 from napari_unet.config import Config
+from napari_unet.networks.leaves import Leaf
 from napari_unet.networks.spec import Assumption
 from napari_unet.networks.unet import CropTo
+from napari_unet.networks.windows import STILL, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,13 +35,37 @@ if TYPE_CHECKING:
 Size = tuple[Annotated[int, Field(ge=1, le=15)], ...]
 Width = Annotated[int, Field(ge=1, le=4096)]
 
+_POSTPROCESSING: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "": ((), ()),
+    "affinities_to_boundaries_anisotropic": ((), (1, 3)),
+    "affinities_to_boundaries2d": ((), (0, 2)),
+    "affinities_with_foreground_to_boundaries2d": ((0, 1), (1, 3)),
+    "affinities_to_boundaries3d": ((), (0, 3)),
+    "affinities_with_foreground_to_boundaries3d": ((0, 1), (1, 4)),
+}
+"""Channels that are kept and joined, by the source's name."""
+
 
 class TorchEmSpec(Config):
     """Shape of a torch_em U-Net.
 
-    `norm` instance has no weights, tracked is an instance norm with running statistics,
-    which in evaluation works as a batch norm does. `side` counts the outputs of the
-    coarser levels, whose weights are kept but not used; 0 without side outputs.
+    Attributes
+    ----------
+    norm : str
+        instance has no weights; an instance norm with running statistics works as a
+        batch norm in evaluation and is called so here.
+    side : tuple of int
+        Outputs of each level from the coarsest to the full resolution, of which the
+        last is used; empty without side outputs.
+    head : bool
+        Whether there is a convolution after the last level.
+    raw_channels : int, optional
+        Its outputs where they are joined after it, else those of the network.
+    final : str
+        torch's activation after it that is no probability, such as ``"ReLU"``.
+    keep, join : tuple of int
+        First channel and the one after the last of those that are kept and of those
+        whose largest value is taken after that; empty if channels stay as they are.
     """
 
     ndim: Literal[2, 3]
@@ -49,6 +76,11 @@ class TorchEmSpec(Config):
     kernels: tuple[Size, ...] = Field(min_length=2, max_length=9)
     norm: Literal["instance", "group", "batch", "none"] = "instance"
     side: tuple[Width, ...] = ()
+    head: bool = True
+    raw_channels: int | None = Field(None, ge=1, le=65535)
+    final: Literal["", "ReLU", "LeakyReLU", "ELU", "Tanh", "Softplus"] = ""
+    keep: tuple[int, ...] = ()
+    join: tuple[int, ...] = ()
 
 
 class TorchEm(Family):
@@ -78,22 +110,26 @@ class TorchEm(Family):
         first = _convolutions(shapes, "encoder.blocks.0")[0]
         convs = [shapes[f"{p}.block.{first}.weight"] for p in places]
         kernels = [list(shape[2:]) for shape in convs]
-        side = _side(shapes)
-        out = shapes[f"out_conv.{len(side) - 1}.weight" if side else "out_conv.weight"]
+        side, keep, join = _side(shapes), *_POSTPROCESSING[_joining(hints)]
+        has_head = "out_conv.weight" in shapes
+        raw = shapes["out_conv.weight"] if has_head else convs[0]
+        outputs = side[-1] if side else raw[0]
         architecture = {
             "ndim": len(convs[0]) - 2,
             "in_channels": convs[0][1],
-            "out_channels": out[0],
+            "out_channels": len(range(*keep or (0,))) + 1 if join else outputs,
             "widths": [shape[0] for shape in convs],
             "strides": _strides(kernels[:depth], hints.get("scale_factors")),
             "kernels": kernels,
             "norm": _norm(shapes, first),
             "side": list(side),
+            "head": has_head,
+            "raw_channels": outputs if join else None,
+            "keep": list(keep),
+            "join": list(join),
         }
         fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        named = str(hints.get("final_activation") or "").lower()
-        if named in ("sigmoid", "softmax"):
-            fields["activation"] = named
+        fields |= _ending(architecture, hints)
         return Inferred(architecture, fields, tuple(_assumed(architecture, hints)))
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
@@ -133,13 +169,32 @@ def _strides(kernels: list[list[int]], given: Any) -> list[list[int]]:
     return [[1 if size == 1 else 2 for size in kernel] for kernel in kernels]
 
 
+def _joining(hints: Mapping[str, Any]) -> str:
+    """Return the source's name of what happens to channels in the end."""
+    return str(hints.get("postprocessing") or "")
+
+
+def _ending(architecture: dict[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the activation told; the largest of sigmoids is that of the largest."""
+    named = hints.get("final_activation")
+    if not isinstance(named, str):
+        return {}
+    if named in ("Sigmoid", "Softmax"):
+        if named == "Softmax" and architecture["join"]:
+            raise ValueError("channels joined after a softmax")
+        return {"activation": named.lower()}
+    architecture["final"] = named
+    return {"activation": "none"}
+
+
 def _assumed(
     architecture: Mapping[str, Any], hints: Mapping[str, Any]
 ) -> list[Assumption]:
-    assumed = [normalization("zscore", "torch_em standardises by default")]
-    if "final_activation" not in hints or not hints["final_activation"]:
+    reason = "torch_em standardises by default"
+    assumed = [normalization("zscore", reason, joint=True, eps=1e-7)]
+    if not isinstance(hints.get("final_activation"), str):
         assumed.append(activation(architecture["out_channels"]))
-    if "scale_factors" not in hints:
+    if not {"scale_factors", "depth"} & set(hints):
         assumed.append(
             Assumption(
                 field="architecture.strides",
@@ -160,10 +215,16 @@ class TorchEmUNet(nn.Module):
         self.decoder = _Decoder(spec)
         conv = _conv(spec.ndim)
         rising = spec.widths[-2::-1]
-        self.out_conv: nn.Module = conv(spec.widths[0], spec.out_channels, 1)
+        self.out_conv: nn.Module = nn.Identity()
         if spec.side:
             pairs = zip(rising, spec.side, strict=True)
             self.out_conv = nn.ModuleList(conv(w, o, 1) for w, o in pairs)
+        elif spec.head:
+            outputs = spec.raw_channels or spec.out_channels
+            self.out_conv = conv(spec.widths[0], outputs, 1)
+        final = getattr(nn, spec.final)() if spec.final else nn.Identity()
+        join = Join(spec.keep, spec.join) if spec.join else nn.Identity()
+        self.ending = nn.Sequential(final, join)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return raw outputs at full resolution."""
@@ -178,8 +239,30 @@ class TorchEmUNet(nn.Module):
             x = block(torch.cat([x, decoder.crop(skips.pop(), x)], 1))
         heads = self.out_conv
         head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-        output: torch.Tensor = head(x)
+        output: torch.Tensor = self.ending(head(x))
         return output
+
+
+class Join(Leaf):
+    """Keep some channels and take the largest of others.
+
+    Parameters
+    ----------
+    keep, join : tuple of int
+        First channel and the one after the last.
+    """
+
+    def __init__(self, keep: tuple[int, ...], join: tuple[int, ...]) -> None:
+        super().__init__()
+        self.keep, self.join = slice(*keep) if keep else slice(0, 0), slice(*join)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, kept channels and one, *spatial)."""
+        return torch.cat([x[:, self.keep], x[:, self.join].amax(1, keepdim=True)], 1)
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """One pixel."""
+        return (STILL,) * ndim
 
 
 class _Encoder(nn.Module):
