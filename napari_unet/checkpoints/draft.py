@@ -87,11 +87,13 @@ def settings(found: Found) -> dict[str, Any]:
         found.extras.get("hyper_parameters"),
         found.extras.get("datamodule_hyper_parameters"),
         init.get("model_kwargs") if isinstance(init, dict) else None,
+        found.extras.get("model_build_kwargs"),
     ):
         if isinstance(place, dict):
             gathered.update(place)
-    if "mask_values" in found.extras:  # milesial keeps them among the weights
-        gathered["mask_values"] = found.extras["mask_values"]
+    for name in ("mask_values", "cfg"):  # milesial's classes, BiaPy's configuration
+        if name in found.extras:
+            gathered[name] = found.extras[name]
     return {**gathered, **found.hints}
 
 
@@ -184,11 +186,11 @@ def _fields(
     assumed = [a for a in match.inferred.assumed if a.field not in replaced]
     assumed += _weights(draft.found)
     declared = {**match.inferred.fields, **draft.fields, **told}
+    settled = {_ARCHITECTURE + name for name in told.get("architecture", {})}
     open_fields = [
         a
         for a in (*assumed, *draft.assumed)
-        if a.field not in declared
-        and a.field.removeprefix(_ARCHITECTURE) not in told.get("architecture", {})
+        if a.field not in declared and a.field not in settled
     ]
     declared.pop(_WEIGHTS, None)
     names = declared.get("class_names", ())
