@@ -111,7 +111,7 @@ def short(name: str, most: int = 30) -> str:
 
 def _outputs(facts: Mapping[str, Any]) -> str:
     """Say what a model gives."""
-    if facts.get("task") == "instances":
+    if facts.get("task") in ("instances", "flows"):
         return "separate objects"
     number = int(facts["out_channels"])
     if facts.get("task") == "restoration":
@@ -123,7 +123,7 @@ def _outputs(facts: Mapping[str, Any]) -> str:
 
 def best_kind(facts: Mapping[str, Any]) -> str:
     """Choose the kind of result that a model is made for."""
-    kinds = {"instances": "instances", "restoration": "logits"}
+    kinds = {"instances": "instances", "flows": "instances", "restoration": "logits"}
     return kinds.get(str(facts.get("task")), "labels")
 
 

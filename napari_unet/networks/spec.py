@@ -39,8 +39,9 @@ class ModelSpec(Config):
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
     """What turns the module's output into probabilities; none: it already gives the
     final values."""
-    task: Literal["semantic", "instances", "restoration"] = "semantic"
-    """instances: softmax channels are background, interior and boundary."""
+    task: Literal["semantic", "instances", "restoration", "flows"] = "semantic"
+    """instances: softmax channels are background, interior and boundary; flows:
+    channels are flow along Y, flow along X and logit of a cell."""
     class_names: tuple[str, ...] = ()
     """Names of the output channels, empty if unknown."""
     normalization: tuple[Normalization, ...] = (Normalization(),)

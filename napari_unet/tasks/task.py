@@ -46,6 +46,7 @@ class Task(Protocol):
 
 def task_of(spec: ModelSpec) -> Task:
     """Task of a network."""
+    from napari_unet.tasks.flows import Flows
     from napari_unet.tasks.instances import Instances
     from napari_unet.tasks.restoration import Restoration
     from napari_unet.tasks.semantic import Semantic
@@ -54,6 +55,7 @@ def task_of(spec: ModelSpec) -> Task:
         "semantic": Semantic,
         "instances": Instances,
         "restoration": Restoration,
+        "flows": Flows,
     }
     return tasks[spec.task](spec)
 

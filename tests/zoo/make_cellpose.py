@@ -22,7 +22,7 @@ def case(name, shape, widths=(4, 8, 16), out=3, told=None, **options):
     return Case(
         name, net, shape, "cellpose",
         settings=told or {},
-        fields={"task": "restoration", "activation": "none"},
+        fields={"task": "flows" if out == 3 and len(shape) == 4 else "restoration"},
         pick=lambda outputs: outputs[0],
     )  # fmt: skip
 

@@ -168,8 +168,8 @@ class BiapyUNet(nn.Module):
 
     def _head(self, number: int) -> nn.Module:
         if self.spec.legacy:
-            return self.last_class_head if number else self.last_block
-        return self.heads.get_submodule(str(number))
+            return self.get_submodule("last_class_head" if number else "last_block")
+        return self.get_submodule(f"heads.{number}")
 
 
 class _Up(nn.Module):

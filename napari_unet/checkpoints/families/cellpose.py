@@ -3,8 +3,7 @@
 Residual blocks of norm, ReLU and convolution; skip connections are added; the mean of
 the deepest features, the style, is added everywhere on the way up, so an output pixel
 depends on the whole patch. The outputs are the flows along Y and X and the logit of
-being in a cell; cells are made from them by following the flows, which is not done
-here.
+being in a cell; `napari_unet.tasks.flows` makes cells of them.
 """
 
 from __future__ import annotations
@@ -39,6 +38,10 @@ class CellposeSpec(Config):
     out_channels: int = Field(3, ge=1, le=4096)
     kernel: int = Field(3, ge=1, le=15)
     pooling: Literal["max", "average"] = "max"
+    diam_mean: float | None = Field(None, gt=0)
+    """Pixels across an object to which images were rescaled in training."""
+    diam_labels: float | None = Field(None, gt=0)
+    """Pixels across an object in the training images, on average."""
 
 
 class Cellpose(Family):
@@ -74,18 +77,29 @@ class Cellpose(Family):
             "activation": "none",
         }
         if out == len(_NAMES) and len(convs[0]) == 4:
-            fields["class_names"] = _NAMES
+            fields |= {"class_names": _NAMES, "task": "flows"}
         architecture = {
             "ndim": fields["ndim"],
             "widths": [convs[0][1], *(shape[0] for shape in convs)],
             "out_channels": out,
             "kernel": convs[0][2],
+            **_diameters(shapes),
         }
         return Inferred(architecture, fields, _assumed(shapes))
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
         return CPnet(CellposeSpec(**architecture))
+
+
+def _diameters(shapes: Shapes) -> dict[str, float]:
+    """Return the sizes of objects that the file keeps beside the weights."""
+    found = {n: shapes.tensors.get(n) for n in ("diam_mean", "diam_labels")}
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if value is not None and value.numel() == 1 and float(value) > 0
+    }
 
 
 def _assumed(shapes: Shapes) -> tuple[Assumption, ...]:
