@@ -223,7 +223,7 @@ class _Encoder(nn.Module):
         super().__init__()
         pool = nn.MaxPool2d if spec.ndim == 2 else nn.MaxPool3d
         size = spec.pool or (2,) * spec.ndim
-        self.pooling = pool(size) if level else nn.Identity()  # type: ignore[arg-type]
+        self.pooling = pool(size) if level else nn.Identity()
         inputs = spec.widths[level - 1] if level else spec.in_channels
         outputs = spec.widths[level]
         if spec.residual:
@@ -245,7 +245,7 @@ class _Decoder(nn.Module):
         self.upsampling = nn.Module()
         self.is_deconv, self.is_sum = spec.deconv, spec.residual
         if spec.deconv:
-            kind = nn.ConvTranspose2d if spec.ndim == 2 else nn.ConvTranspose3d
+            kind: Any = nn.ConvTranspose2d if spec.ndim == 2 else nn.ConvTranspose3d
             rise = kind(
                 inputs,
                 outputs,
