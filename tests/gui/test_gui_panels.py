@@ -14,6 +14,7 @@ from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.form import Form
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
+from napari_unet.gui.open_facts import shown
 from napari_unet.gui.plot import CurvePlot, placed
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.state import BatchFile, Round
@@ -372,3 +373,17 @@ def test_export_takes_its_form_from_the_filter(
     export = next(a for a in panel.change.menu().actions() if "Export" in a.text())
     export.trigger()
     assert desk.job.arguments["output"] == written
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"kind": "linear", "gain": 0.00392, "offset": 0.0}]', "x 0.00392 + 0"),
+        ('[{"kind": "percentile", "low": 1.0, "high": 99.0}]', "percentile 1-99"),
+        ('[{"kind": "zscore"}, {"kind": "minmax"}]', "apart for each channel"),
+        ("zscore", "zscore"),
+        ("[[1, 2, 2], [2, 2, 2]]", "[[1, 2, 2], [2, 2, 2]]"),
+    ],
+)
+def test_scalings_are_shown_in_words(text, words):
+    assert shown(text) == words
