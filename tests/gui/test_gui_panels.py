@@ -9,12 +9,12 @@ from qtpy.QtWidgets import QApplication
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import Finished
+from napari_unet.gui import open_facts
 from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.form import Form
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
-from napari_unet.gui.open_facts import shown
 from napari_unet.gui.plot import CurvePlot, placed
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.state import BatchFile, Round
@@ -386,4 +386,4 @@ def test_export_takes_its_form_from_the_filter(
     ],
 )
 def test_scalings_are_shown_in_words(text, words):
-    assert shown(text) == words
+    assert open_facts.shown(text) == words
