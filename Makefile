@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest system clean
+.PHONY: demo test lint pytest fuzz system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -25,6 +25,9 @@ lint: .venv/complete
 
 pytest: .venv/complete
 	$(SCREEN) $(BIN)/python -m pytest
+
+fuzz: .venv/complete
+	UNET_MUTANTS=5000 $(BIN)/python -m pytest tests/hostile/test_hostile_fuzz.py --timeout 1200
 
 system:
 	@.ci/system

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 _MOST_HEADER = 100_000_000
+_MOST_TENSORS = 100_000
 
 
 def read_tensors(
@@ -51,6 +52,8 @@ def _metadata(data: bytes, name: str) -> dict[str, str]:
     found = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(found, dict):
         raise _broken(name, "a header without a table of tensors")
+    if len(header) > _MOST_TENSORS:
+        raise _broken(name, f"{len(header):,} tensors")
     return {str(k): str(v) for k, v in found.items()}
 
 

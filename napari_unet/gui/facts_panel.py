@@ -8,7 +8,7 @@ from magicgui.widgets import ComboBox, LineEdit
 from qtpy.QtWidgets import QFormLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.gui.look import narrow, push_button, text_label
-from napari_unet.gui.open_facts import read_value
+from napari_unet.gui.open_facts import read_value, shown
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -80,7 +80,8 @@ def _field(fact: OpenFact) -> ValueWidget:
     """Make the widget of a fact."""
     common = {"name": fact.field, "label": fact.title, "tooltip": fact.reason}
     if fact.choices:
-        field = ComboBox(choices=list(fact.choices), value=fact.value, **common)
+        choices = [(shown(choice), choice) for choice in fact.choices]
+        field = ComboBox(choices=choices, value=fact.value, **common)
         narrow(field.native)
     else:
         field = LineEdit(value=fact.value, **common)

@@ -108,8 +108,9 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         path, wish = QFileDialog.getSaveFileName(
             self, "Export the model", "", ";;".join(EXPORTS)
         )
-        if path:
-            self._controller.models.export(_with_ending(path, wish))
+        if path:  # the dialog has asked about `path`, but not about another name
+            named = _with_ending(path, wish)
+            self._controller.models.export(named, overwrite=named == path)
 
     def _empty_state(self) -> QFrame:
         """Build what is shown while there is no model."""

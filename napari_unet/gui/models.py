@@ -40,10 +40,15 @@ class Models:
         if model is not None and not self._session.is_busy():
             self.use(model.path, "The checkpoint is opened so from now on.", told=facts)
 
-    def export(self, path: str) -> None:
+    def export(self, path: str, *, overwrite: bool) -> None:
         """Write the model in use for other programs; its form follows from the name.
 
-        The dialog that gave `path` has asked whether a file may be replaced.
+        Parameters
+        ----------
+        path : str
+            The file.
+        overwrite : bool
+            Whether the user agreed to replace a file of that name.
         """
         model = self._session.state.model
         if model is None or self._session.is_busy():
@@ -52,7 +57,7 @@ class Models:
             "model": model.path,
             "output": path,
             "config": ExportConfig(),
-            "overwrite": True,
+            "overwrite": overwrite,
         }
 
         def finish(_made: Any) -> str:

@@ -14,6 +14,7 @@ _TITLES = {
     "activation": "Output activation",
     "normalization": "Intensity scaling",
     "weights": "Set of weights",
+    "architecture.slope": "Activation slope",
 }
 
 
@@ -98,6 +99,25 @@ def written(value: Any) -> str:
         return value
     kinds = _kinds(value)
     return kinds if kinds else json.dumps(value)
+
+
+def shown(text: str) -> str:
+    """Write a value for people: scalings in words instead of settings."""
+    value = read_value(text)
+    is_list = isinstance(value, list) and bool(value)
+    if not is_list or not all(isinstance(v, dict) and "kind" in v for v in value):
+        return text
+    words = dict.fromkeys(_scaling(v) for v in value)
+    return words.popitem()[0] if len(words) == 1 else "apart for each channel"
+
+
+def _scaling(settings: Mapping[str, Any]) -> str:
+    kind = str(settings["kind"])
+    if kind == "linear":
+        return f"x {settings.get('gain', 1):.3g} + {settings.get('offset', 0):.3g}"
+    if kind == "percentile":
+        return f"percentile {settings.get('low', 1):g}-{settings.get('high', 99.8):g}"
+    return kind
 
 
 def _kinds(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,57 +12,42 @@ import torch
 
 from napari_unet.events import CancelToken, Preview, Started, Warned
 from napari_unet.images.intensity import Scaling
-from napari_unet.images.sinks import OutputSpec, label_dtype
+from napari_unet.inference import footprint, tiling
+from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import finisher
 from napari_unet.inference.job import Job, normalizations
 from napari_unet.inference.layout import lay_out
-from napari_unet.inference.prepared import (
-    Prepared,
-    frame_of,
-    region_labels,
-    spacing_of,
-)
+from napari_unet.inference.pipeline import read_channels
+from napari_unet.inference.pixel_size import spacing_of
+from napari_unet.inference.prepared import Prepared, check_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import Event
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
-    from napari_unet.inference.finish import Block, Finisher
-    from napari_unet.inference.layout import Region
-    from napari_unet.inference.tiling import Range
+    from napari_unet.inference.finish import Block
+    from napari_unet.inference.layout import Layout, Region
     from napari_unet.networks.network import Network
+    from napari_unet.networks.recipe import Recipe
+    from napari_unet.networks.spec import ModelSpec
 
 _NO_SCALING = Scaling((), (), ())
 
 
 @dataclass(frozen=True)
-class _Whole:
+class _Patches:
     """Stands where other runs have their plan of tiles."""
 
-    patch: tuple[int, ...]
-    overlap: float
+    recipe: Recipe
+    exact: bool = False
 
     def describe(self) -> str:
-        size = " x ".join(map(str, self.patch))
-        return f"patches of {size} pixels that overlap by {self.overlap:.0%}"
-
-
-class _Regions:
-    """Labels of overlapping regions, the later over the earlier."""
-
-    def __init__(self, labels: tuple[int, ...]) -> None:
-        self._labels = labels
-        self.channels: int | None = None
-        self.dtype: np.dtype[Any] = label_dtype(max(labels))
-
-    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
-        yield write, region_labels(logits, self._labels).numpy().astype(self.dtype)
-
-    def end_frame(self) -> Iterator[Block]:
-        yield from ()
+        size = " x ".join(map(str, self.recipe.patch))
+        share = f"{self.recipe.overlap:.0%}"
+        return f"patches of {size} pixels that overlap by {share}, the model's own"
 
 
 def predict(
@@ -71,20 +58,27 @@ def predict(
     *,
     region: Region | None = None,
     cancel: CancelToken | None = None,
+    notes: Sequence[str] = (),
 ) -> Iterator[Event]:
     """Run a network with a recipe; see `napari_unet.inference.predict.predict`.
 
     A 2D network sees the slices of a volume, but the volume is cropped and scaled as
     one. A wanted region is cut out of the whole volume's result.
+
+    Parameters
+    ----------
+    stack, network, config, sink, region, cancel
+        As there; the sink stays open.
+    notes : sequence of str
+        Told after `Started`.
     """
-    job, work = _prepare(stack, network, config, region, cancel or CancelToken())
+    job, work, own = _prepare(stack, network, config, region, cancel or CancelToken())
     yield Started(f"{stack.name}: {job.plan.describe()}", job.layout.frames, "patches")
-    yield from (Warned(note) for note in work.notes)
-    work.notes.clear()
-    sink.open(_output(job))
+    yield from (Warned(note) for note in (*notes, *own))
+    sink.open(job.output(_NO_SCALING))
     for number, position in enumerate(job.layout.positions()):
-        volume = frame_of(stack, job.layout.channels, job.layout.spatial, position)
-        for event in work.run(volume, number, job.layout.frames):
+        events = work.run(_volume(job, position), number, job.layout.frames)
+        for event in events:
             if not isinstance(event, np.ndarray):
                 yield event
                 continue
@@ -100,33 +94,59 @@ def _prepare(
     config: PredictConfig,
     region: Region | None,
     cancel: CancelToken,
-) -> tuple[Job, Prepared]:
-    """Check that everything fits together."""
+) -> tuple[Job, Prepared, list[str]]:
+    """Check that everything fits together; warnings are the last of the answers."""
     spec, recipe = network.spec, network.spec.recipe
     assert recipe is not None
     ndim = 3 if "Z" in stack.axes else spec.ndim
     layout = lay_out(
         stack, spec.model_copy(update={"ndim": ndim}), config.channels, region
     )
-    norms = normalizations(spec, config.normalize)
     spacing, note = spacing_of(stack, layout.spatial, recipe)
-    if spacing is not None and len(spacing) == 2:
-        spacing = (1.0, *spacing)
+    _check_reading(stack, layout, spec)
+    finish = finisher(spec, config, layout.target)
     placed = network.place(config.device, config.precision)
-    is_regions = config.kind == "labels" and recipe.region_labels
-    finish: Finisher = (
-        _Regions(recipe.region_labels)
-        if is_regions
-        else finisher(spec, config, layout.target)
+    on_cpu = placed.device.type == "cpu"
+    plan: Any = _Patches(recipe)
+    spare = None if on_cpu else partial(network.place, "cpu", "float32")
+    work = Prepared(
+        spec,
+        Runner(placed, plan, 1, spare),
+        normalizations(spec, config.normalize),
+        spacing,
+        cancel,
+        config.nan,
+        _forward_bytes(network, recipe) if on_cpu else 0,
     )
-    plan: Any = _Whole(recipe.patch, recipe.overlap)
     job = Job(stack, network, placed, config, layout, plan, finish, 1)
-    work = Prepared(placed, network, norms, spacing, cancel, [note] if note else [])
-    return job, work
+    return job, work, [n for n in (note, _unused(config)) if n]
 
 
-def _output(job: Job) -> OutputSpec:
-    return job.output(_NO_SCALING)
+def _check_reading(stack: ImageStack, layout: Layout, spec: ModelSpec) -> None:
+    """Refuse, before it is read, a volume that does not even fit as it is."""
+    channels = len(layout.channels)
+    pixel = channels * (stack.dtype.itemsize + 4) + 4 * spec.out_channels
+    check_memory(math.prod(layout.size) * pixel, layout.size, spec)
+
+
+def _forward_bytes(network: Network, recipe: Recipe) -> int:
+    """Bytes that the forward pass of one patch takes at least."""
+    grids = tiling.grids(network.geometry)
+    pixel = footprint.bytes_per_pixel(network, grids)
+    return int(pixel * math.prod(recipe.patch) / footprint.SLACK)
+
+
+def _unused(config: PredictConfig) -> str:
+    """Say that settings of the tiling are not looked at."""
+    if config.tile is None and config.tiling == "auto":
+        return ""
+    return "The model brings its own patch size and overlap; tile and tiling are unused"
+
+
+def _volume(job: Job, position: Mapping[str, int]) -> np.ndarray:
+    """Read a volume, (C, Z, Y, X); Z is 1 where the image has none."""
+    pixels = read_channels(job.stack, job.layout, position)
+    return pixels if len(job.layout.spatial) == 3 else pixels[:, None]
 
 
 def _finished(job: Job, logits: np.ndarray) -> Iterator[Block]:

@@ -78,17 +78,17 @@ def read(
     box: dict[str, int | slice] = dict(position)
     for name, source in zip(layout.spatial, sources, strict=True):
         box[name] = slice(int(source.min()), int(source.max()) + 1)
-    block = scaling.apply(_channels(stack, layout, box))
+    block = scaling.apply(read_channels(stack, layout, box))
     for axis, source in enumerate(sources, start=1):
         if source.size != block.shape[axis] or source[0] != source.min():
             block = block.take(source - source.min(), axis)
     return block
 
 
-def _channels(
+def read_channels(
     stack: ImageStack, layout: Layout, box: Mapping[str, int | slice]
 ) -> np.ndarray:
-    """Pixels of the chosen channels in their order, (C, *spatial)."""
+    """Read the pixels of the chosen channels in their order, (C, *spatial)."""
     chosen, order = layout.channels, "C" + layout.spatial
     if chosen == tuple(range(chosen[0], chosen[-1] + 1)):
         return stack.read({**box, "C": slice(chosen[0], chosen[-1] + 1)}, order)

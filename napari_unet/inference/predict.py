@@ -105,11 +105,14 @@ def _by_recipe(
     cancel: CancelToken,
 ) -> Iterator[Event]:
     """Run a network that was trained with a fixed procedure around it."""
-    yield from (Warned(note) for note in _notes(stack, network.spec))
+    notes = _notes(stack, network.spec)
     try:
         with _aborting(sink):
             yield from by_recipe.predict(
-                stack, network, config, sink, region=region, cancel=cancel
+                *(stack, network, config, sink),
+                region=region,
+                cancel=cancel,
+                notes=notes,
             )
             result = sink.close()
     except Stopped as stopped:

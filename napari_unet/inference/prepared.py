@@ -10,85 +10,36 @@ back. Such a volume is held in memory as a whole, as nnU-Net does.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_fill_holes, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
-from napari_unet.errors import ModelError, UsageError
+from napari_unet.errors import UsageError
 from napari_unet.events import Progress, Stopped, Warned
 from napari_unet.images import checks
-from napari_unet.inference.resampling import resample, separate_axis
+from napari_unet.inference.foreground import crop, normalise
+from napari_unet.inference.pipeline import Piece
+from napari_unet.inference.pixel_size import new_shape
+from napari_unet.inference.resampling import resample, separate_axis, working_bytes
+from napari_unet.inference.tiling import Span
 from napari_unet.networks.device import free_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_unet.events import CancelToken, Event
-    from napari_unet.images.intensity import Normalization
-    from napari_unet.images.stack import ImageStack
-    from napari_unet.networks.network import Network
+    from napari_unet.images.intensity import Nan, Normalization
+    from napari_unet.inference.backoff import Runner
     from napari_unet.networks.recipe import Recipe
+    from napari_unet.networks.spec import ModelSpec
 
-_MILLIMETRES = {
-    **{"m": 1e3, "cm": 10.0, "mm": 1.0, "millimeter": 1.0, "millimetre": 1.0},
-    **{"µm": 1e-3, "um": 1e-3, "micron": 1e-3, "micrometer": 1e-3, "nm": 1e-6},
-    **{"μm": 1e-3, "micrometre": 1e-3, "nanometer": 1e-6},
-}
 _SURE = 20.0
 """Logit of what lies outside the crop: surely background."""
-_FARTHEST = 16.0
-_LEAST = 1e-8
-_COPIES = 6
-
-
-def spacing_of(
-    stack: ImageStack, axes: str, recipe: Recipe
-) -> tuple[tuple[float, ...] | None, str]:
-    """Return the pixel size of an image in the unit of a recipe, and a warning.
-
-    The recipe has millimetres, or whatever numbers its training images had. None where
-    the image does not tell its pixel size.
-
-    Raises
-    ------
-    ModelError
-        If image and recipe are so far apart that one of them must be wrong.
-    """
-    if not recipe.spacing:
-        return None, ""
-    if any(a not in stack.scale for a in axes):
-        return None, (
-            f"{stack.name} does not tell its pixel size; it is taken to be that of the "
-            "training images"
-        )
-    plain = tuple(float(stack.scale[a]) for a in axes)
-    known = [_MILLIMETRES.get(stack.units.get(a, "").lower()) for a in axes]
-    wanted = recipe.spacing
-    if all(known):
-        sizes = tuple(p * (k or 1.0) for p, k in zip(plain, known, strict=True))
-        if _is_near(sizes, wanted):
-            return sizes, ""
-    if _is_near(plain, wanted):
-        return plain, (
-            f"The pixel size of {stack.name} is compared with that of the training "
-            "images number by number, whatever their units"
-        )
-    found = (f"{plain[n]:g} {stack.units.get(a, '')}" for n, a in enumerate(axes))
-    raise ModelError(
-        f"The pixel sizes of {stack.name} and of the training do not go together",
-        found=" x ".join(found),
-        expected=f"about {' x '.join(f'{w:g}' for w in wanted)} mm",
-        hint="Correct the scale of the image.",
-    )
-
-
-def _is_near(sizes: Sequence[float], wanted: Sequence[float]) -> bool:
-    pairs = list(zip(sizes[-len(wanted) :], wanted, strict=True))
-    return all(1 / _FARTHEST < s / w < _FARTHEST for s, w in pairs)
 
 
 @dataclass
@@ -97,32 +48,34 @@ class Prepared:
 
     Attributes
     ----------
-    network : Network
-        Placed on its device.
-    original : Network
-        Placed on the CPU instead when the device's memory is too small.
+    spec : ModelSpec
+        Of the network, with its recipe.
+    runner : Runner
+        Gives the logits of a patch.
     norms : sequence of Normalization
         One for all channels or one for each.
     spacing : tuple of float, optional
         Pixel size of the volumes along Z, Y and X; they are not resampled without.
     cancel : CancelToken
         Checked between patches.
-    notes : list of str
-        Warnings that were not told yet.
+    nan : {"refuse", "zero"}
+        What is done about NaN and infinite pixels.
+    forward : int
+        Bytes of main memory that a forward pass takes.
     """
 
-    network: Network
-    original: Network
+    spec: ModelSpec
+    runner: Runner
     norms: Sequence[Normalization]
     spacing: tuple[float, ...] | None
     cancel: CancelToken
-    notes: list[str] = field(default_factory=list)
+    nan: Nan = "refuse"
+    forward: int = 0
+    recipe: Recipe = field(init=False)
 
-    @property
-    def recipe(self) -> Recipe:
-        """What to do."""
-        assert self.original.spec.recipe is not None
-        return self.original.spec.recipe
+    def __post_init__(self) -> None:
+        assert self.spec.recipe is not None
+        self.recipe = self.spec.recipe
 
     def run(
         self, volume: np.ndarray, frame: int, frames: int
@@ -142,21 +95,32 @@ class Prepared:
             Progress and warnings.
         numpy.ndarray of float32, shape (out_channels, Z, Y, X)
             Last.
+
+        Raises
+        ------
+        UsageError
+            If the volume does not fit in memory.
+        ImageError
+            If it has NaN or infinite pixels and those are refused.
         """
-        recipe = self.recipe
-        order = recipe.transpose or (0, 1, 2)
+        recipe, order = self.recipe, self.recipe.transpose or (0, 1, 2)
         pixels = volume.astype(np.float32).transpose(0, *(a + 1 for a in order))
-        if not np.isfinite(pixels).all():
-            raise checks.not_finite("The image", "a part of it")
-        crop, mask = _crop(pixels, wanted=recipe.crop_to_nonzero)
-        cropped = pixels[(slice(None), *crop)].copy()
-        self._normalise(cropped, mask[crop])
+        del volume
+        yield from self._repaired(pixels)
+        whole = pixels.shape[1:]
+        box, mask = crop(pixels, to_nonzero=recipe.crop_to_nonzero)
+        data = pixels[(slice(None), *box)].copy()
+        del pixels
+        cropped = data.shape[1:]
+        normalise(data, self.norms, mask)
         old, new = self._spacings(order)
-        shape = _shape(cropped.shape[1:], old, new)
-        self._check_memory(len(volume), shape, volume.shape[1:])
-        axis = separate_axis(old, new, recipe.separate_z)
+        shape = new_shape(cropped, old, new)
+        self._check_memory(len(data), whole, cropped, shape)
         data = resample(
-            cropped, shape, order=recipe.order_data, axis=axis, order_z=recipe.order_z
+            *(data, shape),
+            order=recipe.order_data,
+            axis=separate_axis(old, new, recipe.separate_z),
+            order_z=recipe.order_z,
         )
         logits = np.empty(0)
         for event in self._patches(data, frame, frames):
@@ -164,24 +128,27 @@ class Prepared:
                 logits = event
             else:
                 yield event
+        del data
         logits = resample(
-            logits,
-            cropped.shape[1:],
+            *(logits, cropped),
             order=recipe.order_logits,
             axis=separate_axis(new, old, recipe.separate_z),
             order_z=recipe.order_z,
         )
-        whole = self._background(pixels.shape[1:])
-        whole[(slice(None), *crop)] = logits
-        yield np.ascontiguousarray(
-            whole.transpose(0, *(int(a) + 1 for a in np.argsort(order)))
-        )
+        result = self._background(whole)
+        result[(slice(None), *box)] = logits
+        del logits
+        yield result.transpose(0, *(int(a) + 1 for a in np.argsort(order)))
 
-    def _normalise(self, pixels: np.ndarray, mask: np.ndarray) -> None:
-        """Scale the channels in place."""
-        norms = list(self.norms) * (len(pixels) if len(self.norms) == 1 else 1)
-        for channel, norm in zip(pixels, norms, strict=True):
-            _scale(channel, norm, mask)
+    def _repaired(self, pixels: np.ndarray) -> Iterator[Event]:
+        """Set NaN and infinite pixels to 0 and say so, or refuse them."""
+        bad = ~np.isfinite(pixels)
+        count = int(bad.sum())
+        if count and self.nan == "refuse":
+            raise checks.not_finite("The image", f"{count} of them in a volume")
+        if count:
+            pixels[bad] = 0
+            yield Warned(f"{count} NaN or infinite pixels are taken as 0.")
 
     def _spacings(self, order: Sequence[int]) -> tuple[list[float], list[float]]:
         """Return the pixel sizes before and after, in the order of the network."""
@@ -195,15 +162,14 @@ class Prepared:
         self, data: np.ndarray, frame: int, frames: int
     ) -> Iterator[Event | np.ndarray]:
         """Yield progress, and at last the averaged logits of the resampled volume."""
-        patch = (1,) * (3 - len(self.recipe.patch)) + self.recipe.patch
+        patch = _in_3d(self.recipe.patch)
         sides = [_sides(p, n) for p, n in zip(patch, data.shape[1:], strict=True)]
-        padded = np.pad(data, [(0, 0), *sides])
+        padded = np.pad(data, [(0, 0), *sides]) if any(map(any, sides)) else data
         starts = [
-            _starts(n, p, self.recipe.overlap)
+            patch_starts(n, p, self.recipe.overlap)
             for n, p in zip(padded.shape[1:], patch, strict=True)
         ]
-        out_channels = self.network.spec.out_channels
-        total = np.zeros((out_channels, *padded.shape[1:]), np.float32)
+        total = np.zeros((self.spec.out_channels, *padded.shape[1:]), np.float32)
         weight = np.zeros(padded.shape[1:], np.float32)
         corners = list(itertools.product(*starts))
         for done, corner in enumerate(corners, 1):
@@ -213,8 +179,7 @@ class Prepared:
             logits = self._mirrored(padded[(slice(None), *box)])
             total[(slice(None), *box)] += logits * self._window
             weight[box] += self._window
-            yield from (Warned(note) for note in self.notes)
-            self.notes.clear()
+            yield from (Warned(note) for note in self.runner.take_notes())
             yield Progress(
                 frame * len(corners) + done, frames * len(corners), "patches"
             )
@@ -225,150 +190,109 @@ class Prepared:
 
     def _mirrored(self, pixels: np.ndarray) -> np.ndarray:
         """Return the logits of a patch, averaged over its flips."""
-        image = torch.from_numpy(np.ascontiguousarray(pixels))
-        image = image.reshape(1, len(pixels), *self.recipe.patch)
-        axes = self.recipe.mirror
+        patch, axes = self.recipe.patch, self.recipe.mirror
+        image = pixels.reshape(len(pixels), *patch)
+        spans = tuple(Span((0, n), (0, n)) for n in patch)
         flips = [
-            [axis + 2 for axis in some]
+            tuple(axis + 1 for axis in some)
             for n in range(len(axes) + 1)
             for some in itertools.combinations(axes, n)
         ]
-        found = [self._forward(image.flip(f)).flip(f).cpu() for f in flips]
-        mean: np.ndarray = torch.stack(found).mean(0).numpy()
-        return mean.reshape(-1, *pixels.shape[1:])
-
-    def _forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Run the network; on the CPU from when the device's memory is too small."""
-        try:
-            return self.network(image)
-        except torch.OutOfMemoryError:
-            if self.network.device.type == "cpu":
-                raise
-        self.network = self.original.place("cpu", "float32")
-        torch.cuda.empty_cache()
-        self.notes.append("The memory of the GPU is too small; the CPU goes on")
-        return self.network(image)
+        mean = torch.zeros((self.spec.out_channels, *patch))
+        for flip in flips:
+            flipped = np.ascontiguousarray(np.flip(image, flip))
+            (logits,) = self.runner([Piece({}, (), spans, flipped)])
+            mean += logits.cpu().flip(flip)
+        mean /= len(flips)
+        return mean.numpy().reshape(-1, *pixels.shape[1:])
 
     @cached_property
     def _window(self) -> np.ndarray:
-        """Gaussian weights of a patch, (Z, Y, X), never 0."""
+        """Weights of a patch, (Z, Y, X)."""
         patch = self.recipe.patch
-        peak = np.zeros(patch)
-        peak[tuple(n // 2 for n in patch)] = 1
-        window = gaussian_filter(peak, [n / 8 for n in patch], 0, mode="constant")
-        window = (window / (window.max() / 10)).astype(np.float16)
-        window[window == 0] = window[window != 0].min()
-        shape = (1,) * (3 - len(patch)) + patch
-        weights: np.ndarray = window.astype(np.float32).reshape(shape)
-        return weights
+        return window(patch).reshape(_in_3d(patch))
 
     def _background(self, shape: Sequence[int]) -> np.ndarray:
         """Logits of a volume of nothing, (out_channels, Z, Y, X)."""
-        whole = np.full((self.original.spec.out_channels, *shape), -_SURE, np.float32)
-        if not self.recipe.region_labels and self.original.spec.activation == "softmax":
+        whole = np.full((self.spec.out_channels, *shape), -_SURE, np.float32)
+        if not self.recipe.region_labels and self.spec.activation == "softmax":
             whole[0] = _SURE
         return whole
 
     def _check_memory(
-        self, channels: int, shape: Sequence[int], original: Sequence[int]
+        self,
+        channels: int,
+        whole: Sequence[int],
+        cropped: Sequence[int],
+        resampled: Sequence[int],
     ) -> None:
-        """Refuse a volume that surely does not fit."""
-        out = self.original.spec.out_channels
-        voxels = max(int(np.prod(shape)), int(np.prod(original)))
-        needed = 4 * voxels * (_COPIES * channels + 2 * out)
-        free = free_memory(torch.device("cpu"))
-        if needed > free:
-            raise UsageError(
-                f"The model {self.original.spec.name} needs whole volumes in memory",
-                found=f"{free / 1e9:.1f} GB free",
-                expected=f"about {needed / 1e9:.0f} GB for {voxels:,} voxels",
-                hint="Cut the volume into parts, or use a machine with more memory.",
-            )
+        """Refuse a volume whose largest step surely does not fit."""
+        filled = [
+            max(n, p) for n, p in zip(resampled, _in_3d(self.recipe.patch), strict=True)
+        ]
+        before, inside, after = map(math.prod, (whole, cropped, filled))
+        out, recipe = self.spec.out_channels, self.recipe
+        needed = max(
+            4 * channels * (inside + after)
+            + working_bytes(cropped, resampled, recipe.order_data),
+            4 * (2 * channels + out + 1) * after + self.forward,
+            4 * out * (inside + after)
+            + working_bytes(resampled, cropped, recipe.order_logits),
+            4 * out * (inside + before),
+            4 * out * 3 * before,  # also as probabilities, and in the result's order
+        )
+        check_memory(needed, resampled, self.spec)
 
 
-def region_labels(logits: torch.Tensor, labels: Sequence[int]) -> torch.Tensor:
-    """Paint labels one after another where their channel is over 0.5.
+def check_memory(needed: int, shape: Sequence[int], spec: ModelSpec) -> None:
+    """Refuse what takes more than the free memory.
 
-    Parameters
-    ----------
-    logits : torch.Tensor
-        (C, *spatial).
-    labels : sequence of int
-        One for each channel.
+    Raises
+    ------
+    UsageError
+        With both figures.
     """
-    painted = torch.zeros(logits.shape[1:], dtype=torch.int64, device=logits.device)
-    for channel, label in zip(logits, labels, strict=True):
-        painted[channel > 0] = label
-    return painted
+    free = free_memory(torch.device("cpu"))
+    if needed > free:
+        raise UsageError(
+            f"The model {spec.name} needs whole volumes in memory",
+            found=f"{free / 1e9:.1f} GB free",
+            expected=f"{needed / 1e9:.1f} GB for {checks.describe(shape)} pixels",
+            hint="Cut the volume into parts, or use a machine with more memory.",
+        )
 
 
-def _crop(pixels: np.ndarray, *, wanted: bool) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Return the box of what is not zero in any channel, and its mask, holes filled."""
-    mask = (pixels != 0).any(0)
-    filled: np.ndarray = binary_fill_holes(mask)
-    if not wanted or not filled.any():
-        return (slice(None),) * filled.ndim, filled
-    places = (
-        np.nonzero(filled.any(tuple(b for b in range(filled.ndim) if b != a)))[0]
-        for a in range(filled.ndim)
-    )
-    return tuple(slice(int(p[0]), int(p[-1]) + 1) for p in places), filled
+def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
+    """Return the first pixel of each patch along an axis, evenly spread.
+
+    As nnU-Net's `compute_steps_for_sliding_window`.
+    """
+    steps = math.ceil((length - patch) / (patch * (1 - overlap))) + 1
+    if steps == 1:
+        return [0]
+    return [round((length - patch) / (steps - 1) * n) for n in range(steps)]
 
 
-def _scale(channel: np.ndarray, norm: Normalization, mask: np.ndarray) -> None:
-    """Scale one channel in place as nnU-Net does."""
-    if norm.kind == "ct":
-        channel.clip(norm.clip_low, norm.clip_high, out=channel)
-        channel -= norm.mean
-        channel /= max(norm.std, _LEAST)
-    elif norm.kind == "zscore" and norm.masked:
-        inside = channel[mask]
-        channel[mask] = (inside - inside.mean()) / max(inside.std(), _LEAST)
-        channel[~mask] = 0
-    elif norm.kind == "zscore":
-        channel -= channel.mean()
-        channel /= max(channel.std(), _LEAST)
-    elif norm.kind == "minmax":
-        channel -= channel.min()
-        channel /= max(channel.max(), _LEAST)
-    elif norm.kind == "linear":
-        channel *= norm.gain
-        channel += norm.offset
-    elif norm.kind == "percentile":
-        low, high = np.percentile(channel, [norm.low, norm.high])
-        channel -= low
-        channel /= max(high - low, _LEAST)
+def window(patch: tuple[int, ...]) -> np.ndarray:
+    """Gaussian weights of a patch, float32, 10 in the middle and never 0.
+
+    As nnU-Net's `compute_gaussian`: a blurred point whose standard deviation is 1/8 of
+    the patch, in the steps of half precision.
+    """
+    point = np.zeros(patch)
+    point[tuple(n // 2 for n in patch)] = 1
+    blurred = gaussian_filter(point, [n / 8 for n in patch], mode="constant")
+    weights: np.ndarray = (blurred / (blurred.max() / 10)).astype(np.float16)
+    weights[weights == 0] = weights[weights != 0].min()
+    return weights.astype(np.float32)
 
 
-def _shape(
-    shape: Sequence[int], old: Sequence[float], new: Sequence[float]
-) -> tuple[int, ...]:
-    """Return the shape at another pixel size."""
-    trios = zip(shape, old, new, strict=True)
-    return tuple(max(1, round(n * a / b)) for n, a, b in trios)
+def _in_3d(patch: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a patch of a volume; one slice for a 2D network."""
+    return (1,) * (3 - len(patch)) + patch
 
 
 def _sides(patch: int, length: int) -> tuple[int, int]:
     """Return how much is added before and after to fill a patch."""
     lack = max(patch - length, 0)
     return lack // 2, lack - lack // 2
-
-
-def _starts(length: int, patch: int, overlap: float) -> list[int]:
-    """Return the first pixel of each patch along an axis, evenly spread."""
-    steps = int(np.ceil((length - patch) / (patch * (1 - overlap)))) + 1
-    if steps == 1:
-        return [0]
-    return [round((length - patch) / (steps - 1) * n) for n in range(steps)]
-
-
-def frame_of(
-    stack: ImageStack,
-    channels: Sequence[int],
-    spatial: str,
-    position: Mapping[str, int],
-) -> np.ndarray:
-    """Read a volume, (C, Z, Y, X); Z is 1 where the image has none."""
-    box: dict[str, int | slice] = {**position, "C": slice(None)}
-    pixels = stack.read(box, f"C{spatial}")[list(channels)]
-    return pixels if len(spatial) == 3 else pixels[:, None]

@@ -6,6 +6,7 @@ within the slices, and between them by the nearest slice; others in all axes at 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ANISOTROPIC = 3.0
+_BORDER = 24
+"""Pixels that scipy adds along an axis before it fits splines."""
 
 
 def separate_axis(
@@ -75,6 +78,22 @@ def resample(
     return out
 
 
+def working_bytes(old: Sequence[int], new: Sequence[int], order: int) -> int:
+    """Estimate the memory of `resample` besides its input and its answer.
+
+    Parameters
+    ----------
+    old, new : sequence of int
+        Spatial shapes before and after; one channel after another is resampled.
+    order : int
+        Of the splines.
+    """
+    if tuple(old) == tuple(new):
+        return 0
+    fitted = math.prod(n + _BORDER for n in old) if order > 1 else 0
+    return 16 * (math.prod(old) + math.prod(new) + fitted)
+
+
 def _resized(pixels: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
     resized: np.ndarray = resize(
         pixels, shape, order, mode="edge", anti_aliasing=False, clip=True
@@ -94,8 +113,8 @@ def _by_slices(
     factor = stack.shape[axis] / shape[axis]
     at = (np.arange(shape[axis]) + 0.5) * factor - 0.5
     if order_z == 0:
-        nearest = np.round(at).astype(int).clip(0, stack.shape[axis] - 1)
-        chosen: np.ndarray = stack.take(nearest, axis)
+        nearest = np.floor(at + 0.5).astype(int)  # halves go up, as in scipy
+        chosen: np.ndarray = stack.take(nearest.clip(0, stack.shape[axis] - 1), axis)
         return chosen
     ranges = [np.arange(n, dtype=float) for n in shape]
     ranges[axis] = at

@@ -20,7 +20,8 @@ class Semantic:
     Softmax: channel 0 is background and channel k label k; with two channels the
     foreground starts at the threshold. Sigmoid: channel k is label k + 1 where it is
     the largest and reaches the threshold. A network whose module gives probabilities
-    itself is read as softmax, or as sigmoid where it has one channel.
+    itself is read as softmax, or as sigmoid where it has one channel. A recipe may give
+    the channels other labels, or have them painted one over another.
 
     Parameters
     ----------
@@ -32,16 +33,36 @@ class Semantic:
         self._activation = spec.activation
         self._channels = spec.out_channels
         self._exclusive = spec.out_channels > 1 and spec.activation != "sigmoid"
+        self._painted = spec.recipe.region_labels if spec.recipe else ()
+        values = spec.recipe.label_values if spec.recipe else ()
+        self._values = () if values == tuple(range(len(values))) else values
 
     def check(self, kind: str) -> None:
         """Allow all kinds."""
 
     def classes(self) -> int:
-        """Return the number of label ids besides 0."""
-        return self._channels - self._exclusive
+        """Return the largest label id."""
+        named = self._painted or self._values
+        return max(named) if named else self._channels - self._exclusive
 
     def labels(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:
         """Class ids (*spatial) of logits (C, *spatial)."""
+        if self._painted:
+            return self._paint(probabilities(logits, self._activation) > threshold)
+        ids = self._ids(logits, threshold)
+        if not self._values:
+            return ids
+        return torch.tensor(self._values, device=ids.device)[ids.long()]
+
+    def _paint(self, regions: torch.Tensor) -> torch.Tensor:
+        """Paint the labels of regions (C, *spatial), the later over the earlier."""
+        painted = torch.zeros(regions.shape[1:], dtype=torch.int64).to(regions.device)
+        for region, label_id in zip(regions, self._painted, strict=True):
+            painted[region] = label_id
+        return painted
+
+    def _ids(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:
+        """Class ids (*spatial) by the number of their channel."""
         if self._exclusive and self._channels > 2:
             return logits.argmax(0)
         values = probabilities(logits, self._activation)

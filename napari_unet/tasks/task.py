@@ -24,7 +24,7 @@ class Task(Protocol):
         ...
 
     def classes(self) -> int:
-        """Return the number of label ids besides 0."""
+        """Return the largest label id."""
         ...
 
     def labels(self, logits: torch.Tensor, threshold: float) -> torch.Tensor:

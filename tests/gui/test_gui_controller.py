@@ -449,10 +449,10 @@ def test_progress_without_a_note_is_a_share(desk, share, text):
 
 
 def test_export_writes_the_model_in_use(desk):
-    desk.controller.models.export("net.onnx")
+    desk.controller.models.export("net.onnx", overwrite=False)
     assert desk.runner.jobs == []
     desk.open_model("nuclei.pt")
-    desk.controller.models.export("/out/net.onnx")
+    desk.controller.models.export("/out/net.onnx", overwrite=False)
     assert desk.job.name == "iter_export"
     assert (desk.job.arguments["model"], desk.job.arguments["output"]) == (
         "nuclei.pt",

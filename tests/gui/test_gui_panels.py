@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QApplication
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import Finished
+from napari_unet.gui import open_facts
 from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.footer import Footer
@@ -372,3 +373,17 @@ def test_export_takes_its_form_from_the_filter(
     export = next(a for a in panel.change.menu().actions() if "Export" in a.text())
     export.trigger()
     assert desk.job.arguments["output"] == written
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"kind": "linear", "gain": 0.00392, "offset": 0.0}]', "x 0.00392 + 0"),
+        ('[{"kind": "percentile", "low": 1.0, "high": 99.0}]', "percentile 1-99"),
+        ('[{"kind": "zscore"}, {"kind": "minmax"}]', "apart for each channel"),
+        ("zscore", "zscore"),
+        ("[[1, 2, 2], [2, 2, 2]]", "[[1, 2, 2], [2, 2, 2]]"),
+    ],
+)
+def test_scalings_are_shown_in_words(text, words):
+    assert open_facts.shown(text) == words

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+COUNT = int(os.environ.get("UNET_MUTANTS", "200"))
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_thousand_mutated_checkpoints(tmp_path):
-    """Each is opened or refused; none hangs, crashes or raises anything else."""
+def test_mutated_checkpoints(tmp_path):
+    """Each is opened or refused; none hangs, crashes or raises anything else.
+
+    ``make fuzz`` tries thousands.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "hostile.fuzz", tmp_path, "1000"],
+        [sys.executable, "-m", "hostile.fuzz", tmp_path, str(COUNT)],
         capture_output=True,
         text=True,
         check=True,
@@ -21,5 +26,5 @@ def test_a_thousand_mutated_checkpoints(tmp_path):
     )
     endings = json.loads(done.stdout)
     assert set(endings) == {"opened", "refused"}, done.stderr[-3000:]
-    assert sum(endings.values()) == 1000
-    assert endings["refused"] > 500
+    assert sum(endings.values()) == COUNT
+    assert endings["refused"] > COUNT // 2

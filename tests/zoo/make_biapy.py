@@ -154,5 +154,7 @@ def old():
     ]
 
 
+CASES = old() if IS_OLD else new()
+
 if __name__ == "__main__":
-    record("biapy36" if IS_OLD else "biapy", "biapy", old() if IS_OLD else new())
+    record("biapy36" if IS_OLD else "biapy", "biapy", CASES)

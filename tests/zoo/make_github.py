@@ -50,9 +50,15 @@ THIN = 16
 
 def main(sources: Path) -> None:
     """Run all sources and store what they give."""
+    cases = all_cases(sources)
+    record("github", "", cases, "commits as listed in make_github.py")
+
+
+def all_cases(sources: Path) -> list[Case]:
+    """Return every network, made by the files in a folder."""
     sys.path.insert(0, str(sources))
     _stand_in_for_torchvision()
-    cases = [
+    return [
         *milesial(),
         *mateuszbuda(),
         *jvanvugt(),
@@ -65,7 +71,6 @@ def main(sources: Path) -> None:
         *lwnet(),
         *topaz(),
     ]
-    record("github", "", cases, "commits as listed in make_github.py")
 
 
 def milesial() -> Iterator[Case]:

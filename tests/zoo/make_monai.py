@@ -185,9 +185,10 @@ def segresnets() -> list[Case]:
     ]  # fmt: skip
 
 
+def all_cases():
+    """Return every network of the library."""
+    return [*unets(), *basic_unets(), *dynunets(), *attention_unets(), *segresnets()]
+
+
 if __name__ == "__main__":
-    record(
-        "monai",
-        "monai",
-        [*unets(), *basic_unets(), *dynunets(), *attention_unets(), *segresnets()],
-    )
+    record("monai", "monai", all_cases())

@@ -218,7 +218,12 @@ def generic() -> list[Case]:
     ]
 
 
+def all_cases():
+    """Return every network of the libraries."""
+    return [*plain(), *residual(), *generic()]
+
+
 if __name__ == "__main__":
     used = "dynamic-network-architectures", "nnunet"
     names = ", ".join(f"{name} {version(name)}" for name in used)
-    record("nnunet", "", [*plain(), *residual(), *generic()], note=names)
+    record("nnunet", "", all_cases(), note=names)

@@ -41,7 +41,7 @@ def case(name, kind, settings=None, shape=None, outputs=1, hints=None, **options
         name,
         net,
         shape,
-        "pytorch3dunet",
+        "pytorch_3dunet",
         settings=settings or {},
         hints=hints or {},
         fields={"activation": ending},

@@ -19,7 +19,7 @@ from napari_unet.networks.receptive_field import geometry
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
-FAMILY = by_name("pytorch3dunet")
+FAMILY = by_name("pytorch_3dunet")
 STORED = {case.name: case for case in cases("pytorch3dunet")}
 SMALL = {"ndim": 2, "in_channels": 1, "out_channels": 2, "widths": [8, 16]}
 STANDARDIZE = {"name": "Standardize"}
@@ -110,7 +110,7 @@ def test_a_configuration_of_something_else_does_not_hinder(tmp_path):
     path = folder(tmp_path, built(), model())
     (path / "config_train.yml").write_text("learning_rate: 0.1")
     network = checkpoints.load(path / "best_checkpoint.pytorch")
-    assert network.spec.family == "pytorch3dunet"
+    assert network.spec.family == "pytorch_3dunet"
     assert "architecture.order" in {a.field for a in network.spec.assumed}
 
 

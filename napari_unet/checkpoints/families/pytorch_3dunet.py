@@ -15,7 +15,7 @@ from napari_unet.checkpoints.families.base import (
     count,
     normalization,
 )
-from napari_unet.checkpoints.families.pytorch3dunet_modules import (
+from napari_unet.checkpoints.families.pytorch_3dunet_modules import (
     Pytorch3dunetSpec,
     Pytorch3dunetUNet,
 )
@@ -43,8 +43,8 @@ _OLD_DECONV = "decoders.0.upsampling.upsample.weight"
 class Pytorch3dunet(Family):
     """pytorch-3dunet and PlantSeg."""
 
-    name = "pytorch3dunet"
-    title = "pytorch-3dunet (PlantSeg)"
+    name = "pytorch_3dunet"
+    title = "pytorch-3dunet / PlantSeg"
     source = "pytorch-3dunet 1.9.6, pytorch3dunet.unet3d.model"
     typical: ClassVar[Mapping[str, Any]] = {
         **{"ndim": 3, "in_channels": 1, "out_channels": 1, "widths": [16, 32, 64]},
