@@ -153,23 +153,13 @@ def measure(
     ImageError
         If there are NaN or infinite pixels, with their number and the first one.
     UsageError
-        If a channel is not in the image or the numbers of settings do not fit.
+        If a channel is not in the image, the numbers of settings do not fit, or a
+        scaling is one of those that `napari_unet.inference.foreground` alone knows.
     events.Stopped
         If `cancel` was set.
     """
     numbers = _channels(stack, channels)
-    rules = list(normalizations) * (len(numbers) if len(normalizations) == 1 else 1)
-    if len(rules) != len(numbers):
-        raise UsageError(
-            "The normalisation does not fit the channels",
-            found=f"{len(rules)} settings for {len(numbers)} channels",
-        )
-    if any(rule.kind == "ct" or rule.masked for rule in rules):
-        raise UsageError(
-            "This model's intensity scaling is known to prediction only",
-            found="the scaling of CT images or of masked ones",
-            hint="Choose another scaling (--normalize).",
-        )
+    rules = _rules(normalizations, len(numbers))
     notes: list[str] = []
     survey = Survey(stack, numbers, rules, nan, cancel)
     if any(rule.kind not in ("none", "linear") for rule in rules):
@@ -183,6 +173,25 @@ def measure(
         nan=nan,
         notes=tuple(notes),
     )
+
+
+def _rules(
+    normalizations: Sequence[Normalization], channels: int
+) -> list[Normalization]:
+    """One scaling for each channel, checked."""
+    rules = list(normalizations) * (channels if len(normalizations) == 1 else 1)
+    if len(rules) != channels:
+        raise UsageError(
+            "The normalisation does not fit the channels",
+            found=f"{len(rules)} settings for {channels} channels",
+        )
+    if any(rule.kind == "ct" or rule.masked for rule in rules):
+        raise UsageError(
+            "This model's intensity scaling is known to prediction only",
+            found="the scaling of CT images or of masked ones",
+            hint="Choose another scaling (--normalize).",
+        )
+    return rules
 
 
 def _channels(stack: ImageStack, channels: Sequence[int] | None) -> list[int]:

@@ -116,12 +116,7 @@ class Prepared:
         old, new = self._spacings(order)
         shape = new_shape(cropped, old, new)
         self._check_memory(len(data), whole, cropped, shape)
-        data = resample(
-            *(data, shape),
-            order=recipe.order_data,
-            axis=separate_axis(old, new, recipe.separate_z),
-            order_z=recipe.order_z,
-        )
+        data = self._resampled(data, shape, (old, new), recipe.order_data)
         logits = np.empty(0)
         for event in self._patches(data, frame, frames):
             if isinstance(event, np.ndarray):
@@ -129,16 +124,24 @@ class Prepared:
             else:
                 yield event
         del data
-        logits = resample(
-            *(logits, cropped),
-            order=recipe.order_logits,
-            axis=separate_axis(new, old, recipe.separate_z),
-            order_z=recipe.order_z,
-        )
+        logits = self._resampled(logits, cropped, (new, old), recipe.order_logits)
         result = self._background(whole)
         result[(slice(None), *box)] = logits
         del logits
         yield result.transpose(0, *(int(a) + 1 for a in np.argsort(order)))
+
+    def _resampled(
+        self,
+        volume: np.ndarray,
+        shape: Sequence[int],
+        spacings: tuple[list[float], list[float]],
+        order: int,
+    ) -> np.ndarray:
+        """Bring a volume from one pixel size to another, as the recipe has it."""
+        axis = separate_axis(*spacings, self.recipe.separate_z)
+        return resample(
+            volume, shape, order=order, axis=axis, order_z=self.recipe.order_z
+        )
 
     def _repaired(self, pixels: np.ndarray) -> Iterator[Event]:
         """Set NaN and infinite pixels to 0 and say so, or refuse them."""

@@ -62,6 +62,29 @@ class Named(nn.Module):
 
 
 class ResizeTo(CropTo):
+    """Resize `x` to the spatial size of `like`, which is `factor` times its own.
+
+    Where `like` is smaller by a pixel or two, as after a pooling of odd sizes, nearest
+    neighbours are those of enlarging by the factor and cutting off the end.
+    """
+
+    def __init__(self, factor: int = 2, mode: str = "nearest") -> None:
+        super().__init__()
+        self.factor = float(factor)
+        self.mode = mode
+
+    def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """Return `x` with the spatial size of `like`."""
+        return F.interpolate(x, size=like.shape[2:], mode=self.mode)
+
+    @staticmethod
+    def offset(length: int, wanted: int) -> int:
+        """Return the pixel that becomes the first: the first."""
+        del length, wanted
+        return 0
+
+
+class LinearTo(CropTo):
     """Interpolate `x` linearly to the spatial size of `like`, if they differ."""
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

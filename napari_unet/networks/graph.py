@@ -18,16 +18,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from napari_unet.networks.layers import (
-    ChannelsToSpace,
-    constant_padding,
-    convolution,
-    padding,
-    per_axis,
-    pooling,
-)
+from napari_unet.networks.blocks import ResizeTo
+from napari_unet.networks.layers import convolution, padding, per_axis, pooling
 from napari_unet.networks.leaves import Leaf
-from napari_unet.networks.unet import CropTo, ResizeTo
+from napari_unet.networks.unet import CropTo
 from napari_unet.networks.windows import STILL, Enlarge, Window
 
 if TYPE_CHECKING:
@@ -53,7 +47,6 @@ _POINTWISE_METHODS = {
 }
 _CHANNEL_SOFTMAX = {torch.softmax, F.softmax, F.log_softmax, torch.log_softmax}
 _POOLS = (nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
-_PADS = (nn.ZeroPad2d, nn.ZeroPad3d)
 _ADAPTIVE = tuple(
     getattr(nn, f"Adaptive{kind}Pool{n}d") for kind in ("Avg", "Max") for n in (2, 3)
 )
@@ -97,8 +90,7 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
         """Whether `m` is a single layer."""
-        is_ours = isinstance(m, (CropTo, ChannelsToSpace, Leaf))
-        return is_ours or super().is_leaf_module(m, qualname)
+        return isinstance(m, (CropTo, Leaf)) or super().is_leaf_module(m, qualname)
 
 
 def trace(module: nn.Module) -> fx.Graph:
@@ -211,9 +203,7 @@ class _Reader:
         if isinstance(module, _POOLS):
             return pooling(module, self.ndim)
         if isinstance(module, (nn.ConstantPad2d, nn.ConstantPad3d)):
-            return constant_padding(module, self.ndim)
-        if isinstance(module, ChannelsToSpace):
-            return (Enlarge(2, False),) * self.ndim
+            return padding(module, self.ndim)
         if isinstance(module, nn.Upsample):
             return self._interpolation(
                 module.scale_factor, module.size, module.mode, module.align_corners
@@ -224,8 +214,6 @@ class _Reader:
             return self._still()
         if isinstance(module, _POINTWISE):
             return self._still()
-        if isinstance(module, _PADS):
-            return padding(module, self.ndim)
         if isinstance(module, _ADAPTIVE):
             return self._adaptive(module)
         raise UnknownLayerError(f"unknown layer {type(module).__name__}")

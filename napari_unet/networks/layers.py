@@ -1,11 +1,8 @@
-"""The windows of torch's convolutions and poolings; a layer that torch lacks in 3-D."""
+"""The windows of torch's convolutions, poolings and paddings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import nn
 
 from napari_unet.networks.windows import Slide, Spread, Window
 
@@ -49,39 +46,12 @@ def pooling(pool: Any, ndim: int) -> tuple[Window, ...]:
     )
 
 
-def padding(pad: Any, ndim: int) -> tuple[Window, ...]:
-    """Return the view of a padding with zeros; torch names the last axis first."""
-    sides = [(pad.padding[2 * n], pad.padding[2 * n + 1]) for n in range(ndim)]
-    return tuple(Slide(1, left=before, right=after) for before, after in sides[::-1])
-
-
 def per_axis(value: Any, ndim: int) -> tuple[Any, ...]:
     """Return one value per axis."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * ndim
 
 
-def constant_padding(pad: Any, ndim: int) -> tuple[Window, ...]:
-    """Return the view of a padding with a constant; torch counts axes from the last."""
+def padding(pad: Any, ndim: int) -> tuple[Window, ...]:
+    """Return the view of a padding with a constant; torch names the last axis first."""
     sides = [tuple(pad.padding[2 * n : 2 * n + 2]) for n in range(ndim)]
     return tuple(Slide(1, 1, 1, int(left), int(right)) for left, right in sides[::-1])
-
-
-class ChannelsToSpace(nn.Module):
-    """Move channels into space: (N, C * 2**ndim, *spatial) to twice the size.
-
-    The sub-pixel step of Shi et al. 2016, arXiv:1609.05158, in 2-D and 3-D; in 2-D it
-    is torch's `torch.nn.PixelShuffle`.
-    """
-
-    def __init__(self, ndim: int) -> None:
-        super().__init__()
-        self.ndim = ndim
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (N, C, *spatial doubled)."""
-        n = self.ndim
-        x = x.reshape(x.shape[0], -1, *(2,) * n, *x.shape[2:])
-        x = x.permute(0, 1, *(axis for k in range(n) for axis in (2 + n + k, 2 + k)))
-        for axis in range(2, 2 + n):
-            x = x.flatten(axis, axis + 1)
-        return x

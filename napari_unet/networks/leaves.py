@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from napari_unet.networks.windows import STILL, Slide, Window
+from napari_unet.networks.windows import STILL, Enlarge, Slide, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,3 +90,24 @@ class Affine(Leaf):
     def windows(self, ndim: int) -> tuple[Window, ...]:
         """One pixel."""
         return (STILL,) * ndim
+
+
+class ChannelsToSpace(Leaf):
+    """Move channels into space: (N, C * 2**ndim, *spatial) to twice the size.
+
+    The sub-pixel step of Shi et al. 2016, arXiv:1609.05158, in 2-D and 3-D; in 2-D it
+    is torch's `torch.nn.PixelShuffle`.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, *spatial doubled)."""
+        n = x.ndim - 2
+        x = x.reshape(x.shape[0], -1, *(2,) * n, *x.shape[2:])
+        x = x.permute(0, 1, *(axis for k in range(n) for axis in (2 + n + k, 2 + k)))
+        for axis in range(2, 2 + n):
+            x = x.flatten(axis, axis + 1)
+        return x
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """Return the pixel that a block of outputs comes from."""
+        return (Enlarge(2, False),) * ndim

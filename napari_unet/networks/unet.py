@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -114,29 +113,6 @@ class CropTo(nn.Module):
     def offset(length: int, wanted: int) -> int:
         """Return the pixel of `length` that becomes the first of the `wanted` ones."""
         return (length - wanted) // 2
-
-
-class ResizeTo(CropTo):
-    """Resize `x` to the spatial size of `like`, which is `factor` times its own.
-
-    Where `like` is smaller by a pixel or two, as after a pooling of odd sizes, nearest
-    neighbours are those of enlarging by the factor and cutting off the end.
-    """
-
-    def __init__(self, factor: int = 2, mode: str = "nearest") -> None:
-        super().__init__()
-        self.factor = float(factor)
-        self.mode = mode
-
-    def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """Return `x` with the spatial size of `like`."""
-        return F.interpolate(x, size=like.shape[2:], mode=self.mode)
-
-    @staticmethod
-    def offset(length: int, wanted: int) -> int:
-        """Return the pixel that becomes the first: the first."""
-        del length, wanted
-        return 0
 
 
 class UNet(nn.Module):

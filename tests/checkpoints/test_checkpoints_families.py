@@ -10,6 +10,7 @@ from tiny_networks import lively, unet
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints import sidecar
+from napari_unet.checkpoints.families.base import Shapes
 from napari_unet.checkpoints.families.torch_em import TorchEm
 from napari_unet.checkpoints.identify import PROVEN
 from napari_unet.errors import ModelError
@@ -273,11 +274,7 @@ def test_flat_kernels_mean_flat_poolings(tmp_path):
 
 def test_every_family_refuses_the_others(tmp_path):
     for family in PROVEN:
-        architecture = family.typical
-        shapes = {
-            k: tuple(v.shape)
-            for k, v in family.build(architecture).state_dict().items()
-        }
+        shapes = Shapes(family.build(family.typical).state_dict())
         assert [f.name for f in PROVEN if f.recognise(shapes)] == [family.name]
 
 

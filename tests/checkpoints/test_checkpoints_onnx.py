@@ -126,7 +126,7 @@ def test_uneven_padding_is_in_the_receptive_field(tmp_path):
     assert len(moved) > 4
 
 
-def refused(tmp_path, made, words):
+def assert_refused(tmp_path, made, words):
     (tmp_path / "net.onnx").write_bytes(made.SerializeToString())
     with pytest.raises(ModelError, match=words):
         checkpoints.load(tmp_path / "net.onnx")
@@ -135,13 +135,13 @@ def refused(tmp_path, made, words):
 def test_operators_outside_the_list_are_named(tmp_path):
     nodes, constants = unet()
     nodes[-1] = helper.make_node("Sin", ["i"], ["y"])
-    refused(tmp_path, model(nodes, constants), "the operator Sin")
+    assert_refused(tmp_path, model(nodes, constants), "the operator Sin")
 
 
 def test_custom_domains_are_refused(tmp_path):
     nodes, constants = unet()
     nodes[-1] = helper.make_node("Sigmoid", ["i"], ["y"], domain="evil.ops")
-    refused(
+    assert_refused(
         tmp_path,
         model(nodes, constants, domain="evil.ops"),
         "Sigmoid of another domain",
@@ -154,7 +154,7 @@ def test_data_outside_the_file_is_refused(tmp_path):
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../secret")
     tensor.ClearField("raw_data")
-    refused(tmp_path, made, "weights in another file")
+    assert_refused(tmp_path, made, "weights in another file")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from receptive_probe import reach
 from torch import nn
 
-from napari_unet.networks.layers import ChannelsToSpace
+from napari_unet.networks.leaves import ChannelsToSpace
 from napari_unet.networks.receptive_field import geometry
 from napari_unet.networks.unet import UNet, UNetSpec
 
@@ -137,7 +137,7 @@ def test_channels_moved_into_space(ndim):
     if ndim == 3:
         conv, pad, pool = (nn.Conv3d, nn.ZeroPad3d, nn.AvgPool3d)
     net = nn.Sequential(
-        *(conv(1, 2 * 2**ndim, 3, 2, 1), ChannelsToSpace(ndim)),
+        *(conv(1, 2 * 2**ndim, 3, 2, 1), ChannelsToSpace()),
         *(pad((2, 0) + (0, 1) * (ndim - 1)), pool(3, stride=1, padding=0)),
         *(pad((0, 0) + (1, 0) * (ndim - 1)), conv(2, 1, 1)),
     )
@@ -152,7 +152,7 @@ def test_channels_moved_into_space(ndim):
 
 def test_channels_move_into_space_as_in_torch():
     x = torch.arange(2.0 * 8 * 3 * 4).reshape(2, 8, 3, 4)
-    assert torch.equal(ChannelsToSpace(2)(x), nn.PixelShuffle(2)(x))
+    assert torch.equal(ChannelsToSpace()(x), nn.PixelShuffle(2)(x))
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from torch import nn
 
+from napari_unet.checkpoints.families.base import (
+    Inferred,
+    activation,
+    normalization,
+    setting,
+)
 from napari_unet.config import Config
-from napari_unet.networks.layers import ChannelsToSpace
-from napari_unet.networks.spec import Assumption
+from napari_unet.networks.leaves import ChannelsToSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from napari_unet.checkpoints.families.base import Shapes
+    from napari_unet.networks.spec import Assumption
 
 Size = tuple[Annotated[int, Field(ge=1, le=31)], ...]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -154,7 +160,7 @@ def _subpixel(ndim: int, inputs: int, outputs: int) -> nn.Sequential:
     layers = nn.Sequential()
     conv = conv_class(ndim)(inputs, outputs * 2**ndim, 3, padding=1)
     layers.add_module("conv_block", conv)
-    layers.add_module("shuffle", ChannelsToSpace(ndim))
+    layers.add_module("shuffle", ChannelsToSpace())
     layers.add_module("pad", pad)
     pool = nn.AvgPool2d if ndim == 2 else nn.AvgPool3d
     layers.add_module("average", pool(2, stride=1))
@@ -236,9 +242,11 @@ def _norm(
     if (told := _told_norm(named)) in choices:
         return {"norm": told, "groups": groups}, []
     why = "has the same weights" if has_weights else "has no weights"
-    assumed = [_open("norm", choices, f"MONAI's own default; another {why}")]
+    assumed = [
+        setting("norm", choices[0], choices[1:], f"MONAI's own default; another {why}")
+    ]
     if has_weights:
-        assumed.append(_open("groups", (groups,), "counts for a group norm only"))
+        assumed.append(setting("groups", groups, (), "counts for a group norm only"))
     return {"norm": choices[0], "groups": groups}, assumed
 
 
@@ -268,19 +276,12 @@ def _act(
     first = defaults["act"]
     choices = (first, *(name for name in _WITHOUT_WEIGHTS if name != first))
     assumed = [
-        _open("act", choices, "activations without weights leave no trace"),
-        _open("slope", (slope,), "counts for leakyrelu only"),
+        setting(
+            "act", choices[0], choices[1:], "activations without weights leave no trace"
+        ),
+        setting("slope", slope, (), "counts for leakyrelu only"),
     ]
     return {"act": first, "slope": slope}, assumed
-
-
-def _open(name: str, choices: tuple[Any, ...], reason: str) -> Assumption:
-    return Assumption(
-        field=f"architecture.{name}",
-        value=choices[0],
-        alternatives=choices[1:],
-        reason=reason,
-    )
 
 
 def _named(
@@ -300,6 +301,16 @@ def _named(
     return (name.lower(), args) if isinstance(name, str) else None
 
 
+def inferred(architecture: dict[str, Any], assumed: list[Assumption]) -> Inferred:
+    """Add what no file of MONAI's networks tells: what is around the network."""
+    fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
+    around = (
+        activation(architecture["out_channels"]),
+        normalization("zscore", "usual for MONAI's networks"),
+    )
+    return Inferred(architecture, fields, (*assumed, *around))
+
+
 def told_strides(hints: Mapping[str, Any], levels: int, ndim: int) -> list[Any] | None:
     """Return the strides of the hints, one number per axis; None if none fit."""
     given = hints.get("strides")
@@ -313,4 +324,4 @@ def told_strides(hints: Mapping[str, Any], levels: int, ndim: int) -> list[Any] 
 
 def strides_left_open(value: list[list[int]], reason: str) -> Assumption:
     """Assume strides; any others may be told."""
-    return Assumption(field="architecture.strides", value=value, reason=reason)
+    return setting("strides", value=value, reason=reason)

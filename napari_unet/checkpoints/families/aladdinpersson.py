@@ -20,7 +20,7 @@ from napari_unet.checkpoints.families.base import (
     normalization,
 )
 from napari_unet.config import Config
-from napari_unet.networks.blocks import Named, ResizeTo, double_conv, layer
+from napari_unet.networks.blocks import LinearTo, Named, double_conv, layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,7 @@ class AladdinUNet(nn.Module):
             self.ups.append(_block(spec, 2 * width, width))
         self.bottleneck = _block(spec, spec.widths[-1], spec.bottleneck)
         self.final_conv = layer("Conv", spec.ndim)(spec.widths[0], spec.out_channels, 1)
-        self.resize = ResizeTo()
+        self.resize = LinearTo()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""

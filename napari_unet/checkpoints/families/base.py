@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import torch
     from torch import nn
@@ -129,6 +129,30 @@ def normalization(kind: str, reason: str, **settings: Any) -> Assumption:
         field="normalization",
         value=[{"kind": kind, **settings}],
         alternatives=others,
+        reason=reason,
+    )
+
+
+def setting(
+    name: str, value: Any, alternatives: Iterable[Any] = (), reason: str = ""
+) -> Assumption:
+    """Assume a setting of the architecture.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the architecture.
+    value : object
+        What is taken.
+    alternatives : iterable
+        What else it may be; empty where any value may be told.
+    reason : str
+        Why the file does not tell it.
+    """
+    return Assumption(
+        field=f"architecture.{name}",
+        value=value,
+        alternatives=tuple(alternatives),
         reason=reason,
     )
 

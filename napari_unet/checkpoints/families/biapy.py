@@ -16,6 +16,7 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.checkpoints.families.biapy_modules import (
     ACTIVATIONS,
@@ -23,12 +24,13 @@ from napari_unet.checkpoints.families.biapy_modules import (
     BiapyUNet,
 )
 from napari_unet.checkpoints.families.biapy_scaling import scaling
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+
+    from napari_unet.networks.spec import Assumption
 
 _FIRST = "down_path.0."
 _RESTORING = ("DENOISING", "IMAGE_TO_IMAGE", "SUPER_RESOLUTION", "SELF_SUPERVISED")
@@ -160,11 +162,7 @@ def _strides(
     if isinstance(flat, (list, tuple)) and isinstance(deep, (list, tuple)):
         return [[deep[n], flat[n], flat[n]][-ndim:] for n in range(depth)]
     value = [[2] * ndim for _ in range(depth)]
-    assumed.append(
-        Assumption(
-            field="architecture.strides", value=value, reason="pooling has no weights"
-        )
-    )
+    assumed.append(setting("strides", value=value, reason="pooling has no weights"))
     return value
 
 
@@ -194,8 +192,8 @@ def _norm(
     told = {"in": "bare_instance", "none": "none"}.get(str(hints.get("normalization")))
     if told is None:
         assumed.append(
-            Assumption(
-                field="architecture.norm",
+            setting(
+                "norm",
                 value="none",
                 alternatives=("bare_instance",),
                 reason="its instance norm had no weights",
@@ -209,8 +207,8 @@ def _activation(hints: Mapping[str, Any], assumed: list[Assumption]) -> str:
     if told in ACTIVATIONS:
         return told
     assumed.append(
-        Assumption(
-            field="architecture.activation",
+        setting(
+            "activation",
             value="elu",
             alternatives=("relu", "leaky_relu", "silu", "gelu"),
             reason="activations have no weights; ELU is the default of BiaPy",

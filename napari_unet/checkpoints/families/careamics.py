@@ -18,13 +18,15 @@ from napari_unet.checkpoints.families.base import (
     Inferred,
     Shapes,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.leaves import Affine, Blur, Interleave
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 _FINAL: dict[str, type[nn.Module]] = {
     **{"None": nn.Identity, "Sigmoid": nn.Sigmoid, "Tanh": nn.Tanh},
@@ -144,7 +146,7 @@ def _blocks(shapes: Shapes) -> int:
 
 def _is_used(shapes: Shapes) -> bool:
     """Whether the batch norms have seen anything."""
-    tensors = getattr(shapes, "tensors", {})
+    tensors = shapes.tensors
     name = "encoder.encoder_blocks.0.batch_norm1"
     mean, var = (tensors.get(f"{name}.running_{part}") for part in ("mean", "var"))
     if mean is None or var is None:
@@ -153,8 +155,8 @@ def _is_used(shapes: Shapes) -> bool:
 
 
 def _residual() -> Assumption:
-    return Assumption(
-        field="architecture.residual",
+    return setting(
+        "residual",
         value=False,
         alternatives=(True,),
         reason="adding the input to the output leaves no trace",

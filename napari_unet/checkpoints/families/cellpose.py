@@ -20,12 +20,14 @@ from napari_unet.checkpoints.families.base import (
     Shapes,
     count,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 _NAMES = ("flow Y", "flow X", "cell probability")
 
@@ -104,15 +106,15 @@ def _diameters(shapes: Shapes) -> dict[str, float]:
 
 def _assumed(shapes: Shapes) -> tuple[Assumption, ...]:
     """List what names and shapes do not tell, and what objects the weights expect."""
-    diameter = getattr(shapes, "tensors", {}).get("diam_mean")
+    diameter = shapes.tensors.get("diam_mean")
     reason = "cellpose scales so by default"
     if diameter is not None:
         size = f"{float(diameter):.0f} pixels across"
         reason += f"; it expects objects about {size}, so rescale images to that"
     return (
         normalization("percentile", reason, low=1.0, high=99.0),
-        Assumption(
-            field="architecture.pooling",
+        setting(
+            "pooling",
             value="max",
             alternatives=("average",),
             reason="pooling has no weights",

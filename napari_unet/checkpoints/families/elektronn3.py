@@ -19,13 +19,15 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.blocks import CentreTo, StartTo, layer, linear
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 _RANDOM_SLOPE = (1 / 8 + 1 / 3) / 2  # of a randomised leaky ReLU in evaluation
 
@@ -153,10 +155,7 @@ def _assumed(architecture: Mapping[str, Any]) -> list[Assumption]:
     return [
         activation(architecture["out_channels"]),
         normalization("zscore", "its examples standardise with the data set's values"),
-        *(
-            Assumption(field=f"architecture.{n}", value=v, alternatives=a, reason=r)
-            for n, v, a, r in values
-        ),
+        *(setting(n, value=v, alternatives=a, reason=r) for n, v, a, r in values),
     ]
 
 

@@ -17,18 +17,20 @@ from napari_unet.checkpoints.families.base import (
     Shapes,
     activation,
     normalization,
+    setting,
 )
 from napari_unet.networks.placed import (
     PlacedConv,
     PlacedSpec,
     PlacedUNet,
 )
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+
+    from napari_unet.networks.spec import Assumption
 
 _PARTS = frozenset(
     ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -293,8 +295,5 @@ def _assumed(architecture: Mapping[str, Any], blocks: list[_Block]) -> list[Assu
     return [
         activation(architecture["head"]["outputs"]),
         normalization("zscore", "intensity scaling is not stored"),
-        *(
-            Assumption(field=f"architecture.{n}", value=v, alternatives=a, reason=r)
-            for n, v, a, r in values
-        ),
+        *(setting(n, value=v, alternatives=a, reason=r) for n, v, a, r in values),
     ]

@@ -19,14 +19,16 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.blocks import Named, layer
-from napari_unet.networks.spec import Assumption
 from napari_unet.networks.unet import CropTo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 
 class JvanvugtSpec(Config):
@@ -87,14 +89,14 @@ def _assumed(architecture: Mapping[str, Any]) -> list[Assumption]:
     assumed = [
         activation(architecture["out_channels"]),
         normalization("zscore", "intensity scaling is not stored"),
-        Assumption(
-            field="architecture.padding",
+        setting(
+            "padding",
             value=padding,
             alternatives=(1 - padding,),
             reason="padding is not stored; it is usual with batch norm",
         ),
-        Assumption(
-            field="architecture.pooling",
+        setting(
+            "pooling",
             value="max",
             alternatives=("average",),
             reason="pooling has no weights; some revisions take the average",
@@ -102,8 +104,8 @@ def _assumed(architecture: Mapping[str, Any]) -> list[Assumption]:
     ]
     if architecture["upsampling"] == "linear":
         assumed.append(
-            Assumption(
-                field="architecture.align_corners",
+            setting(
+                "align_corners",
                 value=False,
                 alternatives=(True,),
                 reason="interpolation has no weights; PyTorch before 0.4 aligned",

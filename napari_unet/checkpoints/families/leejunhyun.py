@@ -18,10 +18,10 @@ from napari_unet.checkpoints.families.base import (
     Shapes,
     activation,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.blocks import Named, double_conv
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,8 @@ class LeeJunHyun(Family):
         assumed = (
             activation(outputs),
             normalization("zscore", "its own loader centres and scales 0 to 1 images"),
-            Assumption(
-                field="architecture.upsampling",
+            setting(
+                "upsampling",
                 value="nearest",
                 alternatives=("bilinear", "aligned"),
                 reason="the source repeats pixels; copies may interpolate",

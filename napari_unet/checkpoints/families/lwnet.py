@@ -21,13 +21,15 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.blocks import Named
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 _LEAKY = 0.01
 
@@ -117,8 +119,8 @@ def _assumed(architecture: Mapping[str, Any]) -> list[Assumption]:
         normalization(
             "linear", "its own loader divides by 255", gain=1 / 255, offset=0.0
         ),
-        Assumption(
-            field="architecture.slope",
+        setting(
+            "slope",
             value=slope,
             alternatives=(0.0 if slope else _LEAKY,),
             reason=f"the source had ReLU, then leaky ReLU; {seen}",

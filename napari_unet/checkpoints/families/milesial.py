@@ -20,14 +20,16 @@ from napari_unet.checkpoints.families.base import (
     Shapes,
     activation,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.blocks import Named
-from napari_unet.networks.spec import Assumption
 from napari_unet.networks.unet import CropTo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 
 _NAMES = {"double_conv": "maxpool_conv", "conv": "mpconv"}
@@ -146,8 +148,8 @@ def _assumed(architecture: Mapping[str, Any]) -> list[Assumption]:
     ]
     if architecture["bilinear"]:
         assumed.append(
-            Assumption(
-                field="architecture.align_corners",
+            setting(
+                "align_corners",
                 value=True,
                 alternatives=(False,),
                 reason="the source aligns the corners; copies may not",

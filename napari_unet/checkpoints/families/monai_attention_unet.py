@@ -20,6 +20,7 @@ from napari_unet.checkpoints.families._monai import (
     Width,
     conv_class,
     convolution,
+    inferred,
     norm_layer,
     strides_left_open,
     told_strides,
@@ -28,12 +29,12 @@ from napari_unet.checkpoints.families.base import (
     Family,
     Inferred,
     Shapes,
-    activation,
-    normalization,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 
 class AttentionUnetSpec(MonaiSpec):
@@ -88,15 +89,11 @@ class MonaiAttentionUnet(Family):
             "kernel": list(first[2:]),
             "up_kernel": list(ups[0][2:]),
         }
-        assumed = [
-            activation(out[0]),
-            normalization("zscore", "usual for MONAI's networks"),
-        ]
+        assumed: list[Assumption] = []
         if not told:
             reason = "strides have no trace in the weights"
             assumed.append(strides_left_open(assumed_strides, reason))
-        fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        return Inferred(architecture, fields, tuple(assumed))
+        return inferred(architecture, assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""

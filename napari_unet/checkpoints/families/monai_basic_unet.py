@@ -20,6 +20,7 @@ from napari_unet.checkpoints.families._monai import (
     Width,
     conv_class,
     convolution,
+    inferred,
     layer_settings,
     upsampling,
     upsampling_kind,
@@ -28,8 +29,6 @@ from napari_unet.checkpoints.families.base import (
     Family,
     Inferred,
     Shapes,
-    activation,
-    normalization,
 )
 from napari_unet.networks.unet import CropTo
 
@@ -88,12 +87,7 @@ class MonaiBasicUNet(Family):
             "bias": "conv_0.conv_0.conv.bias" in shapes,
             **layers,
         }
-        assumed += [
-            activation(final[0]),
-            normalization("zscore", "usual for MONAI's networks"),
-        ]
-        fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        return Inferred(architecture, fields, tuple(assumed))
+        return inferred(architecture, assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""

@@ -21,6 +21,7 @@ from napari_unet.checkpoints.families._monai import (
     Width,
     act_layer,
     conv_class,
+    inferred,
     layer_settings,
     norm_layer,
     strides_left_open,
@@ -31,9 +32,7 @@ from napari_unet.checkpoints.families.base import (
     Family,
     Inferred,
     Shapes,
-    activation,
     count,
-    normalization,
 )
 
 if TYPE_CHECKING:
@@ -128,12 +127,7 @@ class MonaiDynUNet(Family):
         if not told:
             reason = "the stride of the first level has no trace; it is nearly always 1"
             assumed.append(strides_left_open(architecture["strides"], reason))
-        assumed += [
-            activation(out[0]),
-            normalization("zscore", "usual for MONAI's networks"),
-        ]
-        fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        return Inferred(architecture, fields, tuple(assumed))
+        return inferred(architecture, assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""

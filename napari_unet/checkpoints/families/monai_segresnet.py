@@ -19,6 +19,7 @@ from napari_unet.checkpoints.families._monai import (
     Width,
     act_layer,
     convolution,
+    inferred,
     layer_settings,
     norm_layer,
     upsampling,
@@ -28,9 +29,7 @@ from napari_unet.checkpoints.families.base import (
     Family,
     Inferred,
     Shapes,
-    activation,
     count,
-    normalization,
 )
 
 if TYPE_CHECKING:
@@ -92,12 +91,7 @@ class MonaiSegResNet(Family):
             "upsampling": upsampling_kind(shapes, "up_samples.0.1"),
             **layers,
         }
-        assumed += [
-            activation(out[0]),
-            normalization("zscore", "usual for MONAI's networks"),
-        ]
-        fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        return Inferred(architecture, fields, tuple(assumed))
+        return inferred(architecture, assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""

@@ -22,6 +22,7 @@ from napari_unet.checkpoints.families._monai import (
     Width,
     conv_class,
     convolution,
+    inferred,
     layer_settings,
     strides_left_open,
     told_strides,
@@ -30,9 +31,7 @@ from napari_unet.checkpoints.families.base import (
     Family,
     Inferred,
     Shapes,
-    activation,
     count,
-    normalization,
 )
 from napari_unet.networks.spec import Assumption
 
@@ -118,13 +117,8 @@ class MonaiUNetFamily(Family):
         if any(max(s) > 1 for s in strides) and not told_strides(hints, depth, ndim):
             reason = "whether an axis is halved has no trace in the weights"
             assumed.append(strides_left_open(strides, reason))
-        assumed += [
-            *more,
-            activation(up[1]),
-            normalization("zscore", "usual for MONAI's networks"),
-        ]
-        fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        return Inferred(architecture, fields, tuple(assumed))
+        assumed += more
+        return inferred(architecture, assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""

@@ -11,14 +11,16 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
-from napari_unet.networks.spec import Assumption
 from napari_unet.networks.unet import UNet, UNetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+
+    from napari_unet.networks.spec import Assumption
 
 
 class Native(Family):
@@ -90,8 +92,5 @@ def _assumed(architecture: dict[str, Any]) -> list[Assumption]:
     return [
         activation(architecture["out_channels"]),
         normalization("zscore", "intensity scaling is not stored"),
-        *(
-            Assumption(field=f"architecture.{n}", value=v, alternatives=a, reason=r)
-            for n, v, a, r in values
-        ),
+        *(setting(n, value=v, alternatives=a, reason=r) for n, v, a, r in values),
     ]

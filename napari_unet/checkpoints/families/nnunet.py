@@ -20,14 +20,16 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.checkpoints.families.nnunet_modules import NNUNet, NNUNetSpec
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
+
+    from napari_unet.networks.spec import Assumption
 
 _NESTED = "decoder.encoder."
 _INDEXED = re.compile(r"^(.*)\.all_modules\.(\d+)\.(\w+)$")
@@ -276,23 +278,23 @@ def _usual(fields: Mapping[str, Any]) -> Iterator[Assumption]:
 
 def _open(shapes: Shapes, architecture: Mapping[str, Any]) -> Iterator[Assumption]:
     """Yield what names and shapes leave open of the architecture."""
-    yield Assumption(
-        field="architecture.slope",
+    yield setting(
+        "slope",
         value=0.01,
         alternatives=(0.0,),
         reason="nnU-Net's leaky ReLU; 0 is a ReLU",
     )
     orders = _orders(shapes)
     if len(orders) > 1:
-        yield Assumption(
-            field="architecture.order",
+        yield setting(
+            "order",
             value=orders[0],
             alternatives=orders[1:],
             reason="the numbers show one layer between convolution and norm",
         )
     if not architecture.get("affine", True):
-        yield Assumption(
-            field="architecture.norm",
+        yield setting(
+            "norm",
             value="instance",
             alternatives=("none",),
             reason="a norm without weights leaves no trace",

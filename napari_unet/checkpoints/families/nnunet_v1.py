@@ -20,12 +20,14 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from napari_unet.networks.spec import Assumption
 
 Size = tuple[Annotated[int, Field(ge=1, le=15)], ...]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -132,27 +134,27 @@ def _assumed(architecture: Mapping[str, Any]) -> Iterator[Assumption]:
     yield activation(architecture["out_channels"])
     yield normalization("zscore", "nnU-Net's default", eps=1e-8)
     own = architecture["downsampling"]
-    yield Assumption(
-        field="architecture.downsampling",
+    yield setting(
+        "downsampling",
         value=own,
         alternatives=("max",) if own == "stride" else ("stride",),
         reason="strided convolution and max-pooling leave the same keys",
     )
-    yield Assumption(
-        field="architecture.slope",
+    yield setting(
+        "slope",
         value=0.01,
         alternatives=(0.0,),
         reason="nnU-Net's leaky ReLU; 0 is a ReLU",
     )
-    yield Assumption(
-        field="architecture.order",
+    yield setting(
+        "order",
         value="norm-act",
         alternatives=("act-norm",),
         reason="the source has a variant with the activation first",
     )
     if architecture["upsampling"] == "linear":
-        yield Assumption(
-            field="architecture.strides",
+        yield setting(
+            "strides",
             value=architecture["strides"],
             reason="interpolation leaves no keys",
         )

@@ -14,6 +14,7 @@ from napari_unet.checkpoints.families.base import (
     Shapes,
     count,
     normalization,
+    setting,
 )
 from napari_unet.checkpoints.families.pytorch_3dunet_modules import (
     Pytorch3dunetSpec,
@@ -144,8 +145,8 @@ def _order(
     if _follows_relu(shapes) and skeleton == "cb":
         choices = ["crb"]
     assumed.append(
-        Assumption(
-            field="architecture.order",
+        setting(
+            "order",
             value=choices[0],
             alternatives=tuple(choices[1:]),
             reason="where which activation is has no trace; layer_order in its config",
@@ -199,7 +200,7 @@ def _orders(skeleton: str, block: str) -> list[str]:
 
 def _follows_relu(shapes: Shapes) -> bool:
     """Whether all batch norms were trained on values that are never negative."""
-    tensors = getattr(shapes, "tensors", {})
+    tensors = shapes.tensors
     means = [v for k, v in tensors.items() if k.endswith("batchnorm.running_mean")]
     return bool(means) and all(bool((mean >= 0).all()) for mean in means)
 
@@ -216,8 +217,8 @@ def _upsampling(
         names = {"default": "nearest", "bilinear": "linear", "trilinear": "linear"}
         return names.get(str(hints["upsample"]), str(hints["upsample"]))
     assumed.append(
-        Assumption(
-            field="architecture.upsampling",
+        setting(
+            "upsampling",
             value="nearest",
             alternatives=("linear", "area"),
             reason="interpolation has no weights",
@@ -246,8 +247,8 @@ def _groups(shapes: Shapes, hints: Mapping[str, Any], assumed: list[Assumption])
     sizes = {s[0] for k, s in shapes.items() if k.endswith("groupnorm.weight")}
     fitting = [g for g in _GROUPS if all(n < g or n % g == 0 for n in sizes)]
     assumed.append(
-        Assumption(
-            field="architecture.groups",
+        setting(
+            "groups",
             value=fitting[0],
             alternatives=tuple(fitting[1:]),
             reason="group norms do not tell; num_groups in its config, 8 by default",

@@ -21,8 +21,8 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.config import Config
-from napari_unet.networks.blocks import Named, layer, linear
-from napari_unet.networks.unet import CropTo, ResizeTo
+from napari_unet.networks.blocks import Named, ResizeTo, layer, linear
+from napari_unet.networks.unet import CropTo
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 

@@ -18,6 +18,7 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.errors import ModelError
@@ -282,8 +283,8 @@ def _assumed(
         assumed.append(activation(architecture["out_channels"]))
     if not _given_mode(hints):
         assumed.append(
-            Assumption(
-                field="architecture.interpolation",
+            setting(
+                "interpolation",
                 value="nearest",
                 alternatives=MODES[1:],
                 reason="up-sampling has no weights; nearest is its default",

@@ -17,14 +17,16 @@ from napari_unet.checkpoints.families.base import (
     activation,
     count,
     normalization,
+    setting,
 )
 from napari_unet.checkpoints.families.torch_em_modules import TorchEmSpec, TorchEmUNet
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
+
+    from napari_unet.networks.spec import Assumption
 
 _POSTPROCESSING: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "": ((), ()),
@@ -150,8 +152,8 @@ def _assumed(
         assumed.append(activation(architecture["out_channels"]))
     if not {"scale_factors", "depth"} & set(hints):
         assumed.append(
-            Assumption(
-                field="architecture.strides",
+            setting(
+                "strides",
                 value=architecture["strides"],
                 reason="pooling has no weights",
             )

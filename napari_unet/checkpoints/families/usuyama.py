@@ -18,10 +18,10 @@ from napari_unet.checkpoints.families.base import (
     Shapes,
     activation,
     normalization,
+    setting,
 )
 from napari_unet.config import Config
 from napari_unet.networks.blocks import doubled
-from napari_unet.networks.spec import Assumption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +66,8 @@ class Usuyama(Family):
         assumed = (
             activation(outputs),
             normalization("linear", _SCALE, gain=1 / 255, offset=0.0),
-            Assumption(
-                field="architecture.align_corners",
+            setting(
+                "align_corners",
                 value=True,
                 alternatives=(False,),
                 reason="the source aligns the corners; copies may not",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_NODES = 10_000
 _DOMAINS = ("", "ai.onnx")
-_FINAL = {"sigmoid": "sigmoid", "softmax": "softmax"}
+_FINAL = ("sigmoid", "softmax")
 
 
 def read(path: Path) -> Found:
@@ -154,17 +154,15 @@ class _Reader:
     def _cut(self, last: int) -> str:
         """Leave off what follows the output, and an activation that ends the graph."""
         step = self.steps[last]
-        final = _FINAL.get(step["settings"].get("name", ""), "")
-        if final and step["inputs"] == [last - 1]:
-            last -= 1
-        else:
-            final = ""
+        final = str(step["settings"].get("name", ""))
+        is_cut = final in _FINAL and step["inputs"] == [last - 1]
+        last -= is_cut
         self.steps = self.steps[: last + 1]
         kept = {f"n{n}" for n in range(last + 1)}
         self.tensors = {
             k: v for k, v in self.tensors.items() if k.split(".")[0] in kept
         }
-        return final
+        return final if is_cut else ""
 
     def _channels(self, number: int) -> int:
         """Count the channels that a step gives."""

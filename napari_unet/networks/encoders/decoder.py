@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from napari_unet.networks.unet import ResizeTo
+from napari_unet.networks.blocks import ResizeTo
 
 Mode = Literal["nearest", "bilinear", "nearest-exact", "bicubic", "area"]
 

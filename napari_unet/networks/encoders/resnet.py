@@ -5,6 +5,7 @@ He et al., arXiv:1512.03385; Xie et al., arXiv:1611.05431.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,8 +113,9 @@ class _Residual(nn.Module):
         features: torch.Tensor = self.relu(self.convolve(x) + around)
         return features
 
+    @abstractmethod
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Return what is added to the way around, before the activation."""
 
 
 class _BasicBlock(_Residual):
