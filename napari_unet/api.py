@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet import guards, warm
 from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
-from napari_unet.errors import ImageError, UsageError
+from napari_unet.errors import UsageError
 from napari_unet.events import Cancelled, Finished, Started, drain
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def iter_finetune(
     UNetError
         If something cannot be read, does not fit, or cannot be written.
     """
+    from napari_unet.images.label_images import opened_labels
     from napari_unet.training.annotations import Example
     from napari_unet.training.finetune import finetune
 
@@ -166,7 +167,8 @@ def iter_finetune(
         examples = []
         for image, painted in zip(images, strokes, strict=True):
             stack = files.enter_context(_opened(image, config))
-            paint = files.enter_context(_labels(painted, stack.axes.replace("C", "")))
+            axes = stack.axes.replace("C", "")
+            paint = files.enter_context(opened_labels(painted, axes))
             examples.append(Example(stack, paint))
         network = None if model is None else load_model(model)
         yield from finetune(examples, network, config, Path(output), cancel=cancel)
@@ -330,14 +332,12 @@ def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[st
     """
     import numpy as np
 
+    from napari_unet.images.label_images import opened_pair
     from napari_unet.training import scores
 
     if isinstance(prediction, np.ndarray) and isinstance(truth, np.ndarray):
         return scores.evaluate(prediction, truth, task)
-    with (
-        _labels(prediction, _axes_of(truth)) as found,
-        _labels(truth, found.axes) as wanted,
-    ):
+    with opened_pair(prediction, truth) as (found, wanted):
         return scores.evaluate(found, wanted, task)
 
 
@@ -351,29 +351,3 @@ def _opened(image: Image, config: ReadConfig | None) -> Iterator[ImageStack]:
     finally:
         if stack is not image:
             stack.close()
-
-
-@contextlib.contextmanager
-def _labels(image: Image, axes: str) -> Iterator[ImageStack]:
-    """Open a label image, with the axes given where its file names none."""
-    try:
-        stack = open_image(image)
-    except ImageError as error:
-        try:
-            stack = open_image(image, axes=axes)
-        except UsageError:
-            raise error from None
-    try:
-        yield stack
-    finally:
-        if stack is not image:
-            stack.close()
-
-
-def _axes_of(image: Image) -> str:
-    """Axes that a file names, empty where it names none."""
-    try:
-        with _opened(image, None) as stack:
-            return stack.axes
-    except ImageError:
-        return ""

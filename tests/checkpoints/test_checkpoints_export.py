@@ -169,6 +169,25 @@ def test_nothing_is_made_up(tmp_path, monkeypatch):
     assert least > 2 * halo
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"norm": "instance"}, "Tiles give other values"),
+        ({"widths": (2, 2, 2, 2, 2, 2, 2)}, "the network looks"),
+        ({}, ""),
+    ],
+)
+def test_a_package_says_where_tiles_differ(tmp_path, monkeypatch, fields, words):
+    monkeypatch.setattr(compiled, "lacking_packages", lambda: ["onnx"])
+    made = export(unet(**fields), tmp_path / "net.zip", AUTO)
+    with zipfile.ZipFile(tmp_path / "net.zip") as archive:
+        readme = archive.read("README.md").decode()
+    told = [note for note in made.notes if not note.startswith("Without ONNX")]
+    assert all(note in readme for note in told)
+    assert words in " ".join(told)
+    assert bool(told) is bool(words)
+
+
 def test_channels_scaled_apart_do_not_fit_a_package(tmp_path):
     norms = (Normalization(kind="zscore"), Normalization(kind="minmax"))
     network = changed(unet(in_channels=2), normalization=norms)

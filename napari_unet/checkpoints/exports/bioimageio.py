@@ -21,6 +21,7 @@ from napari_unet.checkpoints.exports import compiled
 from napari_unet.checkpoints.exports.description import (
     describe,
     documentation,
+    limits,
     sizes,
 )
 from napari_unet.checkpoints.exports.proof import Written, lengths
@@ -53,7 +54,7 @@ def write(network: Network, part: Path, config: ExportConfig) -> Written:
         for name, data in members.items():
             archive.writestr(name, data)
     test = load(part).spec.provenance["test"]
-    return Written(test["difference"], notes)
+    return Written(test["difference"], [*notes, *limits(network)])
 
 
 def _members(

@@ -98,6 +98,7 @@ def documentation(network: Network, config: ExportConfig) -> str:
         "validation of the network on images is not part of this package.",
         "",
         "The PyTorch weights need the Python package unet-napari.",
+        *limits(network),
     ]
     if open_facts:
         lines += ["", "## Assumed, not told by the source", "", *open_facts]
@@ -206,6 +207,20 @@ def _halo(network: Network) -> tuple[int, ...]:
         0 if margin else min(max(reach), most)
         for reach, margin in zip(lay.halo, lay.margin, strict=True)
     )
+
+
+def limits(network: Network) -> list[str]:
+    """Say where tiles of other programs will not give the whole image's output."""
+    lay, most = network.geometry, _MOST_HALO[network.spec.ndim]
+    if not lay.exact:
+        return [f"Tiles give other values than the whole image: {lay.reason}."]
+    reach = max(max(pair) for pair in lay.halo)
+    if reach <= most or any(lay.margin):
+        return []
+    return [
+        f"The halo is given as {most} pixels, but the network looks {reach} far; tiles "
+        "of other programs differ a little at their borders."
+    ]
 
 
 def _strides(network: Network) -> tuple[int, ...]:
