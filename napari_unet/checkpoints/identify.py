@@ -168,7 +168,10 @@ def _claims(
 ) -> Iterator[Match]:
     """Yield the families that fit a view exactly; remember near misses."""
     shapes = Shapes(view.tensors)
+    in_order = shapes.in_order and not hints.get("unordered")
     for family in families:
+        if family.needs_order and not in_order:
+            continue
         if family.is_graph != ("program" in hints) or not family.recognise(shapes):
             continue
         fitting = view

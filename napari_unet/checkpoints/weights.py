@@ -72,8 +72,8 @@ def restored(
 
 
 def bare(tensors: dict[str, torch.Tensor], name: str) -> Found:
-    """Check tensors that came without a wrapper."""
+    """Check tensors of a safetensors file, which keeps no order of names."""
     check(tensors, name)
-    found = Found(tensors)
+    found = Found(tensors, hints={"unordered": True})
     to_float32(found)
     return found

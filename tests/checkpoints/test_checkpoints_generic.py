@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from tiny_networks import lively
 from torch import nn
 
 from napari_unet import checkpoints
+from napari_unet.checkpoints.families.base import Shapes
 from napari_unet.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -107,3 +109,20 @@ def test_what_does_not_chain_is_refused(tmp_path, spoil):
     torch.save(state, tmp_path / "stranger.pth")
     with pytest.raises(ModelError, match="not one of the known kinds"):
         checkpoints.load(tmp_path / "stranger.pth")
+
+
+def test_without_an_order_nothing_is_claimed(tmp_path):
+    """Two equal layers could change places; safetensors keeps no order."""
+    state = lively(Stranger()).state_dict()
+    save_file(state, tmp_path / "stranger.safetensors")
+    torch.save(dict(sorted(state.items())), tmp_path / "sorted.pth")
+    for name in ("stranger.safetensors", "sorted.pth"):
+        with pytest.raises(ModelError, match="not one of the known kinds"):
+            checkpoints.load(tmp_path / name)
+
+
+def test_in_order():
+    state = Stranger().state_dict()
+    assert Shapes(state).in_order
+    assert not Shapes(dict(sorted(state.items()))).in_order
+    assert not Shapes(dict(reversed(state.items()))).in_order

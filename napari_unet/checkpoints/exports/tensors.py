@@ -44,6 +44,12 @@ def state_dict(network: Network, part: Path, config: ExportConfig) -> Written:
             f"{network.spec.name} came as a graph, and no library has it by name",
             hint="Export it as .safetensors (ours), ONNX or a bioimage.io package.",
         )
+    if family.needs_order and part.suffix == ".safetensors":
+        raise ModelError(
+            f"{network.spec.name} is read by the order of its layers",
+            found="safetensors, which keeps none",
+            hint="Export it as .pth, or as our own checkpoint.",
+        )
     emitted = emit(network)
     if part.suffix == ".safetensors":  # which knows no tensor of two names
         part.write_bytes(to_bytes({k: v.clone() for k, v in emitted.items()}))

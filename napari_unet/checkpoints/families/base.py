@@ -28,6 +28,20 @@ class Shapes(dict[str, tuple[int, ...]]):
         super().__init__({k: tuple(v.shape) for k, v in tensors.items()})
         self.tensors = tensors
 
+    @property
+    def in_order(self) -> bool:
+        """Whether names come as torch registers them: each bias after its weight.
+
+        Sorted and shuffled names, as safetensors has them, do not.
+        """
+        keys = list(self)
+        return all(
+            after == f"{before.removesuffix('weight')}bias"
+            for before, after in zip(keys, [*keys[1:], ""], strict=True)
+            if before.endswith("weight")
+            and f"{before.removesuffix('weight')}bias" in self
+        )
+
 
 @dataclass(frozen=True)
 class Inferred:
@@ -68,6 +82,8 @@ class Family(ABC):
     is_proven : bool
         Whether its outputs were compared with the source's own; families that are not
         are tried last.
+    needs_order : bool
+        Whether the order of the names tells the order of the layers.
     is_graph : bool
         Whether the file tells every operation, in ``hints["program"]``; such files are
         of no other family.
@@ -78,6 +94,7 @@ class Family(ABC):
     source: ClassVar[str]
     typical: ClassVar[Mapping[str, Any]]
     is_proven: ClassVar[bool] = True
+    needs_order: ClassVar[bool] = False
     is_graph: ClassVar[bool] = False
 
     @abstractmethod

@@ -44,6 +44,7 @@ class Generic(Family):
     title = "a plain U-Net of unknown source"
     source = "read from shapes and their order alone; proved by no library"
     is_proven = False
+    needs_order = True
     typical: ClassVar[Mapping[str, Any]] = {
         "ndim": 2,
         "encoder": [

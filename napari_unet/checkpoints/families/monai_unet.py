@@ -164,7 +164,7 @@ def _order(
     keys = list(shapes)
     first, last = f"{adn}.N.weight", f"{adn}.A.weight"
     if first in shapes and last in shapes:
-        if _is_kept(keys):
+        if shapes.in_order:
             return _first(keys.index(first) < keys.index(last)), []
     order = _first(not _all_positive(shapes))
     other = _first(order != "NDA")
@@ -173,17 +173,6 @@ def _order(
     return order, [
         Assumption(field=field, value=order, alternatives=(other,), reason=reason)
     ]
-
-
-def _is_kept(keys: list[str]) -> bool:
-    """Whether names are in the order in which torch registers tensors."""
-    places = {key: n for n, key in enumerate(keys)}
-    pairs = (
-        (places.get(f"{key.removesuffix('bias')}weight"), n)
-        for key, n in places.items()
-        if key.endswith(".bias")
-    )
-    return all(weight == bias - 1 for weight, bias in pairs if weight is not None)
 
 
 def _first(is_norm: bool) -> Order:

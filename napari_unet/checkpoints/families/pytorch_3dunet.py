@@ -171,20 +171,9 @@ def _skeleton(shapes: Shapes, block: str) -> tuple[str, bool]:
         part = next(p for p in parts if p != "conv")
         is_first = shapes[f"{start}{part}.weight"][0] == inputs
         return (f"{norm}c" if is_first else f"c{norm}"), True
-    if not _is_registered(shapes):
+    if not shapes.in_order:
         return f"{norm}c", False
     return letters, True
-
-
-def _is_registered(shapes: Shapes) -> bool:
-    """Whether names come in the order of registration; safetensors has lost it."""
-    keys = list(shapes)
-    pairs = zip(keys, [*keys[1:], ""], strict=True)
-    return all(
-        after == f"{key.removesuffix('weight')}bias"
-        for key, after in pairs
-        if key.endswith("weight") and f"{key.removesuffix('weight')}bias" in shapes
-    )
 
 
 def _orders(skeleton: str, block: str) -> list[str]:
