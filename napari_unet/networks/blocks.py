@@ -93,9 +93,16 @@ class LinearTo(CropTo):
             return x
         return F.interpolate(x, _size(like), mode=linear(x.ndim - 2))
 
+    @staticmethod
+    def moves(length: int, wanted: int) -> bool:
+        """Whether pixels are only moved: where nothing changes."""
+        return length == wanted
+
 
 class ReflectTo(CropTo):
     """Add reflected pixels at the end of each axis where `x` is too short."""
+
+    outside = "reflect"
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return `x` with the spatial size of `like`."""
@@ -125,6 +132,11 @@ class NearestTo(CropTo):
             x = x.index_select(axis, torch.arange(0, x.shape[axis], 2, device=x.device))
         return F.interpolate(x, _size(like), mode="nearest")
 
+    @staticmethod
+    def moves(length: int, wanted: int) -> bool:
+        """Whether pixels are only moved: where nothing changes."""
+        return length == wanted
+
 
 class StartTo(CropTo):
     """Keep the start of each axis of `x`, as long as that of `like`.
@@ -148,6 +160,11 @@ class CentreTo(CropTo):
             wanted = like.shape[axis] - (x.shape[axis] - like.shape[axis]) % 2
             x = x.narrow(axis, (x.shape[axis] - wanted) // 2, wanted)
         return x
+
+    @staticmethod
+    def moves(length: int, wanted: int) -> bool:
+        """Whether it has the length of `like`."""
+        return (length - wanted) % 2 == 0
 
 
 def _size(x: torch.Tensor) -> list[int]:

@@ -69,11 +69,17 @@ class Layer:
         Its view along each spatial axis.
     crop : CropTo, optional
         Set where the first input is cropped or padded to the size of the second.
+    node : torch.fx.Node, optional
+        Where it comes from.
+    module : torch.nn.Module, optional
+        What `node` calls, where that is a module.
     """
 
     inputs: tuple[int, ...]
     windows: Windows
     crop: CropTo | None = None
+    node: fx.Node | None = None
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,32 @@ class Graph:
     layers: list[Layer]
     global_layers: list[str] = field(default_factory=list)
     """Why a pixel depends on the whole image, one sentence per kind of layer."""
+
+    def lengths(
+        self, axis: int, inputs: int, exact: bool = False
+    ) -> list[int] | None:
+        """Length of each layer's output along an axis, None where layers do not meet.
+
+        Parameters
+        ----------
+        axis : int
+            Number of the spatial axis.
+        inputs : int
+            Length of the image.
+        exact : bool
+            Whether sizes that leave pixels over are refused too.
+        """
+        found: list[int] = []
+        for layer in self.layers:
+            sizes = [found[n] for n in layer.inputs] or [inputs]
+            if layer.crop is not None:
+                found.append(sizes[1])
+                continue
+            window = layer.windows[axis]
+            if len(set(sizes)) > 1 or (exact and not window.fits(sizes[0])):
+                return None
+            found.append(window.length(sizes[0]))
+        return found
 
 
 class Tracer(fx.Tracer):
@@ -158,8 +190,10 @@ class _Reader:
         crop: CropTo | None = None,
     ) -> None:
         known = tuple(self.numbers[n] for n in inputs if n in self.numbers)
+        is_module = node.op == "call_module"
+        module = self.modules[str(node.target)] if is_module else None
         self.numbers[node] = len(self.graph.layers)
-        self.graph.layers.append(Layer(known, windows, crop))
+        self.graph.layers.append(Layer(known, windows, crop, node, module))
 
     def _still(self) -> Windows:
         return (STILL,) * self.ndim

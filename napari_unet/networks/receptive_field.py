@@ -148,31 +148,14 @@ def _stride(graph: Graph, axis: int) -> int:
 def _fitting_length(graph: Graph, axis: int, stride: int) -> tuple[int, list[int]]:
     """Return a large input length that suits the network, and each layer's length."""
     start = stride * _FAR
-    lengths = _lengths(graph, axis, start)
+    lengths = graph.lengths(axis, start)
     if lengths is not None and lengths[-1] == start:
         return start, lengths
     for inputs in range(start, start + stride):
-        lengths = _lengths(graph, axis, inputs, exact=True)
+        lengths = graph.lengths(axis, inputs, exact=True)
         if lengths is not None:
             return inputs, lengths
     raise UnknownLayerError("no image size suits all poolings")
-
-
-def _lengths(
-    graph: Graph, axis: int, inputs: int, exact: bool = False
-) -> list[int] | None:
-    """Length of each layer's output, None where layers do not meet."""
-    lengths: list[int] = []
-    for layer in graph.layers:
-        sizes = [lengths[n] for n in layer.inputs] or [inputs]
-        if layer.crop is not None:
-            lengths.append(sizes[1])
-            continue
-        window = layer.windows[axis]
-        if len(set(sizes)) > 1 or (exact and not window.fits(sizes[0])):
-            return None
-        lengths.append(window.length(sizes[0]))
-    return lengths
 
 
 def _reads(graph: Graph, axis: int, lengths: list[int], o: int) -> tuple[int, int]:

@@ -100,7 +100,16 @@ class UNetSpec(Config):
 
 
 class CropTo(nn.Module):
-    """Crop `x` centrally to the spatial size of `like`."""
+    """Crop `x` centrally to the spatial size of `like`.
+
+    Attributes
+    ----------
+    outside : float or str
+        What lies around `x` where `like` is larger: a number, ``"reflect"`` or
+        ``"replicate"``.
+    """
+
+    outside: float | str = 0.0
 
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return the centre of `x`, (N, C, *spatial of `like`)."""
@@ -113,6 +122,12 @@ class CropTo(nn.Module):
     def offset(length: int, wanted: int) -> int:
         """Return the pixel of `length` that becomes the first of the `wanted` ones."""
         return (length - wanted) // 2
+
+    @staticmethod
+    def moves(length: int, wanted: int) -> bool:
+        """Whether pixels of `length` are only moved to make `wanted` ones."""
+        del length, wanted
+        return True
 
 
 class UNet(nn.Module):

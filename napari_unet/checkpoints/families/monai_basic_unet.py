@@ -125,6 +125,8 @@ class BasicUNet(nn.Module):
 class RepeatTo(CropTo):
     """Repeat the last pixel of `x` along axes shorter than those of `like`."""
 
+    outside = "replicate"
+
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return `x` with the spatial size of `like`."""
         sides: list[int] = []

@@ -165,6 +165,8 @@ class StretchTo(CropTo):
     others move on by one.
     """
 
+    outside = "replicate"
+
     def forward(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         """Return `x` with the spatial size of `like`."""
         return F.interpolate(x, size=like.shape[2:])

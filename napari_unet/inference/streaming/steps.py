@@ -1,0 +1,122 @@
+"""Steps: the parts of a network, each with the rows of one frame it has computed."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from napari_unet.errors import UsageError
+from napari_unet.inference.streaming.rows import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from napari_unet.inference.streaming.parts import Part
+    from napari_unet.inference.streaming.rows import Rows
+
+
+@dataclass
+class Step:
+    """A part at work on one frame.
+
+    Attributes
+    ----------
+    part : Part
+        What it does.
+    sources : sequence of Rows
+        Its inputs.
+    output : Queue
+        Where its rows go.
+    most : int
+        Rows it computes at a time.
+    shifts : tuple of int
+        Row of each input that meets row 0 of the output.
+    done : int
+        Rows computed so far.
+    """
+
+    part: Part
+    sources: Sequence[Rows]
+    output: Queue
+    most: int
+    shifts: tuple[int, ...] = field(init=False)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.shifts = (0,) * len(self.sources)
+        if self.part.crop is not None:
+            source, like = (rows.length for rows in self.sources)
+            if not self.part.crop.moves(source, like):
+                raise UsageError(
+                    "A frame of this length cannot be streamed",
+                    found=f"{source} rows that are to be fitted to {like}",
+                )
+            self.shifts = (self.part.crop.offset(source, like), 0)
+
+    def advance(self) -> bool:
+        """Compute the next rows, and tell whether there were any."""
+        start, stop = self.done, min(self._ready(), self.done + self.most)
+        if stop == start:
+            return False
+        self.output.append(self._compute(start, stop))
+        self.done = stop
+        return True
+
+    def needed(self, n: int) -> int:
+        """Return the first row of input `n` that is still wanted."""
+        length = self.sources[n].length
+        if self.done == self.output.length:
+            return length
+        low = self._reads(n, self.done, self.done + 1)[0]
+        low = min(max(low, 0), length - 1)
+        return low // self._pitch * self._pitch
+
+    @property
+    def _pitch(self) -> int:
+        """Rows of the input that lie between outputs of the same phase."""
+        return self.part.window.pitch.numerator if self.part.pads else 1
+
+    def _ready(self) -> int:
+        """Return the number of rows that can be computed from what is there."""
+        rows = range(self.output.length)
+        return bisect_right(rows, False, lo=self.done, key=self._is_late)
+
+    def _is_late(self, row: int) -> bool:
+        """Whether a row depends on some that are not there yet."""
+        for n, source in enumerate(self.sources):
+            last = max(1, self._reads(n, row, row + 1)[1])
+            if source.stop < min(source.length, last):
+                return True
+        return False
+
+    def _reads(self, n: int, start: int, stop: int) -> tuple[int, int]:
+        """Return the rows of input `n` that rows `start` to `stop` depend on.
+
+        They may lie outside the frame.
+        """
+        first, last = self.part.window.reads(start, stop - 1)
+        return first + self.shifts[n], last + self.shifts[n] + 1
+
+    def _compute(self, start: int, stop: int) -> Tensor:
+        if self.part.pads:
+            return self._cut(start, stop)
+        return self.part.call(
+            *(
+                source.take(*self._reads(n, start, stop), self.part.fill)
+                for n, source in enumerate(self.sources)
+            )
+        )
+
+    def _cut(self, start: int, stop: int) -> Tensor:
+        """Run a layer that pads by itself, and keep the rows that are right."""
+        source, window = self.sources[0], self.part.window
+        first, last = self._reads(0, start, stop)
+        origin = max(first, 0) // self._pitch * self._pitch
+        rows = self.part.call(source.take(origin, min(last, source.length)))
+        begin = start - origin * window.pitch.denominator // window.pitch.numerator
+        if begin == 0 and rows.shape[source.dim] == stop - start:
+            return rows
+        return rows.narrow(source.dim, begin, stop - start)
