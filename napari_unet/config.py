@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from napari_unet.errors import UsageError
 
 Kind = Literal["labels", "probabilities", "logits", "instances"]
-Tiling = Literal["auto", "exact", "blend", "whole"]
+Tiling = Literal["auto", "stream", "exact", "blend", "whole"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Target = Literal["auto", "native", "state-dict", "bioimageio", "onnx", "pt2"]
@@ -101,9 +101,10 @@ class PredictConfig(ReadConfig):
     tiling: Tiling = Field(
         "auto",
         title="Tiling",
-        description="exact: tiles with a halo as wide as the receptive field, equal "
-        "to the whole image; blend: overlapping patches; whole: one pass; auto: "
-        "exact where the network allows it, else blend.",
+        description="stream: rows after rows, each computed once, equal to the whole "
+        "image; exact: tiles with a halo as wide as the receptive field, equal too; "
+        "blend: overlapping patches; whole: one pass; auto: whole where it is small, "
+        "stream where the network allows it, else blend.",
     )
     tile: tuple[int, ...] | None = Field(
         None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import napari_unet
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _CPU_BUDGET = 4 << 30
 """Larger tiles save little on a CPU and crowd out the user's other programs."""
+_COMFORT = 256 << 20
+"""Frames that take more are streamed on a CPU, as fast and in less memory."""
 _BATCH = 16
 """Most tiles per forward pass on a GPU where the user says nothing else."""
 
@@ -129,7 +132,7 @@ def prepare(
     geometry = network.geometry
     per_pixel = footprint.bytes_per_pixel(network, tiling.grids(geometry))
     placed = network.place(config.device, config.precision)
-    memory = Memory(_budget(placed.device), per_pixel)
+    memory = _memory(network, placed, per_pixel)
     chosen = plan(layout.size, geometry, config, memory, layout.target)
     _check_memory(placed.device, chosen)
     batch = config.batch_size or _batch(placed.device, memory, chosen)
@@ -158,6 +161,19 @@ def normalizations(spec: ModelSpec, wish: str) -> tuple[Normalization, ...]:
     if wish == "auto" or all(n.kind == wish for n in spec.normalization):
         return spec.normalization
     return (Normalization.build(kind=wish),)
+
+
+def _memory(network: Network, placed: Network, per_pixel: float) -> Memory:
+    """Return what a forward pass may and does cost."""
+    budget = _budget(placed.device)
+    is_cpu = placed.device.type == "cpu"
+    measured = placed if is_cpu else network
+    return Memory(
+        budget,
+        per_pixel,
+        min(budget, _COMFORT) if is_cpu else budget,
+        partial(footprint.row_cost, measured, tiling.grids(network.geometry)),
+    )
 
 
 def _budget(device: torch.device) -> int:

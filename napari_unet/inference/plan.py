@@ -11,7 +11,7 @@ from napari_unet.errors import UsageError
 from napari_unet.inference import tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
 
@@ -19,11 +19,30 @@ if TYPE_CHECKING:
     from napari_unet.inference.tiling import Grid, Range, Span
     from napari_unet.networks.receptive_field import Geometry
 
-Way = Literal["whole", "exact", "blend"]
+Way = Literal["whole", "stream", "exact", "blend"]
 
 PATCH = {2: (512, 512), 3: (64, 128, 128)}
 """Patch sizes of blended inference where the user says nothing else. They do not depend
 on the memory, because the result depends on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowCost:
+    """What it takes to stream a network along the first spatial axis.
+
+    Attributes
+    ----------
+    held : float
+        Bytes per pixel of a row for all that waits for later rows.
+    moving : float
+        Bytes per pixel of a row for each row that goes through the layers at a time.
+    chunk : int
+        Rows at a time from which on more gain nothing.
+    """
+
+    held: float
+    moving: float
+    chunk: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +55,17 @@ class Memory:
         Bytes one forward pass may take.
     per_pixel : float
         Bytes it takes per input pixel, see `napari_unet.inference.footprint`.
+    comfort : int, optional
+        Bytes up to which a frame is best computed at once; the budget when not given.
+    rows : callable, optional
+        Gives what streaming costs, or None where the network cannot be streamed. Only
+        called when a frame is above `comfort`.
     """
 
     budget: int
     per_pixel: float
+    comfort: int | None = None
+    rows: Callable[[], RowCost | None] = lambda: None
 
     def cost(self, lengths: Sequence[int]) -> int:
         """Bytes of a forward pass over an input of these lengths."""
@@ -52,8 +78,8 @@ class Plan:
 
     Attributes
     ----------
-    way : {"whole", "exact", "blend"}
-        One pass; tiles with a halo; overlapping patches.
+    way : {"whole", "stream", "exact", "blend"}
+        One pass; rows after rows; tiles with a halo; overlapping patches.
     reason : str
         Why, in words.
     spans : tuple of tuple of Span
@@ -66,6 +92,8 @@ class Plan:
         Whether pieces may be cut further without changing the result.
     peak : int
         Estimated bytes of one forward pass.
+    chunk : int
+        Stream only: rows that go through the layers at a time.
     windows : tuple of tuple of numpy.ndarray
         Blend only: the weights that belong to `spans`.
     """
@@ -77,6 +105,7 @@ class Plan:
     size: tuple[int, ...]
     exact: bool
     peak: int
+    chunk: int = 0
     windows: tuple[tuple[np.ndarray, ...], ...] = field(
         default=(), compare=False, repr=False
     )
@@ -88,8 +117,11 @@ class Plan:
 
     @property
     def pieces(self) -> int:
-        """Tiles per frame."""
-        return math.prod(len(spans) for spans in self.spans)
+        """Tiles per frame, or pieces of rows."""
+        tiles = math.prod(len(spans) for spans in self.spans)
+        if self.way != "stream":
+            return tiles
+        return tiles * len(tiling.pieces(*self.spans[0][0].read, self.chunk))
 
     @property
     def ratio(self) -> float:
@@ -106,6 +138,14 @@ class Plan:
         tile = " x ".join(map(str, self.tile))
         if self.way == "whole":
             return f"whole frames of {tile} pixels: {self.reason}"
+        if self.way == "stream":
+            strips = math.prod(len(spans) for spans in self.spans[1:])
+            tile = " x ".join(map(str, (self.chunk, *self.tile[1:])))
+            return (
+                f"streamed, {self.pieces} pieces of {tile} pixels in {strips} "
+                f"strip{'s' * (strips > 1)}, {self.ratio:.2f} pixels computed per "
+                f"pixel: {self.reason}"
+            )
         kind = "exact tile" if self.way == "exact" else "blended patch"
         many = "" if self.pieces == 1 else "s" if self.way == "exact" else "es"
         return (
@@ -146,6 +186,12 @@ def plan(
     tile = _user_tile(config.tile, len(size))
     way, reason = _choose(config, geometry, cut, memory)
     windows: tuple[tuple[np.ndarray, ...], ...] = ()
+    if way == "stream":
+        streamed = cut.stream(memory)
+        if streamed is not None:
+            spans, peak, chunk = streamed
+            return Plan(way, reason, spans, cut.grids, size, True, peak, chunk)
+        way = "exact"
     if way == "whole":
         spans = cut.whole()
     elif way == "exact":
@@ -154,7 +200,8 @@ def plan(
     else:
         spans, windows = cut.blend(tile or PATCH[len(size)], config.overlap)
     peak = memory.cost([s[0].read[1] - s[0].read[0] for s in spans])
-    return Plan(way, reason, spans, cut.grids, size, geometry.exact, peak, windows)
+    exact = geometry.exact
+    return Plan(way, reason, spans, cut.grids, size, exact, peak, windows=windows)
 
 
 def _choose(
@@ -163,23 +210,36 @@ def _choose(
     """Choose the way and say why."""
     if config.tiling == "blend":
         return "blend", "as asked"
-    if config.tiling == "exact":
+    if config.tiling in ("exact", "stream"):
         if geometry.exact:
-            return "exact", "as asked, equal to the whole frame at every pixel"
+            return config.tiling, "as asked, equal to the whole frame at every pixel"
         raise UsageError(
             "This network has no exact tiles",
             found=geometry.reason,
             hint="Use --tiling blend, or --tiling whole where the memory allows it.",
         )
-    if geometry.exact and cut.partial:
-        return "exact", "equal to the whole frame, of which only a part is wanted"
-    if config.tiling == "whole":
+    if config.tiling == "whole" and not (geometry.exact and cut.partial):
         return "whole", "as asked"
+    if geometry.exact:
+        return _choose_exact(config, cut, memory)
     if config.tile is None and memory.cost(cut.inputs()) <= memory.budget:
         return "whole", "a frame fits into memory"
-    if geometry.exact:
-        return "exact", "equal to the whole frame at every pixel"
     return "blend", f"exact tiles are not possible, {geometry.reason}"
+
+
+def _choose_exact(config: PredictConfig, cut: _Cut, memory: Memory) -> tuple[Way, str]:
+    """Choose between the ways that all give the whole frame's values."""
+    comfort = memory.budget if memory.comfort is None else memory.comfort
+    fits = memory.cost(cut.extents()) <= comfort
+    reason = "equal to the whole frame"
+    if cut.partial:
+        reason += ", of which only a part is wanted"
+        return ("exact" if fits or config.tile else "stream"), reason
+    if config.tile is not None:
+        return "exact", f"{reason} at every pixel"
+    if fits:
+        return "whole", "a frame fits into memory"
+    return "stream", f"{reason} at every pixel"
 
 
 def _grids(geometry: Geometry, size: tuple[int, ...]) -> tuple[Grid, ...]:
@@ -221,9 +281,42 @@ class _Cut:
         lengths = zip(self.grids, tile or self.size, strict=True)
         return [g.fit(n) + 2 * g.margin for g, n in lengths]
 
+    def extents(self) -> list[int]:
+        """Input lengths for one tile over all that is wanted."""
+        reads = [tiling.extent_span(*axis).read for axis in self._targets()]
+        return [stop - start for start, stop in reads]
+
+    def stream(
+        self, memory: Memory
+    ) -> tuple[tuple[tuple[Span, ...], ...], int, int] | None:
+        """Return strips with their memory and rows at a time, None where it is short.
+
+        Fewer rows at a time cost little, narrower strips compute their halos.
+        """
+        cost = memory.rows()
+        if cost is None:
+            return None
+        stride, counts = self.grids[0].stride, [1] * len(self.size)
+        chunk, tile = self.grids[0].up(cost.chunk), self._tiles(counts)
+        while True:
+            width = math.prod(self.inputs(tile)[1:])
+            peak = int(width * (cost.held + cost.moving * chunk))
+            if peak <= memory.budget:
+                break
+            if chunk > stride:
+                chunk = self.grids[0].up(chunk // 2)
+                continue
+            axis = self._longest(tile, first=1)
+            if axis is None:
+                return None
+            counts[axis] += 1
+            tile = self._tiles(counts)
+        rows = tiling.extent_span(self.grids[0], self.size[0], self.target[0])
+        others = list(self._axes(tile))[1:]
+        return ((rows,), *(tiling.exact_spans(*axis) for axis in others)), peak, chunk
+
     def whole(self) -> tuple[tuple[Span, ...], ...]:
-        axes = zip(self.grids, self.size, self.target, strict=True)
-        return tuple(tiling.whole_span(*axis) for axis in axes)
+        return tuple(tiling.whole_span(*axis) for axis in self._targets())
 
     def raised(self, tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
         """Raise a tile that is all halo until it keeps half of itself; say so."""
@@ -257,15 +350,24 @@ class _Cut:
         counts = [1] * len(self.size)
         tile = self._tiles(counts)
         while memory.cost(self.inputs(tile)) > memory.budget:
-            kept = [
-                (t - g.overlap) / max(g.overlap, 0.5) if t > g.smallest else 0.0
-                for g, t in zip(self.grids, tile, strict=True)
-            ]
-            if not any(kept):
+            axis = self._longest(tile)
+            if axis is None:
                 break
-            counts[kept.index(max(kept))] += 1
+            counts[axis] += 1
             tile = self._tiles(counts)
         return tile
+
+    def _longest(self, tile: Sequence[int], first: int = 0) -> int | None:
+        """Return the axis to cut next, None where all tiles are as short as can be."""
+        kept = [
+            (t - g.overlap) / max(g.overlap, 0.5) if t > g.smallest else 0.0
+            for g, t in zip(self.grids, tile, strict=True)
+        ]
+        kept[:first] = [0.0] * first
+        return kept.index(max(kept)) if any(kept) else None
+
+    def _targets(self) -> Iterator[tuple[Grid, int, Range]]:
+        return zip(self.grids, self.size, self.target, strict=True)
 
     def _axes(self, tile: Sequence[int]) -> Iterator[tuple[Grid, int, int, Range]]:
         return zip(self.grids, self.size, tile, self.target, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_unet.events import (
     Cancelled,
@@ -21,9 +21,10 @@ from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import Job, measure, prepare
 from napari_unet.inference.pipeline import batches, pieces, read_ahead
+from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     import numpy as np
     import torch
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.pipeline import Piece
     from napari_unet.inference.tiling import Range
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
@@ -121,48 +121,66 @@ def _by_recipe(
     yield Finished(result)
 
 
+class _Advance(NamedTuple):
+    """What is final after one more piece of work."""
+
+    position: Mapping[str, int]
+    parts: list[tuple[tuple[Range, ...], torch.Tensor]]
+    ends_frame: bool
+    notes: list[str]
+
+
 def _run(
     job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
 ) -> Iterator[Event]:
-    """Compute and write all tiles."""
+    """Compute and write all pieces."""
+    way = _streamed if job.plan.way == "stream" else _tiled
+    with closing(way(job, scaling, cancel)) as advances:
+        for done, advance in enumerate(advances, 1):
+            yield from (Warned(note) for note in advance.notes)
+            for write, block in _finished(job, advance):
+                region, values = job.layout.place(advance.position, write, block)
+                sink.write(region, values)
+                yield Preview(region, values)
+            yield Progress(min(done, job.total), job.total, "tiles")
+
+
+def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
+    """Work through frames rows by rows."""
+    strips = Strips(job, scaling, cancel)
+    for position in job.layout.positions():
+        for parts in strips.frame(position):
+            yield _Advance(position, parts, False, strips.take_notes())
+        yield _Advance(position, [], True, strips.take_notes())
+
+
+def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
+    """Work through frames tile by tile, read ahead and batched."""
     on_cpu = job.placed.device.type == "cpu"
     spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
     runner = Runner(job.placed, job.plan, job.batch, spare)
     blend = Blend(job.plan, job.network.spec.out_channels)
-    with closing(_tiles(job, runner, scaling, cancel)) as tiles:
-        for done, (piece, logits) in enumerate(tiles, 1):
-            yield from (Warned(note) for note in runner.take_notes())
-            for write, block in _finished(job, piece, logits, blend):
-                region, values = job.layout.place(piece.position, write, block)
-                sink.write(region, values)
-                yield Preview(region, values)
-            yield Progress(done, job.total, "tiles")
-
-
-def _tiles(
-    job: Job, runner: Runner, scaling: Scaling, cancel: CancelToken
-) -> Generator[tuple[Piece, torch.Tensor]]:
-    """Logits of all tiles in order, read ahead and batched."""
+    last = [len(spans) - 1 for spans in job.plan.spans]
     reading = pieces(job.stack, job.layout, job.plan, scaling)
     done = 0
     with closing(read_ahead(reading)) as ahead:
         for batch in batches(ahead, lambda: runner.batch):
             if cancel.is_set():
                 raise Stopped(f"stopped after {done} of {job.total} tiles")
-            yield from zip(batch, runner(batch), strict=True)
+            for piece, logits in zip(batch, runner(batch), strict=True):
+                parts = assemble(job.plan, piece, logits, blend)
+                ends = list(piece.index) == last
+                yield _Advance(piece.position, parts, ends, runner.take_notes())
             done += len(batch)
 
 
 def _finished(
-    job: Job, piece: Piece, logits: torch.Tensor, blend: Blend
+    job: Job, advance: _Advance
 ) -> Iterator[tuple[tuple[Range, ...], np.ndarray]]:
-    """Blocks of the frame that are final now that `piece` is computed."""
-    for write, values in assemble(job.plan, piece, logits, blend):
-        yield from job.finisher.add(write, values)
-    if all(
-        i + 1 == len(spans)
-        for i, spans in zip(piece.index, job.plan.spans, strict=True)
-    ):
+    """Blocks of the frame that are final now."""
+    for write, logits in advance.parts:
+        yield from job.finisher.add(write, logits)
+    if advance.ends_frame:
         yield from job.finisher.end_frame()
 
 

@@ -88,7 +88,12 @@ def seam(
 
 
 def _places(plan: Plan) -> list[tuple[Range, ...]]:
-    """Boxes around places where tiles meet along every axis that is cut."""
+    """Boxes around places where tiles meet along every axis that is cut.
+
+    None where a frame is streamed, since no pixel is then computed from less than all.
+    """
+    if plan.way == "stream":
+        return []
     borders = [_borders(spans) for spans in plan.spans]
     count = min(_PLACES, max(len(b) for b in borders))
     boxes = []

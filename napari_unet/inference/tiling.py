@@ -7,6 +7,7 @@ network. Everything is per axis; the tiles of a frame are the product over its a
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -148,6 +149,12 @@ def whole_span(grid: Grid, size: int, target: Range) -> tuple[Span, ...]:
     return (grid.span(0, grid.fit(size), target),)
 
 
+def extent_span(grid: Grid, size: int, target: Range) -> Span:
+    """One tile that gives `target` as it is in the whole axis of `size` pixels."""
+    start, stop = grid.extent(size, target)
+    return grid.span(start, stop - start, target)
+
+
 def exact_tile(grid: Grid, size: int, target: Range, count: int) -> int:
     """Shortest tile with which `count` exact tiles cover `target`."""
     start, stop = grid.extent(size, target)
@@ -253,6 +260,12 @@ def blend_spans(
     ]
     windows = [bell[s.crop] / total[slice(*s.write)] for s in spans]
     return tuple(spans), tuple(w.astype(np.float32) for w in windows)
+
+
+def pieces(start: int, stop: int, length: int) -> list[Range]:
+    """Cut a range at all multiples of `length`."""
+    cuts = [start, *range((start // length + 1) * length, stop, length), stop]
+    return list(itertools.pairwise(cuts))
 
 
 def forwarded(axes: Sequence[Sequence[Span]]) -> int:

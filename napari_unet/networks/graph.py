@@ -90,9 +90,7 @@ class Graph:
     global_layers: list[str] = field(default_factory=list)
     """Why a pixel depends on the whole image, one sentence per kind of layer."""
 
-    def lengths(
-        self, axis: int, inputs: int, exact: bool = False
-    ) -> list[int] | None:
+    def lengths(self, axis: int, inputs: int, exact: bool = False) -> list[int] | None:
         """Length of each layer's output along an axis, None where layers do not meet.
 
         Parameters

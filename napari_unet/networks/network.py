@@ -106,11 +106,15 @@ class Network:
         torch.Tensor
             (N, out_channels, *spatial) in float32, on the network's device.
         """
+        logits: torch.Tensor = self.module(self.to_input(batch))
+        return logits.float()
+
+    def to_input(self, batch: torch.Tensor | np.ndarray[Any, Any]) -> torch.Tensor:
+        """Bring pixels (N, C, *spatial) to the module's device, type and layout."""
         image = _tensor(batch).to(self.device, self.dtype)
         if self._placement is not None:
             image = image.contiguous(memory_format=self._layout)
-        logits: torch.Tensor = self.module(image)
-        return logits.float()
+        return image
 
     @property
     def _layout(self) -> torch.memory_format:

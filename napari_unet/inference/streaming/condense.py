@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from napari_unet.inference.streaming.fused import NONE, Activation, fused
-from napari_unet.networks.graph import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_unet.networks.graph import Layer
 
 _IDLE = (nn.Identity, _DropoutNd)
 _RELU = {F.relu, torch.relu, "relu", "relu_"}

@@ -66,4 +66,4 @@ def _can(weight: Tensor) -> bool:
     if weight.device.type != "cpu" or weight.dtype not in _TYPES:
         return False
     is_there = hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    return is_there and torch.backends.mkldnn.is_available()
+    return is_there and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.inference.streaming.rows import Fill
 
 Call = Callable[..., "Tensor"]
-_POOLS = {
+_POOLS: dict[type[nn.Module], Call] = {
     nn.MaxPool2d: F.max_pool2d,
     nn.MaxPool3d: F.max_pool3d,
     nn.AvgPool2d: F.avg_pool2d,
@@ -99,7 +98,7 @@ def _convolution(conv: Any, axis: int, activation: Activation) -> Unpadded | Non
 
 
 def _sides(conv: Any) -> list[tuple[int, int]]:
-    """Return the padding before and after along each axis; torch lists the last first."""
+    """Return the padding before and after each axis; torch lists the last first."""
     pads = conv._reversed_padding_repeated_twice[::-1]
     return [(pads[n + 1], pads[n]) for n in range(0, len(pads), 2)]
 
@@ -110,7 +109,7 @@ def _pooling(pool: Any, axis: int) -> Unpadded | None:
     is_max = isinstance(pool, (nn.MaxPool2d, nn.MaxPool3d))
     padding = list(per_axis(pool.padding, ndim))
     counts = is_max or pool.count_include_pad or not padding[axis]
-    if pool.ceil_mode and not is_max or not counts:
+    if (pool.ceil_mode and not is_max) or not counts:
         return None
     padding[axis] = 0
     settings: dict[str, Any] = {"kernel_size": pool.kernel_size, "stride": pool.stride}
@@ -120,4 +119,5 @@ def _pooling(pool: Any, axis: int) -> Unpadded | None:
     else:
         settings["count_include_pad"] = pool.count_include_pad
         settings["divisor_override"] = pool.divisor_override
-    return Unpadded(partial(_POOLS[type(pool)], **settings), -math.inf if is_max else 0.0)
+    call = partial(_POOLS[type(pool)], **settings)
+    return Unpadded(call, -math.inf if is_max else 0.0)

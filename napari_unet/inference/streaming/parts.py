@@ -12,7 +12,6 @@ from torch import fx
 from napari_unet.inference.streaming.condense import Condensed, condense
 from napari_unet.inference.streaming.layers import Call, unpadded
 from napari_unet.networks.blocks import ResizeTo
-from napari_unet.networks.unet import CropTo
 from napari_unet.networks.windows import STILL
 
 if TYPE_CHECKING:
@@ -22,7 +21,11 @@ if TYPE_CHECKING:
 
     from napari_unet.inference.streaming.rows import Fill
     from napari_unet.networks.graph import Graph, Layer
+    from napari_unet.networks.unet import CropTo
     from napari_unet.networks.windows import Window
+
+
+_JOINS = (torch.cat, torch.concat)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _part(one: Condensed, axis: int) -> Part:
         call: Call = crop if not isinstance(crop, ResizeTo) else _cropped
         return Part(call, layer.inputs, STILL, own, crop.outside, crop=crop)
     if len(layer.inputs) != 1:
-        joins = layer.node is not None and layer.node.target in (torch.cat, torch.concat)
+        joins = layer.node is not None and layer.node.target in _JOINS
         return Part(_call(layer), layer.inputs, window, own, joins=joins)
     bare = unpadded(layer.module, axis, one.activation)
     if bare is not None:
@@ -121,4 +124,6 @@ def _itself(x: Tensor) -> Tensor:
 
 def _cropped(x: Tensor, like: Tensor) -> Tensor:
     """Cut the ends off what was enlarged before."""
-    return x[(..., *(slice(n) for n in like.shape[2:]))]
+    for dim in range(2, x.ndim):
+        x = x.narrow(dim, 0, like.shape[dim])
+    return x

@@ -65,15 +65,18 @@ class Rows(ABC):
         """
         if isinstance(fill, str) and not 0 <= start <= stop <= self.length:
             return self._continued(start, stop, fill)
-        low, high = (min(max(n, 0), self.length) for n in (start, stop))
-        view = self._view(low, high) if (low, high) == (start, stop) else None
+        count = stop - start
+        before = min(max(-start, 0), count)
+        after = min(max(stop - self.length, 0), count)
+        view = None if before or after else self._view(start, stop)
         if view is not None:
             return view
-        out = self._empty(stop - start)
+        out = self._empty(count)
         if not isinstance(fill, str):
-            out.narrow(self.dim, 0, low - start).fill_(fill)
-            out.narrow(self.dim, high - start, stop - high).fill_(fill)
-        self._copy(low, high, out.narrow(self.dim, low - start, high - low))
+            out.narrow(self.dim, 0, before).fill_(fill)
+            out.narrow(self.dim, count - after, after).fill_(fill)
+        inside = out.narrow(self.dim, before, count - before - after)
+        self._copy(start + before, stop - after, inside)
         return out
 
     def _continued(self, start: int, stop: int, fill: str) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import UsageError
-from napari_unet.inference.streaming.rows import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.inference.streaming.parts import Part
-    from napari_unet.inference.streaming.rows import Rows
+    from napari_unet.inference.streaming.rows import Queue, Rows
 
 
 @dataclass
@@ -114,8 +113,9 @@ class Step:
         """Run a layer that pads by itself, and keep the rows that are right."""
         source, window = self.sources[0], self.part.window
         first, last = self._reads(0, start, stop)
-        origin = max(first, 0) // self._pitch * self._pitch
-        rows = self.part.call(source.take(origin, min(last, source.length)))
+        origin = min(max(first, 0), source.length - 1) // self._pitch * self._pitch
+        end = max(min(last, source.length), origin + 1)
+        rows = self.part.call(source.take(origin, end))
         begin = start - origin * window.pitch.denominator // window.pitch.numerator
         if begin == 0 and rows.shape[source.dim] == stop - start:
             return rows

@@ -104,10 +104,14 @@ class Stream:
         image.append(rows)
         moving = True
         while moving:
-            moving = any([self._advance(number) for number in range(len(self._steps))])
+            moving = self._round()
             finished = output.pop()
             if finished is not None:
                 yield finished
+
+    def _round(self) -> bool:
+        """Let every step compute some rows, and tell whether there were any."""
+        return max([self._advance(number) for number in range(len(self._steps))])
 
     def _advance(self, number: int) -> bool:
         """Compute the next rows of a step, and tell whether there were any."""

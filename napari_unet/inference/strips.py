@@ -1,0 +1,212 @@
+"""Stream frames through a network, in strips where a frame is too wide."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import closing
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_unet.errors import DeviceError, ModelError
+from napari_unet.events import Stopped
+from napari_unet.inference import tiling
+from napari_unet.inference.pipeline import Piece, read, read_ahead
+from napari_unet.inference.streaming.stream import Stream, Streamed
+from napari_unet.inference.tiling import Span
+from napari_unet.networks import device as devices
+from napari_unet.networks.graph import read_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from napari_unet.events import CancelToken
+    from napari_unet.images.intensity import Scaling
+    from napari_unet.inference.job import Job
+    from napari_unet.inference.tiling import Range
+
+    Box = tuple[Range, ...]
+    Part = tuple[Box, torch.Tensor]
+
+
+class Strips:
+    """Gives the logits of frames, rows after rows.
+
+    When the memory is short, fewer rows go through at a time, then strips become
+    narrower, and at last the network moves to the CPU. Work goes on behind the last
+    finished row; the result stays the same.
+
+    Parameters
+    ----------
+    job : Job
+        With a plan to stream.
+    scaling : Scaling
+        Intensity scaling.
+    cancel : CancelToken
+        Checked between pieces.
+    """
+
+    def __init__(self, job: Job, scaling: Scaling, cancel: CancelToken) -> None:
+        self._job = job
+        self._scaling = scaling
+        self._cancel = cancel
+        self._network = job.placed
+        self._on_cpu = job.placed.device.type == "cpu"
+        self._chunk = job.plan.chunk
+        self._notes: list[str] = []
+        self._finite = True
+
+    def frame(self, position: Mapping[str, int]) -> Iterator[list[Part]]:
+        """Compute one frame.
+
+        Yields
+        ------
+        list
+            After each piece of rows: where finished logits lie in the frame, and the
+            logits (C, *spatial).
+
+        Raises
+        ------
+        ModelError
+            If the network fails, or its output has another shape than it should.
+        DeviceError
+            If the memory is too small for the narrowest strip.
+        Stopped
+            If the work is cancelled.
+        """
+        writes = ([span.write for span in spans] for spans in self._job.plan.spans)
+        waiting = list(itertools.product(*writes))[::-1]
+        while waiting:
+            box = waiting.pop()
+            try:
+                for parts in self._strip(position, box):
+                    yield parts
+                    for write, _ in parts:
+                        box = ((write[0][1], box[0][1]), *box[1:])
+            except _ShortError:
+                waiting += self._smaller(box)[::-1]
+
+    def take_notes(self) -> list[str]:
+        """Return what the user should be told since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    @cached_property
+    def _streamed(self) -> Streamed:
+        return Streamed(read_graph(self._network.module, self._network.spec.ndim))
+
+    def _strip(self, position: Mapping[str, int], box: Box) -> Iterator[list[Part]]:
+        """Compute all rows of a strip."""
+        plan = self._job.plan
+        axes = zip(plan.grids, plan.size, box, strict=True)
+        spans = tuple(tiling.extent_span(*axis) for axis in axes)
+        start, stop = spans[0].read
+        stream = Stream(self._streamed, stop - start, self._chunk)
+        row = start + spans[0].margin
+        with closing(read_ahead(self._pieces(position, spans))) as ahead:
+            for piece in ahead:
+                if self._cancel.is_set():
+                    raise Stopped("stopped before the end of a frame")
+                parts = []
+                for logits in self._push(stream, piece):
+                    parts += self._cropped(logits, row, spans)
+                    row += logits.shape[1]
+                yield parts
+                if row >= box[0][1]:
+                    return
+
+    def _pieces(
+        self, position: Mapping[str, int], spans: tuple[Span, ...]
+    ) -> Iterator[Piece]:
+        """Read the rows of a strip, some at a time."""
+        for start, stop in tiling.pieces(*spans[0].read, self._chunk):
+            part = (Span((start, stop), spans[0].write), *spans[1:])
+            pixels = read(
+                *(self._job.stack, self._job.layout, position, part, self._scaling)
+            )
+            yield Piece(position, (), part, pixels)
+
+    @torch.inference_mode()
+    def _push(self, stream: Stream, piece: Piece) -> list[torch.Tensor]:
+        """Send rows through the network and return finished logits (C, *spatial)."""
+        try:
+            pixels = self._network.to_input(piece.pixels[None])
+            found = [logits[0].float() for logits in stream.push(pixels)]
+        except (RuntimeError, ValueError, MemoryError) as error:
+            if devices.is_out_of_memory(error):
+                raise _ShortError from error
+            raise ModelError(
+                "The network cannot be streamed over this frame",
+                found=str(error).partition("\n")[0],
+                hint="Use --tiling exact.",
+            ) from error
+        for logits in found:
+            self._check(logits, piece.spans)
+        return found
+
+    def _check(self, logits: torch.Tensor, spans: tuple[Span, ...]) -> None:
+        """Refuse an output of an unforeseen shape, tell of an unusable one."""
+        expected = [self._network.spec.out_channels, *(s.length for s in spans[1:])]
+        found = [logits.shape[0], *logits.shape[2:]]
+        if found != expected:
+            raise ModelError(
+                "The network's output has another shape than its description says",
+                found=" x ".join(map(str, found)),
+                expected=" x ".join(map(str, expected)),
+            )
+        if self._finite and not bool(torch.isfinite(logits).all()):
+            self._finite = False
+            self._notes.append("The network gives NaN or infinite values.")
+
+    @staticmethod
+    def _cropped(logits: torch.Tensor, row: int, spans: tuple[Span, ...]) -> list[Part]:
+        """Keep what is wanted of rows from `row` on."""
+        first, last = spans[0].write
+        start, stop = max(row, first), min(row + logits.shape[1], last)
+        if start >= stop:
+            return []
+        kept = logits[(slice(None), slice(start - row, stop - row))]
+        kept = kept[(slice(None), slice(None), *(s.crop for s in spans[1:]))]
+        return [(((start, stop), *(s.write for s in spans[1:])), kept)]
+
+    def _smaller(self, box: Box) -> list[Box]:
+        """Step back, and return the strips in which the rest of `box` is computed."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        grids = self._job.plan.grids
+        if self._chunk > grids[0].stride:
+            self._chunk = grids[0].up(self._chunk // 2)
+            self._notes.append(
+                f"The device is short of memory: {self._chunk} rows at a time."
+            )
+            return [box]
+        gains = [
+            (b - a) / g.smallest for g, (a, b) in zip(grids[1:], box[1:], strict=True)
+        ]
+        axis = 1 + gains.index(max(gains))
+        if max(gains) > 1:
+            self._notes.append("The device is short of memory: narrower strips.")
+            start, stop = box[axis]
+            middle = grids[axis].up((start + stop) // 2)
+            halves = (start, middle), (middle, stop)
+            return [(*box[:axis], half, *box[axis + 1 :]) for half in halves]
+        return [self._to_cpu(box)]
+
+    def _to_cpu(self, box: Box) -> Box:
+        if self._on_cpu:
+            raise DeviceError(
+                "The memory is too small for the narrowest strip of this network",
+                found=" x ".join(str(b - a) for a, b in box),
+                hint="Close other programs, or use --tiling blend with a small --tile.",
+            )
+        self._network = self._job.network.place("cpu", "float32")
+        self._on_cpu = True
+        self.__dict__.pop("_streamed", None)
+        self._chunk = self._job.plan.chunk
+        self._notes.append("The device is out of memory: going on with the CPU.")
+        return box
+
+
+class _ShortError(Exception):
+    """The device's memory is too small."""
