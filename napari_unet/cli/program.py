@@ -16,6 +16,7 @@ from napari_unet.cli.report import Report
 from napari_unet.cli.stopping import stoppable
 from napari_unet.errors import UNetError, UsageError
 from napari_unet.events import Stopped
+from napari_unet.execution import memory
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if argv is None:
+        memory.keep()
     try:
         args = parser().parse_args(argv)
     except SystemExit as stop:

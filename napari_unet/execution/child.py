@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from napari_unet.events import Cancelled, CancelToken, Event
-from napari_unet.execution import wire
+from napari_unet.execution import memory, wire
 from napari_unet.execution.protocol import Failed, events_of, told
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ def main(allow: str = "napari_unet") -> None:
     source, target = _take_pipes()
     inbox = _Inbox(source)
     inbox.start()
+    memory.keep()
     while (job := inbox.jobs.get()) is not None:
         _serve(job, target, allow)
+        memory.give_back()
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

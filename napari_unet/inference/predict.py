@@ -16,7 +16,7 @@ from napari_unet.events import (
     Stopped,
     Warned,
 )
-from napari_unet.inference import by_recipe
+from napari_unet.inference import by_recipe, precision
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import Job, measure, prepare
@@ -86,6 +86,8 @@ def predict(
     try:
         scaling = scaling or measure(job, cancel)
         yield from (Warned(note) for note in scaling.notes)
+        job, notes = precision.settle(job, scaling)
+        yield from (Warned(note) for note in notes)
         with _aborting(sink):
             sink.open(job.output(scaling))
             yield from _run(job, sink, scaling, cancel)

@@ -114,7 +114,7 @@ def training_precision(name: str, device: torch.device, ndim: int) -> torch.dtyp
             hint="Use auto or float32.",
         )
     if name == "auto" and on_cpu:
-        fast = ndim == 2 and _cpu_has_bfloat16()
+        fast = ndim == 2 and cpu_has_bfloat16()
         return torch.bfloat16 if fast else torch.float32
     dtype = choose_precision(name, device)
     return torch.float32 if dtype is torch.float16 else dtype
@@ -185,7 +185,7 @@ def _has_bfloat16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself instead of emulating it."""
     facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(facts.get("avx512_bf16") or facts.get("amx_bf16"))

@@ -68,7 +68,8 @@ def test_families(case) -> None:
         )
         folded = fold_batch_norm(network.module.float())
         found = streamed(folded, image, 0, 2 * stride, 2 * stride)
-        assert worst(found, folded(image)) < 1e-5
+        rounding = worst(folded(image), whole)
+        assert worst(found, whole) < max(1e-5, 2 * rounding)
 
 
 SPECS = st.builds(
@@ -209,7 +210,7 @@ def test_a_wide_frame_is_streamed_in_strips(
     monkeypatch.setattr(job, "_budget", lambda _: budget)
     found = run(image, "YX", network, tiling="stream")
     assert "streamed" in run.events[0].title
-    assert ("1 strip," in run.events[0].title) == (budget == 3_000_000)
+    assert ("1 strip," in run.events[0].title) == (budget > 1_000_000)
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 

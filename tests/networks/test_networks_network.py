@@ -163,7 +163,7 @@ def test_precisions_on_a_cpu():
     ],
 )
 def test_auto_precision_of_a_training(monkeypatch, device, ndim, has, dtype):
-    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: has)
     monkeypatch.setattr(devices, "_has_bfloat16", lambda: has)
     place = torch.device(device)
     assert training_precision("auto", place, ndim) == getattr(torch, dtype)
