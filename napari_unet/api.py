@@ -132,6 +132,30 @@ def iter_predict(
         )  # fmt: skip
 
 
+def iter_forecast(
+    image: Image,
+    model: Model,
+    config: PredictConfig,
+    *,
+    region: Mapping[str, int | slice] | None = None,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Plan a prediction; `Finished.result` is its `Forecast`.
+
+    See `napari_unet.inference.forecast.forecast`.
+
+    Raises
+    ------
+    UNetError
+        As `iter_predict` does before it computes.
+    """
+    from napari_unet.inference.forecast import forecast
+
+    yield Started("Planning")
+    with _opened(image, config) as stack:
+        yield Finished(forecast(stack, warm.network(model), config, region))
+
+
 def iter_finetune(
     images: Sequence[Image],
     strokes: Sequence[Image],

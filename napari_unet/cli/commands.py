@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet import api
 from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
+from napari_unet.cli.card import card
 from napari_unet.cli.options import read_settings
 from napari_unet.cli.page import page
 from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
@@ -34,6 +35,9 @@ def inspect(args: argparse.Namespace, report: Report, cancel: CancelToken) -> An
 def predict(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
     """Run a model over one image."""
     config = read_settings(PredictConfig, args)
+    if args.plan:
+        forecast = drain(api.iter_forecast(args.image, args.model, config), report)
+        return Answer(plain(forecast), card(forecast))
     begin = time.monotonic()
     events = api.iter_predict(
         args.image, args.model, args.output, config,

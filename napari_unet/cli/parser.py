@@ -96,9 +96,13 @@ def _predict(sub: argparse.ArgumentParser) -> None:
     """Options of ``predict``."""
     sub.add_argument("image", metavar="IMAGE", help="The image.")
     _model(sub)
-    sub.add_argument(
-        "--output", required=True, metavar="PATH",
-        help="The result: .ome.tif, .ome.zarr or .npy.",
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--output", metavar="PATH", help="The result: .ome.tif, .ome.zarr or .npy."
+    )
+    what.add_argument(
+        "--plan", action="store_true",
+        help="Only say how it would be done, in how much memory and how long.",
     )  # fmt: skip
     sub.add_argument(
         "--overwrite", action="store_true", help="Replace the output if it is there."

@@ -48,7 +48,7 @@ def settle(job: Job, scaling: Scaling) -> tuple[Job, list[str]]:
     notes : list of str
         What was found, empty where nothing was measured.
     """
-    if not _is_open(job):
+    if not is_open(job):
         return job, []
     half = job.network.place(job.config.device, "bfloat16")
     flips = _flips(job, half, scaling)
@@ -60,8 +60,8 @@ def settle(job: Job, scaling: Scaling) -> tuple[Job, list[str]]:
     ]
 
 
-def _is_open(job: Job) -> bool:
-    """Whether there is a choice, and enough work for it to matter."""
+def is_open(job: Job) -> bool:
+    """Whether the arithmetic is open, and there is enough work for it to matter."""
     sizes = math.prod(n for a, n in job.stack.sizes.items() if a != "C")
     return (
         job.config.precision == "auto"
