@@ -67,6 +67,11 @@ class Memory:
     comfort: int | None = None
     rows: Callable[[], RowCost | None] = lambda: None
 
+    @property
+    def comfortable(self) -> int:
+        """Bytes up to which a frame is best computed at once."""
+        return self.budget if self.comfort is None else self.comfort
+
     def cost(self, lengths: Sequence[int]) -> int:
         """Bytes of a forward pass over an input of these lengths."""
         return int(self.per_pixel * math.prod(lengths))
@@ -187,11 +192,12 @@ def plan(
     way, reason = _choose(config, geometry, cut, memory)
     windows: tuple[tuple[np.ndarray, ...], ...] = ()
     if way == "stream":
-        streamed = cut.stream(memory)
+        streamed = cut.stream(memory, geometry.exact)
         if streamed is not None:
             spans, peak, chunk = streamed
-            return Plan(way, reason, spans, cut.grids, size, True, peak, chunk)
-        way = "exact"
+            exact = geometry.exact
+            return Plan(way, reason, spans, cut.grids, size, exact, peak, chunk)
+        way = "exact" if geometry.exact else "blend"
     if way == "whole":
         spans = cut.whole()
     elif way == "exact":
@@ -211,7 +217,8 @@ def _choose(
     if config.tiling == "blend":
         return "blend", "as asked"
     if config.tiling in ("exact", "stream"):
-        if geometry.exact:
+        can = geometry.exact or (config.tiling == "stream" and geometry.streams)
+        if can:
             return config.tiling, "as asked, equal to the whole frame at every pixel"
         raise UsageError(
             "This network has no exact tiles",
@@ -222,15 +229,17 @@ def _choose(
         return "whole", "as asked"
     if geometry.exact:
         return _choose_exact(config, cut, memory)
-    if config.tile is None and memory.cost(cut.inputs()) <= memory.budget:
+    limit = memory.comfortable if geometry.streams else memory.budget
+    if config.tile is None and memory.cost(cut.inputs()) <= limit:
         return "whole", "a frame fits into memory"
+    if config.tile is None and geometry.streams and memory.rows() is not None:
+        return "stream", "equal to the whole frame at every pixel"
     return "blend", f"exact tiles are not possible, {geometry.reason}"
 
 
 def _choose_exact(config: PredictConfig, cut: _Cut, memory: Memory) -> tuple[Way, str]:
     """Choose between the ways that all give the whole frame's values."""
-    comfort = memory.budget if memory.comfort is None else memory.comfort
-    fits = memory.cost(cut.extents()) <= comfort
+    fits = memory.cost(cut.extents()) <= memory.comfortable
     reason = "equal to the whole frame"
     if cut.partial:
         reason += ", of which only a part is wanted"
@@ -287,11 +296,12 @@ class _Cut:
         return [stop - start for start, stop in reads]
 
     def stream(
-        self, memory: Memory
+        self, memory: Memory, can_cut: bool
     ) -> tuple[tuple[tuple[Span, ...], ...], int, int] | None:
         """Return strips with their memory and rows at a time, None where it is short.
 
-        Fewer rows at a time cost little, narrower strips compute their halos.
+        Fewer rows at a time cost little, narrower strips compute their halos and are
+        only right where the network has exact tiles.
         """
         cost = memory.rows()
         if cost is None:
@@ -306,17 +316,19 @@ class _Cut:
             if chunk > stride:
                 chunk = self.grids[0].up(chunk // 2)
                 continue
-            axis = self._longest(tile, first=1)
+            axis = self._longest(tile, first=1) if can_cut else None
             if axis is None:
                 return None
             counts[axis] += 1
             tile = self._tiles(counts)
+        if not can_cut:
+            return self.whole(), peak, chunk
         rows = tiling.extent_span(self.grids[0], self.size[0], self.target[0])
         others = list(self._axes(tile))[1:]
         return ((rows,), *(tiling.exact_spans(*axis) for axis in others)), peak, chunk
 
     def whole(self) -> tuple[tuple[Span, ...], ...]:
-        return tuple(tiling.whole_span(*axis) for axis in self._targets())
+        return tuple((tiling.whole_span(*axis),) for axis in self._targets())
 
     def raised(self, tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
         """Raise a tile that is all halo until it keeps half of itself; say so."""

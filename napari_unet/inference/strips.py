@@ -99,8 +99,9 @@ class Strips:
     def _strip(self, position: Mapping[str, int], box: Box) -> Iterator[list[Part]]:
         """Compute all rows of a strip."""
         plan = self._job.plan
+        around = tiling.extent_span if plan.exact else tiling.whole_span
         axes = zip(plan.grids, plan.size, box, strict=True)
-        spans = tuple(tiling.extent_span(*axis) for axis in axes)
+        spans = tuple(around(*axis) for axis in axes)
         start, stop = spans[0].read
         stream = Stream(self._streamed, stop - start, self._chunk)
         row = start + spans[0].margin
@@ -185,7 +186,7 @@ class Strips:
             (b - a) / g.smallest for g, (a, b) in zip(grids[1:], box[1:], strict=True)
         ]
         axis = 1 + gains.index(max(gains))
-        if max(gains) > 1:
+        if self._job.plan.exact and max(gains) > 1:
             self._notes.append("The device is short of memory: narrower strips.")
             start, stop = box[axis]
             middle = grids[axis].up((start + stop) // 2)

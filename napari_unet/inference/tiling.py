@@ -144,9 +144,9 @@ def mirror(start: int, stop: int, size: int) -> np.ndarray:
     return np.minimum(folded, period - folded)
 
 
-def whole_span(grid: Grid, size: int, target: Range) -> tuple[Span, ...]:
+def whole_span(grid: Grid, size: int, target: Range) -> Span:
     """One tile over the whole axis of `size` pixels, of which `target` is kept."""
-    return (grid.span(0, grid.fit(size), target),)
+    return grid.span(0, grid.fit(size), target)
 
 
 def extent_span(grid: Grid, size: int, target: Range) -> Span:

@@ -22,7 +22,7 @@ from napari_unet.networks.blocks import ResizeTo
 from napari_unet.networks.layers import convolution, padding, per_axis, pooling
 from napari_unet.networks.leaves import Leaf
 from napari_unet.networks.unet import CropTo
-from napari_unet.networks.windows import STILL, Enlarge, Window
+from napari_unet.networks.windows import STILL, Align, Enlarge, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,6 +89,8 @@ class Graph:
     layers: list[Layer]
     global_layers: list[str] = field(default_factory=list)
     """Why a pixel depends on the whole image, one sentence per kind of layer."""
+    sized_layers: list[str] = field(default_factory=list)
+    """Why a pixel depends on the size of the image, though not on all of it."""
 
     def lengths(self, axis: int, inputs: int, exact: bool = False) -> list[int] | None:
         """Length of each layer's output along an axis, None where layers do not meet.
@@ -272,15 +274,16 @@ class _Reader:
     ) -> Windows:
         if size is not None or scale is None:
             raise UnknownLayerError("interpolation to a fixed size")
-        if align_corners:
-            self._global(
-                "up-sampling with align_corners=True depends on the image size"
-            )
         if mode not in ("nearest", "nearest-exact", "bilinear", "trilinear"):
             raise UnknownLayerError(f"unknown interpolation {mode}")
         factors = per_axis(scale, self.ndim)
         if any(f != int(f) or f < 1 for f in factors):
             raise UnknownLayerError(f"interpolation by {scale} is no whole factor")
+        if align_corners:
+            self.graph.sized_layers.append(
+                "up-sampling with align_corners=True depends on the image size"
+            )
+            return tuple(Align(int(f)) for f in factors)
         return tuple(Enlarge(int(f), "linear" in mode) for f in factors)
 
     def _function(self, node: fx.Node) -> None:

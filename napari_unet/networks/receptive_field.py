@@ -49,6 +49,8 @@ class Geometry:
         Whether tiles with this halo give the whole image's output.
     reason : str
         Why not, empty if exact.
+    streams : bool
+        Whether whole frames can be computed rows after rows.
     """
 
     stride: tuple[int, ...]
@@ -59,6 +61,7 @@ class Geometry:
     remainder: tuple[int, ...]
     exact: bool
     reason: str = ""
+    streams: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def geometry(module: nn.Module, ndim: int, in_channels: int) -> Geometry:
         axes = [_axis(graph, axis) for axis in range(ndim)]
     except UnknownLayerError as error:
         return _tried(module, ndim, in_channels, str(error))
-    reason = graph.global_layers[0] if graph.global_layers else ""
+    reason = next(iter([*graph.global_layers, *graph.sized_layers]), "")
     return Geometry(
         stride=tuple(a.stride for a in axes),
         before=tuple(a.before for a in axes),
@@ -104,6 +107,7 @@ def geometry(module: nn.Module, ndim: int, in_channels: int) -> Geometry:
         remainder=tuple(a.remainder for a in axes),
         exact=not reason,
         reason=reason,
+        streams=not graph.global_layers,
     )
 
 

@@ -53,7 +53,7 @@ def fitting(network, cells: int) -> list[int]:
 def test_families(case) -> None:
     """Every network of the zoo with exact tiles, in float64 and as it runs."""
     network, _ = opened(case)
-    if not network.geometry.exact:
+    if not network.geometry.streams:
         with pytest.raises(UnknownLayerError):
             Streamed(read_graph(network.module, network.spec.ndim))
         return
@@ -95,6 +95,38 @@ SPECS = st.builds(
     norm=st.sampled_from(["batch", "none"]),
     convs=st.integers(1, 2),
 )
+
+
+def test_corners_aligned_over_the_whole_frame(noise, as_is) -> None:
+    """milesial's bilinear net: no tile is exact, rows of whole frames are."""
+    case = next(c for c in ZOO if str(c) == "github-milesial-bilinear-32")
+    network, _ = opened(case)
+    channels = network.spec.in_channels
+    stack = ImageStack(noise(2, channels, 101, 75), "TCYX")
+    results = [
+        list(
+            predict(
+                stack,
+                network,
+                PredictConfig(kind="logits", device="cpu", tiling=tiling),
+                ArraySink(),
+                region={"Y": slice(10, 90)},
+                scaling=as_is(channels),
+            )
+        )[-1].result
+        for tiling in ("whole", "stream")
+    ]
+    np.testing.assert_allclose(results[1], results[0], atol=1e-5)
+    with pytest.raises(UsageError, match="align_corners"):
+        list(
+            predict(
+                stack,
+                network,
+                PredictConfig(device="cpu", tiling="exact"),
+                ArraySink(),
+                scaling=as_is(channels),
+            )
+        )
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

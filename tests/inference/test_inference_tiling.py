@@ -108,7 +108,7 @@ def test_tiles_of_2048_pixels_are_as_long_as_computed_by_hand() -> None:
 
 def test_the_paper_s_overlap_tile_reads_a_mirrored_margin() -> None:
     grid = Grid(16, 92, 92, 92, 4)
-    (span,) = whole_span(grid, 388, (0, 388))
+    span = whole_span(grid, 388, (0, 388))
     assert span.read == (-92, 480)
     assert grid.fit(1) == 4
 

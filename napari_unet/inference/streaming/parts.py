@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx
 
+from napari_unet.inference.streaming.aligned import across
 from napari_unet.inference.streaming.condense import Condensed, condense
 from napari_unet.inference.streaming.layers import Call, unpadded
 from napari_unet.networks.blocks import ResizeTo
-from napari_unet.networks.windows import STILL
+from napari_unet.networks.windows import STILL, Align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +88,10 @@ def _part(one: Condensed, axis: int) -> Part:
     if len(layer.inputs) != 1:
         joins = layer.node is not None and layer.node.target in _JOINS
         return Part(_call(layer), layer.inputs, window, own, joins=joins)
+    if isinstance(window, Align):
+        factors = [w.pitch.denominator for w in layer.windows]
+        call = partial(across, factors=factors, axis=axis)
+        return Part(call, layer.inputs, window, own)
     bare = unpadded(layer.module, axis, one.activation)
     if bare is not None:
         return Part(bare.call, layer.inputs, window, own, bare.fill)

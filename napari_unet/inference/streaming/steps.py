@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import UsageError
+from napari_unet.inference.streaming.aligned import along
+from napari_unet.networks.windows import Align
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +102,8 @@ class Step:
         return first + self.shifts[n], last + self.shifts[n] + 1
 
     def _compute(self, start: int, stop: int) -> Tensor:
+        if isinstance(self.part.window, Align):
+            return self._aligned(start, stop)
         if self.part.pads:
             return self._cut(start, stop)
         return self.part.call(
@@ -120,3 +124,12 @@ class Step:
         if begin == 0 and rows.shape[source.dim] == stop - start:
             return rows
         return rows.narrow(source.dim, begin, stop - start)
+
+    def _aligned(self, start: int, stop: int) -> Tensor:
+        """Enlarge rows whose place depends on the length of the frame."""
+        source = self.sources[0]
+        low, high = self._reads(0, start, stop)
+        low, high = max(low, 0), min(high, source.length)
+        rows = self.part.call(source.take(low, high))
+        lengths = source.length, self.output.length
+        return along(rows, source.dim, low, range(start, stop), lengths)
