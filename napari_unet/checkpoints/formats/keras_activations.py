@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]

@@ -16,7 +16,7 @@ from napari_unet.checkpoints.formats.keras_activations import (
     activation,
     constant,
 )
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from napari_unet.checkpoints.formats.keras_activations import Dialect
 
     Array = np.ndarray[Any, Any]
+
+_MOST = 4096
+"""Pixels, for kernels, steps and paddings."""
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 _OLD_BILINEAR = ("1.", "2.0.", "2.1.", "2.2.", "2.3.")
@@ -62,7 +65,10 @@ class Use:
         values = value if isinstance(value, (list, tuple)) else [value]
         values = values * self.dialect.ndim if len(values) == 1 else values
         values = [int(v) for v in values]
-        if len(values) != self.dialect.ndim or min(values) < 1:
+        if (
+            len(values) != self.dialect.ndim
+            or not 1 <= min(values) <= max(values) <= _MOST
+        ):
             raise Refused(f"{names[0]} {value}")
         return values
 
@@ -98,6 +104,8 @@ def translate(kind: str, use: Use) -> list[Step]:
         return []
     if kind not in _TRANSLATORS:
         raise Refused(f"the layer {kind}")
+    if (len(use.channels) > 1) != (kind in _JOINING):
+        raise Refused(f"a {kind} of {len(use.channels)} inputs")
     if kind not in _WEIGHTED and use.arrays:
         raise Refused(f"weights of a {kind}")
     return _TRANSLATORS[kind](use)
@@ -411,7 +419,9 @@ def _sides(use: Use, name: str) -> tuple[list[int], list[int]]:
     value = use.get(name, default=1)
     values = value if isinstance(value, (list, tuple)) else [value] * use.dialect.ndim
     pairs = [tuple(v) if isinstance(v, (list, tuple)) else (v, v) for v in values]
-    if len(pairs) != use.dialect.ndim or any(len(p) != 2 or min(p) < 0 for p in pairs):
+    if len(pairs) != use.dialect.ndim or any(
+        len(p) != 2 or min(p) < 0 or max(p) > _MOST for p in pairs
+    ):
         raise Refused(f"{name} {value}")
     return [int(b) for b, _ in pairs], [int(a) for _, a in pairs]
 
@@ -437,6 +447,11 @@ _SAME = (
 )
 """Layers that do something in training only."""
 
+_GROUPED = (
+    *("GroupNormalization", "Addons>GroupNormalization"),
+    "Addons>InstanceNormalization",
+)
+_JOINING = ("Concatenate", "Add", "Multiply", "Subtract", "Average", "Merge")
 _KERAS1 = {
     **{"Convolution2D": "Conv2D", "Convolution3D": "Conv3D"},
     "AtrousConvolution2D": "Conv2D",
@@ -450,7 +465,7 @@ _TRANSLATORS: dict[str, Callable[[Use], list[Step]]] = {
     "SeparableConv2D": _separable,
     **dict.fromkeys(("Conv2DTranspose", "Conv3DTranspose"), _transposed),
     **dict.fromkeys(("BatchNormalization", "SyncBatchNormalization"), _batch_norm),
-    "GroupNormalization": _group_norm,
+    **dict.fromkeys(_GROUPED, _group_norm),
     **dict.fromkeys(("MaxPooling2D", "MaxPooling3D"), _max_pool),
     **dict.fromkeys(("AveragePooling2D", "AveragePooling3D"), _average_pool),
     **dict.fromkeys(
@@ -477,5 +492,5 @@ _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax")
 _WEIGHTED = (
     *("Conv2D", "Conv3D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose"),
     *("Conv3DTranspose", "BatchNormalization", "SyncBatchNormalization"),
-    *("GroupNormalization", "PReLU"),
+    *(*_GROUPED, "PReLU"),
 )

@@ -17,7 +17,7 @@ from napari_unet.checkpoints.formats.keras_graph import (
     top,
 )
 from napari_unet.checkpoints.formats.keras_layers import Use, translate
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 from napari_unet.checkpoints.source import damaged
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
 from napari_unet.errors import ModelError
