@@ -34,6 +34,8 @@ def weights_of(tree: Tree, root: str = "") -> Weights | None:
     root : str
         Group in which the weights lie.
     """
+    if root not in tree.groups:
+        return None
     if {"layer_names", "layer_names0"} & set(tree.attributes(root)):
         return ByName(tree, root)
     known = [name for name in _CONTAINERS if name in tree.groups]
