@@ -267,8 +267,15 @@ REFUSED = {
         convs(call("TFOpLambda", "odd", "conv", function="image.resize")),
         "the operation image.resize",
     ),
-    "kernel": (({**convs()[0]}, {"conv": [array(3, 3, 5, 2), array(2)]}), "a kernel"),
+    "kernel": (
+        ({**convs()[0]}, {"conv": [array(3, 3, 5, 2), array(2)]}),
+        "weights for",
+    ),
     "bias": (({**convs()[0]}, {"conv": [array(3, 3, 1, 2)]}), "1 weights instead of 2"),
+    "sum": (
+        convs(call("Dense", "three", "conv"), call("Add", "odd", "conv", "three")),
+        "a add of .2, 3. channels",
+    ),
     "twice": (
         convs(call("Conv2D", "conv", "conv", padding="same")),
         "whose weights are used twice",
@@ -309,6 +316,7 @@ REFUSED = {
     ),
     "no table": (({"class_name": "Model", "config": {}}, {"conv": []}), "does not fit"),
 }
+REFUSED["sum"][0][1]["three"] = [array(2, 3), array(3)]
 REFUSED["random"][0][0]["config"]["layers"][2]["inbound_nodes"] = [
     [["conv", 0, 0, {"training": True}]]
 ]
@@ -320,6 +328,17 @@ def test_what_is_not_carried_out_is_named(tmp_path, name):
     path = write(tmp_path / "model.h5", config, weights, keras_version="2.15.0")
     with pytest.raises(ModelError, match=words):
         checkpoints.load(path)
+
+
+def test_probabilities_that_are_cut_to_size_are_not_probabilities_again(tmp_path):
+    config, weights = convs(
+        call("ZeroPadding2D", "more", "conv", padding=[1, 1]),
+        call("Cropping2D", "less", "more", cropping=[1, 1]),
+        activation="sigmoid",
+    )
+    network = checkpoints.load(write(tmp_path / "a.h5", config, weights))
+    assert network.spec.activation == "none"
+    assert "activation" not in {a.field for a in network.spec.assumed}
 
 
 def test_bilinear_of_keras_before_tensorflow_2_is_refused(tmp_path):

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 def _conv(use: Use) -> list[Step]:
     kernel, *bias = _kernel(use)
     weight = _to_torch(kernel, use.dialect)
-    channels = use.channels[0]
-    if channels % weight.shape[1] or weight.shape[1] * _groups(use) != channels:
-        raise Refused(f"a kernel of shape {kernel.shape} on {channels} channels")
     strides = use.axes("strides", "subsample")
     dilation = use.axes("dilation_rate", "atrous_rate")
     return [
@@ -37,7 +34,7 @@ def _conv(use: Use) -> list[Step]:
 
 
 def _depthwise(use: Use) -> list[Step]:
-    kernel, *bias = use.weights(1, use.get("use_bias", default=True))
+    kernel, *bias = _kernel(use)
     weight = _spread(kernel, use.dialect.ndim)
     strides, dilation = use.axes("strides"), use.axes("dilation_rate")
     return [
@@ -182,8 +179,6 @@ def _to_torch(kernel: Array, dialect: Dialect) -> Array:
 
 def _spread(kernel: Array, ndim: int) -> Array:
     """Bring a kernel from (*space, in, times) to (in * times, 1, *space)."""
-    if kernel.ndim != ndim + 2:
-        raise Refused(f"a kernel of shape {kernel.shape}")
     kernel = kernel.transpose(ndim, ndim + 1, *range(ndim))
     return kernel.reshape(-1, 1, *kernel.shape[2:])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_unet.checkpoints.formats.refusal import Refused
@@ -41,6 +41,8 @@ class Layer:
         Of the models it lies in, and its own.
     counted : tuple of (str, int)
         The same as files of Keras 3 name them: class, and which of that class.
+    entry : dict
+        All that the configuration says, the calls among it.
     """
 
     kind: str
@@ -133,9 +135,8 @@ def _layers(model: Layer) -> list[Layer]:
     for entry in entries:
         layer = _layer(entry, model.names)
         word = _snake(layer.kind)
-        place = (*model.counted, (word, seen[word]))
+        found.append(replace(layer, counted=(*model.counted, (word, seen[word]))))
         seen[word] += 1
-        found.append(Layer(layer.kind, layer.config, layer.names, place, entry))
     return found
 
 
@@ -143,7 +144,7 @@ def _layer(entry: dict[str, Any], inside: tuple[str, ...] = ()) -> Layer:
     """Read one entry, refusing classes of other libraries."""
     kind, module = str(entry["class_name"]), entry.get("module") or "keras"
     registered = entry.get("registered_name") or kind
-    config = entry["config"]
+    config: Any = entry["config"]
     name = entry.get("name") or (config.get("name") if isinstance(config, dict) else "")
     if registered in _ADDONS:
         kind = registered
@@ -153,7 +154,7 @@ def _layer(entry: dict[str, Any], inside: tuple[str, ...] = ()) -> Layer:
         kind = f"ops.{kind}"
     elif kind == "TFOpLambda":
         kind = f"ops.{config['function']}"
-    return Layer(kind, config, (*inside, str(name)) if name else inside, (), entry)
+    return Layer(kind, config, (*inside, str(name)) if name else inside, entry=entry)
 
 
 def _sequence(model: Layer, inputs: list[Any], apply: Apply) -> list[Any]:

@@ -65,16 +65,15 @@ def _batch_norm(use: Use) -> list[Step]:
 
 def _group_norm(use: Use) -> list[Step]:
     use.check_channel(use.get("axis", default=-1))
-    channels = use.channels[0]
-    groups = int(use.get("groups", default=32))
+    channels, groups = use.channels[0], int(use.get("groups", default=32))
+    groups = channels if groups == -1 else groups
+    if groups < 1 or channels % groups:
+        raise Refused(f"a norm of {channels} channels in {groups} groups")
     has_scale, has_shift = (use.get(n, default=True) for n in ("scale", "center"))
     affine = use.weights(has_scale + has_shift)
     scale, shift = _affine(affine, has_scale, has_shift, channels)
-    settings = {
-        "num_groups": channels if groups == -1 else groups,
-        "num_channels": channels,
-        "eps": use.get("epsilon", default=1e-3),
-    }
+    settings = {"num_groups": groups, "num_channels": channels}
+    settings["eps"] = use.get("epsilon", default=1e-3)
     return [Step("group_norm", settings, named(weight=scale, bias=shift))]
 
 

@@ -205,6 +205,7 @@ class _Builder:
         if len(values) > 2 and step.kind != "concat":
             first = self._add(step, values[:2])
             return self._add(step, [first, *values[2:]])
+        _check_channels(step, values)
         for name, array in step.weights.items():
             tensor = torch.from_numpy(np.array(array, np.float32))
             self.tensors[f"n{len(self.steps)}.{name}"] = tensor
@@ -223,9 +224,18 @@ class _Builder:
             raise Refused("no layer at all")
         final = str(self.steps[last]["settings"].get("name", ""))
         is_cut = final in _FINAL and self.steps[last]["inputs"][0] >= 0
-        last = self.steps[last]["inputs"][0] if is_cut else last
+        if is_cut:
+            last = self.steps[last]["inputs"][0]
+        else:
+            final = "none" if self._is_probability(last) else ""
         self._keep(_needed(self.steps, last))
-        return final if is_cut else ""
+        return final
+
+    def _is_probability(self, last: int) -> bool:
+        """Whether the image was only cut or enlarged after its final activation."""
+        while last >= 0 and self.steps[last]["kind"] in ("pad", "resize"):
+            last = self.steps[last]["inputs"][0]
+        return last >= 0 and self.steps[last]["settings"].get("name") in _FINAL
 
     def _keep(self, kept: list[int]) -> None:
         """Leave off the other steps and number these anew."""
@@ -250,6 +260,19 @@ def _channels_last(layer: Layer) -> bool | None:
     if word not in ("channels_last", "channels_first", "tf", "th"):
         raise Refused(f"axes ordered as {word}")
     return word in ("channels_last", "tf")
+
+
+def _check_channels(step: Step, values: list[Value]) -> None:
+    """Refuse weights, or partners, of another number of channels."""
+    counts = {v.channels for v in values}
+    names = ("in_channels", "num_features", "num_channels")
+    wanted = {step.settings[n] for n in names if n in step.settings}
+    if step.kind == "constant":
+        wanted = {step.weights["value"].size} - {1}
+    if wanted and wanted != counts:
+        raise Refused(f"weights for {wanted} channels on {counts}")
+    if step.kind != "concat" and len(counts - {1}) > 1:
+        raise Refused(f"a {step.kind} of {counts} channels")
 
 
 def _channels(step: Step, values: list[Value]) -> int:
