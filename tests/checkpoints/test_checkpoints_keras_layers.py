@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -105,6 +107,20 @@ def test_the_backend_is_believed(tmp_path):
     assert "weights" not in {a.field for a in network.spec.assumed}
     wanted = keras1_forward(weights, norm, False)
     torch.testing.assert_close(network(IMAGE), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_of_keras_1_beside_their_configuration(tmp_path):
+    weights, norm, saved = keras1_weights("th")
+    path = tmp_path / "net_weights.h5"
+    with h5py.File(path, "w") as file:
+        put(file, saved)
+    (tmp_path / "net_architecture.json").write_text(json.dumps(keras1("th")))
+    for told, turned in (("", True), ("tensorflow", False)):
+        if told:
+            sidecar.write(path, weights=told)
+        wanted = keras1_forward(weights, norm, turned)
+        found = checkpoints.load(path)(IMAGE)
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_an_old_sequential_is_a_bare_list(tmp_path):

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.checkpoints import sidecar
 from napari_unet.checkpoints.draft import Draft, settings
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
@@ -39,7 +40,7 @@ class KerasConfig(Package):
 
     def claims(self, source: Source) -> bool:
         """Whether there are weights and JSON, and no other program's files."""
-        has_both = _files(source, _HDF5) and _files(source, (".json",))
+        has_both = _files(source, _HDF5) and _texts(source)
         return bool(has_both) and not _files(source, _OTHERS)
 
     def holds(self, source: Source, name: str) -> bool:
@@ -53,12 +54,13 @@ class KerasConfig(Package):
         if text is None:
             raise ModelError(
                 f"{source.path.name} has weights, but no configuration of Keras",
-                found=", ".join(_files(source, (".json",))),
+                found=", ".join(_texts(source)),
                 expected="the text of model.to_json()",
                 hint=f"Open {name} by itself, if it is a whole model.",
             )
+        told = sidecar.read(source.path / name if weights else source.path)
         with source.file(name, MOST_WEIGHTS) as path, _joined(path, text) as whole:
-            words, found = read_weights(whole)
+            words, found = read_weights(whole, told.get("weights", ""))
             digests = [digest(path), hashlib.sha256(text).hexdigest()]
         container = f"{self.title}, {words}"
         return Draft(source.path, container, found, digests, settings(found))
@@ -100,11 +102,16 @@ def _files(source: Source, endings: tuple[str, ...]) -> list[str]:
     return [n for n in source.names() if "/" not in n and n.endswith(endings)]
 
 
+def _texts(source: Source) -> list[str]:
+    """Return the names of JSON files that are not our own sidecars."""
+    return [n for n in _files(source, (".json",)) if not n.endswith(".unet.json")]
+
+
 def _config(source: Source, weights: str) -> bytes | None:
     """Return the configuration of some weights: of like name, else the only one."""
     stem = weights.partition(".")[0]
     wanted = ("config.json", "model.json", f"{stem}.json")
-    texts = _files(source, (".json",))
+    texts = _texts(source)
     named = [n for n in wanted if n in texts] or (texts if len(texts) == 1 else [])
     known = [n for n in named if _read(source, n).get("class_name") in _MODELS]
     return source.read(known[0], _MOST_TEXT) if known else None
