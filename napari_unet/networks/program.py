@@ -7,7 +7,6 @@ receptive field.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 OPERATIONS = (
     *("conv", "transposed", "batch_norm", "instance_norm", "group_norm"),
     *("max_pool", "average_pool", "mean", "resize", "pad", "concat"),
-    *("add", "sub", "mul", "div", "constant", "activation", "prelu", "identity"),
+    *("add", "sub", "mul", "div", "constant", "activation", "clip", "prelu"),
+    "identity",
 )
 _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda _: nn.ReLU(),
@@ -37,8 +37,6 @@ _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "mish": lambda _: nn.Mish(),
     "sigmoid": lambda _: nn.Sigmoid(),
     "hard_sigmoid": lambda _: nn.Hardsigmoid(),
-    "relu6": lambda _: nn.ReLU6(),
-    "unit_clip": lambda _: nn.Hardtanh(0.0, 1.0),
     "hard_swish": lambda _: nn.Hardswish(),
     "tanh": lambda _: nn.Tanh(),
     "softplus": lambda _: nn.Softplus(),
@@ -151,27 +149,36 @@ class Constant(Leaf):
 
 
 class Pad(Leaf):
-    """Add pixels around, or take them off where negative.
+    """Add pixels around, or take pixels off where negative.
 
     Parameters
     ----------
     before, after : tuple of int
         One number for each spatial axis.
-    fill : {"zeros", "lowest"}
-        What is added: zeros, or minus infinity for a maximum that does not see it.
+    value : float or str
+        What is added; ``"-inf"`` before a maximum, which it never is.
+    mode : str
+        constant, reflect or replicate.
     """
 
     def __init__(
-        self, before: tuple[int, ...], after: tuple[int, ...], fill: str = "zeros"
+        self,
+        before: tuple[int, ...],
+        after: tuple[int, ...],
+        value: float | str = 0.0,
+        mode: str = "constant",
     ) -> None:
         super().__init__()
         self.before, self.after = tuple(before), tuple(after)
-        self.value = {"zeros": 0.0, "lowest": -math.inf}[fill]
+        self.value, self.mode = float(value), mode
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C, *spatial + before + after)."""
         pairs = list(zip(self.before, self.after, strict=True))[::-1]
-        return F.pad(x, [n for pair in pairs for n in pair], value=self.value)
+        sides = [n for pair in pairs for n in pair]
+        if self.mode != "constant":
+            return F.pad(x, sides, self.mode)
+        return F.pad(x, sides, value=self.value)
 
     def windows(self, ndim: int) -> tuple[Window, ...]:
         """One pixel, shifted."""
@@ -190,6 +197,8 @@ def _layer(step: Operation, ndim: int) -> nn.Module | None:
         return None
     if kind == "activation":
         return _ACTIVATIONS[settings["name"]](float(settings.get("slope", 0.01)))
+    if kind == "clip":
+        return nn.Hardtanh(float(settings["low"]), float(settings["high"]))
     if kind == "prelu":
         return nn.PReLU(settings["num_parameters"])
     if kind == "constant":

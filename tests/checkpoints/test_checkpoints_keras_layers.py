@@ -206,6 +206,7 @@ REFUSED = {
         "a layer along axis 1",
     ),
     "joined alone": (after("Merge", mode="sum"), "a Merge of 1 inputs"),
+    "flat relu": (after("ReLU", max_value=0.0), "a ReLU with limits 0.0"),
     "great padding": (after("ZeroPadding2D", padding=10**9), "padding 1000000000"),
     "mean pool": (
         after("AveragePooling2D", pool_size=3, strides=2, padding="same"),

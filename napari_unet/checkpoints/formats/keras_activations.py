@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     **{n: n for n in ("relu", "elu", "selu", "gelu", "mish", "sigmoid", "tanh")},
-    **{"softplus": "softplus", "relu6": "relu6", "swish": "silu", "silu": "silu"},
+    **{"softplus": "softplus", "swish": "silu", "silu": "silu"},
     **{"hard_swish": "hard_swish", "hard_silu": "hard_swish"},
 }
 _SLOPES = {"leaky_relu": 0.2, "elu": 1.0}
@@ -49,6 +49,8 @@ def activation(given: Any, dialect: Dialect) -> list[Step]:
         given = _named(given)
     if given == "linear":
         return []
+    if given == "relu6":
+        return [_clip(6.0)]
     if given == "hard_sigmoid":
         return _hard_sigmoid(dialect)
     if given == "softmax" and not dialect.is_channel(-1):
@@ -64,11 +66,14 @@ def activation(given: Any, dialect: Dialect) -> list[Step]:
 
 def _relu(use: Use) -> list[Step]:
     slope, most = use.get("negative_slope", default=0), use.get("max_value")
-    if use.get("threshold", default=0) or most not in (None, 6) or (most and slope):
+    is_odd = most is not None and (slope or most <= 0)
+    if use.get("threshold", default=0) or is_odd:
         raise Refused(f"a ReLU with limits {most} and {use.get('threshold')}")
+    if most is not None:
+        return [_clip(float(most))]
     if slope:
         return [Step("activation", {"name": "leaky_relu", "slope": float(slope)})]
-    return activation("relu6" if most else "relu", use.dialect)
+    return activation("relu", use.dialect)
 
 
 def _leaky_relu(use: Use) -> list[Step]:
@@ -108,11 +113,11 @@ def _hard_sigmoid(dialect: Dialect) -> list[Step]:
     """Translate Keras 3's, which is torch's, or the steeper one before: x / 5 + 1/2."""
     if dialect.major >= 3:
         return [Step("activation", {"name": "hard_sigmoid"})]
-    return [
-        constant("mul", 0.2),
-        constant("add", 0.5),
-        Step("activation", {"name": "unit_clip"}),
-    ]
+    return [constant("mul", 0.2), constant("add", 0.5), _clip(1.0)]
+
+
+def _clip(most: float) -> Step:
+    return Step("clip", {"low": 0.0, "high": most})
 
 
 LAYERS: dict[str, Callable[[Use], list[Step]]] = {

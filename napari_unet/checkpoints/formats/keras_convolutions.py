@@ -133,7 +133,7 @@ def padded(
     sizes: list[int],
     strides: list[int],
     dilation: list[int] | None = None,
-    fill: str = "zeros",
+    value: float | str = 0.0,
 ) -> tuple[list[Step], list[int]]:
     """Return a step that pads where the sides differ, and the layer's own padding."""
     none = [0] * use.dialect.ndim
@@ -149,9 +149,8 @@ def padded(
         return [], before
     if use.dialect.flipped:
         raise Refused("same padding of an even kernel by Theano")
-    settings = {"before": before, "after": after}
-    more = {} if fill == "zeros" else {"fill": fill}
-    return [Step("pad", {**settings, **more})], none
+    settings = {"before": before, "after": after, "value": value}
+    return [Step("pad", settings)], none
 
 
 def _kernel(use: Use) -> list[Array]:

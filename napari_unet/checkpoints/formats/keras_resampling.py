@@ -19,7 +19,7 @@ _OLD_BILINEAR = ("1.", "2.0.", "2.1.", "2.2.", "2.3.")
 
 def _max_pool(use: Use) -> list[Step]:
     sizes, strides = _window(use)
-    pads, padding = padded(use, sizes, strides, fill="lowest")
+    pads, padding = padded(use, sizes, strides, value="-inf")
     settings = {"kernel_size": sizes, "stride": strides, "padding": padding}
     return [*pads, Step("max_pool", settings)]
 
