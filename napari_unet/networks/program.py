@@ -1,8 +1,8 @@
 """A network given as a list of operations instead of code.
 
-For files that tell the whole graph (ONNX): an allow-list of operations, each made of
-torch's own layers, so that the graph is exact and can be traced for its receptive
-field.
+For files that tell the whole graph (ONNX, Keras): an allow-list of operations, each
+made of torch's own layers, so that the graph is exact and can be traced for its
+receptive field.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 OPERATIONS = (
     *("conv", "transposed", "batch_norm", "instance_norm", "group_norm"),
     *("max_pool", "average_pool", "mean", "resize", "pad", "concat"),
-    *("add", "sub", "mul", "div", "constant", "activation", "prelu", "identity"),
+    *("add", "sub", "mul", "div", "constant", "activation", "clip", "prelu"),
+    "identity",
 )
 _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda _: nn.ReLU(),
@@ -148,22 +149,36 @@ class Constant(Leaf):
 
 
 class Pad(Leaf):
-    """Add zeros around, or take pixels off where negative.
+    """Add pixels around, or take pixels off where negative.
 
     Parameters
     ----------
     before, after : tuple of int
         One number for each spatial axis.
+    value : float or str
+        What is added; ``"-inf"`` before a maximum, which it never is.
+    mode : str
+        constant, reflect or replicate.
     """
 
-    def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        before: tuple[int, ...],
+        after: tuple[int, ...],
+        value: float | str = 0.0,
+        mode: str = "constant",
+    ) -> None:
         super().__init__()
         self.before, self.after = tuple(before), tuple(after)
+        self.value, self.mode = float(value), mode
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C, *spatial + before + after)."""
         pairs = list(zip(self.before, self.after, strict=True))[::-1]
-        return F.pad(x, [n for pair in pairs for n in pair])
+        sides = [n for pair in pairs for n in pair]
+        if self.mode != "constant":
+            return F.pad(x, sides, self.mode)
+        return F.pad(x, sides, value=self.value)
 
     def windows(self, ndim: int) -> tuple[Window, ...]:
         """One pixel, shifted."""
@@ -182,6 +197,8 @@ def _layer(step: Operation, ndim: int) -> nn.Module | None:
         return None
     if kind == "activation":
         return _ACTIVATIONS[settings["name"]](float(settings.get("slope", 0.01)))
+    if kind == "clip":
+        return nn.Hardtanh(float(settings["low"]), float(settings["high"]))
     if kind == "prelu":
         return nn.PReLU(settings["num_parameters"])
     if kind == "constant":
