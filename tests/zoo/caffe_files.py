@@ -32,6 +32,27 @@ LOSS = """
 layer {{ name: 'loss' type: 'SoftmaxWithLoss' bottom: '{score}' bottom: 'labels'
         bottom: 'weights' top: 'loss' include: {{ phase: TRAIN }} }}
 """
+LAYERS = """
+layer { bottom: 'data3' top: 'a' name: 'a' type: 'Convolution'
+  convolution_param { num_output: 8 group: 2 kernel_h: 3 kernel_w: 5 pad_h: 1 pad_w: 2
+    stride_h: 1 stride_w: 1 } }
+layer { bottom: 'a' top: 'b' name: 'b' type: 'Pooling'
+  pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 } }
+layer { bottom: 'a' top: 'c' name: 'c' type: 'Pooling'
+  pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 } }
+layer { bottom: 'b' bottom: 'c' top: 'd' name: 'd' type: 'Concat' }
+layer { bottom: 'd' top: 'e' name: 'e' type: 'Convolution'
+  convolution_param { num_output: 8 kernel_size: 3 dilation: 2 pad: 2 bias_term: false } }
+layer { bottom: 'e' top: 'f' name: 'f' type: 'Sigmoid' }
+layer { bottom: 'f' top: 'g' name: 'g' type: 'Deconvolution'
+  convolution_param { num_output: 4 group: 2 kernel_size: 4 stride: 2 pad: 1 } }
+"""
+"""What no published network has: groups, dilation, poolings that overlap."""
+
+LAYERS_SHAPES = {
+    **{"a/0": [8, 2, 3, 5], "a/1": [8], "e/0": [8, 16, 3, 3]},
+    **{"g/0": [8, 2, 4, 4], "g/1": [4]},
+}
 
 
 @dataclass(frozen=True)

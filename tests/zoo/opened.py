@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 
+from napari_unet.checkpoints import formats, weights
 from napari_unet.checkpoints.draft import Draft, finish
+from napari_unet.checkpoints.loading import load
 from napari_unet.checkpoints.unwrap import Found
+from zoo import caffe_files
 
 if TYPE_CHECKING:
     from napari_unet.networks.network import Network
@@ -24,6 +29,8 @@ def opened(case: Stored) -> tuple[Network, float]:
 
 def open_with(case: Stored, settings: dict[str, Any]) -> Network:
     """Open a case with some of its architecture settings told by a person."""
+    if "text" in case.facts["hints"]:
+        return _described(case, case.facts["hints"]["text"])
     draft = Draft(
         path=Path(f"{case}.pth"),
         container="PyTorch file",
@@ -33,3 +40,16 @@ def open_with(case: Stored, settings: dict[str, Any]) -> Network:
         told={"architecture": settings} if settings else {},
     )
     return finish(draft)
+
+
+def _described(case: Stored, text: str) -> Network:
+    """Open a case whose network is described in a file of its own."""
+    values = {name: tensor.numpy() for name, tensor in case.state.items()}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(weights, "read_foreign", formats.read),
+    ):
+        caffe_files.write_modeldef(Path(folder) / "net.modeldef.h5", text)
+        path = Path(folder) / "net.caffemodel.h5"
+        caffe_files.write_caffemodel(path, values)
+        return load(path)

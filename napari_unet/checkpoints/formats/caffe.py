@@ -49,7 +49,8 @@ def read(tree: Tree) -> Found:
 
 def _weights(tree: Tree) -> Found:
     names = {p: m["name"] for p in tree.datasets if (m := _WEIGHT.fullmatch(p))}
-    return Found({n: torch.from_numpy(tree.array(p)) for p, n in names.items()})
+    tensors = {n: torch.from_numpy(tree.array(p)) for p, n in names.items()}
+    return Found(tensors, hints={"unordered": True})
 
 
 def _description(tree: Tree) -> Found:
