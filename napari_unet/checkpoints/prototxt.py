@@ -66,7 +66,7 @@ class _Parser:
         self._next = next(self._tokens, _END)
 
     def message(self, end: str, depth: int) -> Message:
-        """Read fields up to the mark `end`; to the end of the text where it is empty."""
+        """Read fields up to the mark `end`; an empty one is the end of the text."""
         if depth > _DEEPEST:
             raise ValueError(f"messages nested over {_DEEPEST} levels")
         fields: Message = {}
@@ -128,8 +128,8 @@ def _tokens(text: str) -> Iterator[Token]:
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None or count > _MOST_TOKENS:
-            line = text.count("\n", 0, place) + 1
-            raise ValueError(f"no readable text in line {line}: {text[place : place + 20]!r}")
+            line, found = text.count("\n", 0, place) + 1, text[place : place + 20]
+            raise ValueError(f"no readable text in line {line}: {found!r}")
         place = match.end()
         if match.lastgroup and match.lastgroup != "space":
             count += 1

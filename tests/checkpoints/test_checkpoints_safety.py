@@ -100,7 +100,10 @@ NOT_CHECKPOINTS = {
     "noise": (lambda p: p.write_bytes(bytes(range(130, 256)) * 9), "unknown bytes"),
     "folder": (lambda p: p.mkdir(), "a folder without a model"),
     "pickle": (lambda p: p.write_bytes(pickle.dumps([1])), "a bare Python pickle"),
-    "hdf5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "an HDF5 file"),
+    "hdf5": (
+        lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
+        "no readable HDF5",
+    ),
     "tiff": (lambda p: p.write_bytes(b"II*\0" + bytes(99)), "a TIFF image"),
     "onnx": (
         lambda p: p.write_bytes(b"\x08\x08\x12\x07pytorch"),

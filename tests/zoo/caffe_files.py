@@ -42,7 +42,8 @@ layer { bottom: 'a' top: 'c' name: 'c' type: 'Pooling'
   pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 } }
 layer { bottom: 'b' bottom: 'c' top: 'd' name: 'd' type: 'Concat' }
 layer { bottom: 'd' top: 'e' name: 'e' type: 'Convolution'
-  convolution_param { num_output: 8 kernel_size: 3 dilation: 2 pad: 2 bias_term: false } }
+  convolution_param { num_output: 8 kernel_size: 3 dilation: 2 pad: 2
+    bias_term: false } }
 layer { bottom: 'e' top: 'f' name: 'f' type: 'Sigmoid' }
 layer { bottom: 'f' top: 'g' name: 'g' type: 'Deconvolution'
   convolution_param { num_output: 4 group: 2 kernel_size: 4 stride: 2 pad: 1 } }
@@ -50,9 +51,13 @@ layer { bottom: 'f' top: 'g' name: 'g' type: 'Deconvolution'
 """What no published network has: groups, dilation, poolings that overlap."""
 
 LAYERS_SHAPES = {
-    **{"a/0": [8, 2, 3, 5], "a/1": [8], "e/0": [8, 16, 3, 3]},
-    **{"g/0": [8, 2, 4, 4], "g/1": [4]},
+    **{"a.weight": [8, 2, 3, 5], "a.bias": [8], "e.weight": [8, 16, 3, 3]},
+    **{"g.weight": [8, 2, 4, 4], "g.bias": [4]},
 }
+
+PLACES = {"weight": "0", "bias": "1"}
+IMAGE = "data3"
+"""Name of the image, behind the layers that change it in training."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,6 @@ class Plan:
         MAX or AVE.
     old : bool
         Names of up-sampling as in the release of 2015.
-    extra : str
-        Text of layers after the score; ``{score}`` is its name.
-    head : str
-        Text of layers between the image and the network, from ``data3`` to ``d0a``.
     """
 
     widths: tuple[int, ...] = (4, 6, 8)
@@ -95,13 +96,15 @@ class Plan:
     top: int = 0
     pool: str = "MAX"
     old: bool = False
-    extra: str = ""
-    head: str = ""
 
     @property
     def ndim(self) -> int:
         """Number of spatial axes: as many as a kernel has numbers, else 2."""
         return max(2, *(len(k.split()) for k in self.kernels))
+
+    def risen(self, level: int) -> int:
+        """Return the channels of a level going up."""
+        return self.top if self.top and not level else self.widths[level]
 
 
 def numbers(text: str, ndim: int) -> list[int]:
@@ -120,7 +123,7 @@ class Writer:
     Attributes
     ----------
     shapes : dict of str to list of int
-        As ``"conv_d0a-b/0"``.
+        As ``"conv_d0a-b.weight"``.
     """
 
     def __init__(self, plan: Plan, crops: Mapping[str, Sequence[int]] | None) -> None:
@@ -128,12 +131,52 @@ class Writer:
         self.text: list[str] = []
         self.shapes: dict[str, list[int]] = {}
 
-    def layer(self, name: str, kind: str, bottoms: str, top: str, more: str = "") -> None:
+    def layer(
+        self, name: str, kind: str, bottoms: str, top: str, more: str = ""
+    ) -> None:
         """Add a layer."""
         reads = " ".join(f"bottom: '{b}'" for b in bottoms.split())
         self.text.append(
             f"layer {{ {reads} top: '{top}' name: '{name}' type: '{kind}' {more} }}"
         )
+
+    def down(self, n: int) -> None:
+        """Add a level going down."""
+        plan, width = self.plan, self.plan.widths[n]
+        above, kernel = ((plan.channels, *plan.widths)[n], plan.kernels[n])
+        if n:
+            self.pool(n)
+        bottom = f"d{n}a" if n else IMAGE
+        self.conv(f"conv_d{n}a-b", bottom, f"d{n}b", (above, width), kernel)
+        self.relu(f"d{n}b")
+        self.conv(f"conv_d{n}b-c", f"d{n}b", f"d{n}c", (width, width), kernel)
+        self.relu(f"d{n}c")
+        if n >= len(plan.widths) - 2:
+            self.layer(f"dropout_d{n}c", "Dropout", f"d{n}c", f"d{n}c")
+
+    def pool(self, n: int) -> None:
+        """Add the pooling that leads to a level."""
+        step = self.plan.strides[n - 1]
+        sizes = f"{_repeat('kernel_size', step)} {_repeat('stride', step)}"
+        param = f"pooling_param {{ pool: {self.plan.pool} {sizes} }}"
+        self.layer(f"pool_d{n - 1}c-{n}a", "Pooling", f"d{n - 1}c", f"d{n}a", param)
+
+    def up(self, n: int) -> None:
+        """Add a level going up."""
+        plan, width = self.plan, self.plan.risen(n)
+        is_first = n == len(plan.widths) - 2
+        blob = f"d{n + 1}c" if is_first else f"u{n + 1}d"
+        below = plan.widths[-1] if is_first else plan.risen(n + 1)
+        name = f"upconv_{blob}{'_' if plan.old else '-'}u{n}a"
+        self.rise(name, blob, f"u{n}a", (below, width), plan.strides[n])
+        self.relu(f"u{n}a")
+        self.join(n)
+        joined = width + plan.widths[n]
+        kernel = plan.kernels[n]
+        self.conv(f"conv_u{n}b-c", f"u{n}b", f"u{n}c", (joined, width), kernel)
+        self.relu(f"u{n}c")
+        self.conv(f"conv_u{n}c-d", f"u{n}c", f"u{n}d", (width, width), kernel)
+        self.relu(f"u{n}d")
 
     def relu(self, blob: str) -> None:
         """Add a ReLU in place."""
@@ -147,7 +190,7 @@ class Writer:
         """Add a convolution from and to numbers of channels."""
         pad = self.plan.pad if kernel != "1" else "0"
         param = (
-            f"param {{ lr_mult: 1 decay_mult: 1 }} param {{ lr_mult: 2 decay_mult: 0 }} "
+            f"param {{ lr_mult: 1 decay_mult: 1 }} param {{ lr_mult: 2 }} "
             f"convolution_param {{ num_output: {ends[1]} {_repeat('pad', pad)} "
             f"{_repeat('kernel_size', kernel)} engine: CAFFE "
             f"weight_filler {{ type: 'msra' }} }}"
@@ -173,11 +216,11 @@ class Writer:
         self.layer(f"concat_{level}", "Concat", f"{up} {skip}", f"u{level}b")
 
     def _weigh(self, name: str, weight: list[int], outputs: int) -> None:
-        self.shapes |= {f"{name}/0": weight, f"{name}/1": [outputs]}
+        self.shapes |= {f"{name}.weight": weight, f"{name}.bias": [outputs]}
 
 
 def write(
-    plan: Plan, image: str = "data3", crops: Mapping[str, Sequence[int]] | None = None
+    plan: Plan, crops: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[str, dict[str, list[int]]]:
     """Return the text of the layers of a plan, and the shapes of its weights.
 
@@ -185,50 +228,22 @@ def write(
     ----------
     plan : Plan
         What is described.
-    image : str
-        Name of the input.
     crops : mapping of str to sequence of int, optional
         Where each skip is cropped, for a Caffe whose Concat does not crop.
     """
     out = Writer(plan, crops)
-    out.text.append(plan.head)
-    below, deepest = plan.channels, len(plan.widths) - 1
-    blob = "d0a" if plan.head else image
-    for n, width in enumerate(plan.widths):
-        out.conv(f"conv_d{n}a-b", blob, f"d{n}b", (below, width), plan.kernels[n])
-        out.relu(f"d{n}b")
-        out.conv(f"conv_d{n}b-c", f"d{n}b", f"d{n}c", (width, width), plan.kernels[n])
-        out.relu(f"d{n}c")
-        if n >= deepest - 1:
-            out.layer(f"dropout_d{n}c", "Dropout", f"d{n}c", f"d{n}c")
-        if n < deepest:
-            blob, step = f"d{n + 1}a", plan.strides[n]
-            sizes = f"{_repeat('kernel_size', step)} {_repeat('stride', step)}"
-            param = f"pooling_param {{ pool: {plan.pool} {sizes} }}"
-            out.layer(f"pool_d{n}c-{n + 1}a", "Pooling", f"d{n}c", blob, param)
-        below = width
-    blob = f"d{deepest}c"
-    for n in range(deepest - 1, -1, -1):
-        width = plan.widths[n]
-        risen = plan.top if plan.top and n == 0 else width
-        name = f"upconv_{blob}{'_' if plan.old else '-'}u{n}a"
-        out.rise(name, blob, f"u{n}a", (below, risen), plan.strides[n])
-        out.relu(f"u{n}a")
-        out.join(n)
-        ends = (risen + width, risen)
-        out.conv(f"conv_u{n}b-c", f"u{n}b", f"u{n}c", ends, plan.kernels[n])
-        out.relu(f"u{n}c")
-        out.conv(f"conv_u{n}c-d", f"u{n}c", f"u{n}d", (risen, risen), plan.kernels[n])
-        out.relu(f"u{n}d")
-        blob, below = f"u{n}d", risen
-    out.conv("conv_u0d-score", blob, "score", (below, plan.classes), "1")
-    out.text.append(plan.extra.format(score="score"))
+    for level in range(len(plan.widths)):
+        out.down(level)
+    for level in range(len(plan.widths) - 2, -1, -1):
+        out.up(level)
+    ends = (plan.risen(0), plan.classes)
+    out.conv("conv_u0d-score", "u0d", "score", ends, "1")
     return "\n".join(out.text), out.shapes
 
 
 def description(plan: Plan) -> str:
     """Return the text of a description with what works in training only."""
-    aside, loss = TRAINING.format(image="data3"), LOSS.format(score="score")
+    aside, loss = TRAINING.format(image=IMAGE), LOSS.format(score="score")
     return f"name: 'unet'\nforce_backward: true\n{aside}\n{write(plan)[0]}\n{loss}"
 
 
@@ -237,7 +252,7 @@ def write_modeldef(path: Path, text: str, **settings: object) -> None:
     known = {
         "name": "Small net",
         "description": "A test",
-        "input_blob_name": "data3",
+        "input_blob_name": IMAGE,
         "padding": "mirror",
         "normalization_type": 1,
         "element_size_um": [0.5, 0.5],
@@ -253,7 +268,8 @@ def write_modeldef(path: Path, text: str, **settings: object) -> None:
 
 
 def write_caffemodel(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write weights, named as ``"conv_d0a-b/0"``."""
+    """Write weights, named as ``"conv_d0a-b.weight"``."""
     with h5py.File(path, "w") as file:
         for name, value in weights.items():
-            file[f"data/{name}"] = value
+            layer, _, place = name.rpartition(".")
+            file[f"data/{layer}/{PLACES.get(place, place)}"] = value

@@ -27,7 +27,11 @@ class Weighed(nn.Module):
     def __init__(self, shapes: dict[str, list[int]]) -> None:
         super().__init__()
         for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+            layer, _, place = name.rpartition(".")
+            if not hasattr(self, layer):
+                self.add_module(layer, nn.Module())
+            value = nn.Parameter(torch.zeros(shape))
+            self.get_submodule(layer).register_parameter(place, value)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return the weights."""
@@ -85,7 +89,7 @@ class Plain(Weighed):
 
     def conv(self, name: str, x: np.ndarray, ends: bool = False) -> np.ndarray:
         """Sum over the kernel and the channels, no padding; ReLU unless it ends."""
-        weight, bias = (self.weights()[f"{name}/{n}"] for n in (0, 1))
+        weight, bias = (self.weights()[f"{name}.{n}"] for n in ("weight", "bias"))
         views = np.lib.stride_tricks.sliding_window_view(
             x, weight.shape[2:], tuple(range(1, x.ndim))
         )
@@ -96,7 +100,7 @@ class Plain(Weighed):
 
     def rise(self, name: str, x: np.ndarray) -> np.ndarray:
         """Paint the kernel for each pixel, side by side; ReLU."""
-        weight, bias = (self.weights()[f"{name}/{n}"] for n in (0, 1))
+        weight, bias = (self.weights()[f"{name}.{n}"] for n in ("weight", "bias"))
         kernel = weight.shape[2:]
         sizes = [n * k for n, k in zip(x.shape[1:], kernel, strict=True)]
         y = np.zeros((weight.shape[1], *sizes))
@@ -161,7 +165,7 @@ def packed(weights: dict[str, np.ndarray]) -> bytes:
         shape = field(1, b"".join(map(varint, value.shape)))
         numbers = struct.pack(f"<{value.size}f", *value.ravel())
         blob = field(7, shape) + field(5, numbers)
-        layers.setdefault(key.rpartition("/")[0], []).append(field(7, blob))
+        layers.setdefault(key.rpartition(".")[0], []).append(field(7, blob))
     return b"".join(
         field(100, field(1, name.encode()) + field(2, b"Convolution") + b"".join(blobs))
         for name, blobs in layers.items()
@@ -197,7 +201,11 @@ def check_plain() -> float:
 
 FLAT = Plan(kernels=("1 3 3", "3 3 3", "3 3 3"), strides=("1 2 2", "2 2 2"))
 DEEP = Plan(
-    widths=(4, 4, 6, 6, 8), kernels=("3",) * 5, strides=("2",) * 4, channels=3, classes=4
+    widths=(4, 4, 6, 6, 8),
+    kernels=("3",) * 5,
+    strides=("2",) * 4,
+    channels=3,
+    classes=4,
 )
 OLD = Plan(old=True, top=6, slope=0.0)
 SAME = Plan(pad="1", pool="AVE")

@@ -1,9 +1,9 @@
 """Caffe weights of the U-Net plugin for Fiji, without the description beside them.
 
-All published networks, in 2-D and 3-D, name their layers alike: ``d0`` to ``d4`` are the
-levels going down, ``u3`` to ``u0`` those going up. Up-sampled features come first in the
-concatenation, the skip is cropped to them. With the description the layers are read
-from that instead, see `napari_unet.checkpoints.packages.caffe_unet`.
+All published networks, in 2-D and 3-D, name their layers alike: ``d0`` to ``d4`` are
+the levels going down, ``u3`` to ``u0`` those going up. Up-sampled features come first
+in the concatenation, the skip is cropped to them. With the description the layers are
+read from that instead, see `napari_unet.checkpoints.packages.caffe_unet`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from napari_unet.networks.unet import CropTo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_ENDS = {"/0": ".weight", "/1": ".bias"}
 
 
 class CaffeUNetSpec(Config):
@@ -83,20 +81,8 @@ class CaffeUNetFamily(Family):
 
     def recognise(self, shapes: Shapes) -> bool:
         """Whether the marking keys are there."""
-        return "conv_d0a-b/0" in shapes and "conv_u0d-score/0" in shapes
-
-    def accept(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the tensors under the module's names."""
-        return {f"{key[:-2]}{_ENDS.get(key[-2:], key[-2:])}": t for key, t in tensors.items()}
-
-    def emit(
-        self, tensors: Mapping[str, torch.Tensor], architecture: Mapping[str, Any]
-    ) -> dict[str, torch.Tensor]:
-        """Return the tensors under the names of the file."""
-        del architecture
-        places = {name: place for place, name in _ENDS.items()}
-        parts = ((*key.rpartition("."), t) for key, t in tensors.items())
-        return {f"{head}{places[dot + last]}": t for head, dot, last, t in parts}
+        marks = ("conv_d0a-b.weight", "conv_u0d-score.weight")
+        return all(mark in shapes for mark in marks)
 
     def infer(self, shapes: Shapes, hints: Mapping[str, Any]) -> Inferred:
         """Read the architecture from names and shapes."""

@@ -19,7 +19,8 @@ from napari_unet.checkpoints.unwrap import Found, check, plain, to_float32
 if TYPE_CHECKING:
     from napari_unet.checkpoints.hdf5 import Tree
 
-_WEIGHT = re.compile(r"data/(?P<name>.+/\d{1,3})")
+_WEIGHT = re.compile(r"data/(?P<layer>.+)/(?P<place>\d{1,3})")
+_PLACES = {"0": "weight", "1": "bias"}
 _PROTOTXT = "model_prototxt"
 _PARAM = "unet_param/"
 _SETTINGS = (
@@ -28,13 +29,13 @@ _SETTINGS = (
 )
 
 
-def claims(tree: Tree) -> bool:
+def is_it(tree: Tree) -> bool:
     """Whether a file is one of the two."""
     return _PROTOTXT in tree.datasets or any(map(_WEIGHT.fullmatch, tree.datasets))
 
 
-def read(tree: Tree) -> Found:
-    """Return the weights by layer and place, or ``hints["modeldef"]`` without any.
+def read_tree(tree: Tree) -> Found:
+    """Return weights such as ``conv_d0a-b.weight``, or ``hints["modeldef"]`` and none.
 
     Raises
     ------
@@ -48,9 +49,14 @@ def read(tree: Tree) -> Found:
 
 
 def _weights(tree: Tree) -> Found:
-    names = {p: m["name"] for p in tree.datasets if (m := _WEIGHT.fullmatch(p))}
-    tensors = {n: torch.from_numpy(tree.array(p)) for p, n in names.items()}
-    return Found(tensors, hints={"unordered": True})
+    found = Found({}, hints={"unordered": True})
+    for path in tree.datasets:
+        match = _WEIGHT.fullmatch(path)
+        if match:
+            place = _PLACES.get(match["place"], match["place"])
+            name = f"{match['layer']}.{place}"
+            found.tensors[name] = torch.from_numpy(tree.array(path))
+    return found
 
 
 def _description(tree: Tree) -> Found:

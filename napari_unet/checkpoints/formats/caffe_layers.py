@@ -137,7 +137,7 @@ def _conv(
 def _pool(
     layer: Layer, weights: Sequence[torch.Tensor], channels: int, ndim: int
 ) -> list[Step]:
-    """Caffe rounds sizes up and counts the padding in averages."""
+    """Round sizes up and count the padding in averages, as Caffe does."""
     param = layer.settings("pooling_param")
     kind = {"MAX": "max_pool", "AVE": "average_pool", 0: "max_pool", 1: "average_pool"}
     method = last(param, "pool", "MAX")
@@ -183,7 +183,7 @@ def _nothing(
 def _batch_norm(
     layer: Layer, weights: Sequence[torch.Tensor], channels: int, ndim: int
 ) -> list[Step]:
-    """The stored sums are divided by the third blob; affine numbers come in a Scale."""
+    """Divide the stored sums by the third blob; affine numbers come in a Scale."""
     param = layer.settings("batch_norm_param")
     if not last(param, "use_global_stats", True):
         raise Refused(f"the batch norm {layer.name} with statistics of the image")

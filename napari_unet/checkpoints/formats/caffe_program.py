@@ -31,6 +31,7 @@ _ASIDE = {
 }
 """Layers that bring images and labels or measure the output; the output needs none."""
 _DISTORTIONS = ("ApplyDeformation", "ValueAugmentation")
+_ORDER = {"weight": "0", "bias": "1"}
 _FINAL = ("softmax", "sigmoid")
 
 Length = tuple[Fraction, Fraction]
@@ -86,7 +87,7 @@ def translated(net: Message, weights: Tensors, image: str) -> Translated:
     net : dict
         The message, see `napari_unet.checkpoints.prototxt.parse`.
     weights : dict of str to torch.Tensor
-        Named by layer and place, such as ``"conv_d0a-b/0"``.
+        Named by layer and place, such as ``"conv_d0a-b.weight"``.
     image : str
         Name of the blob that is the image.
 
@@ -119,11 +120,11 @@ def _image(layers: Iterable[Layer], weights: Mapping[str, list[torch.Tensor]]) -
 
 def _by_layer(weights: Tensors) -> dict[str, list[torch.Tensor]]:
     """Return the weights of each layer in their order."""
-    found: dict[str, dict[int, torch.Tensor]] = {}
+    found: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in weights.items():
-        layer, _, place = key.rpartition("/")
-        found.setdefault(layer, {})[int(place)] = tensor
-    return {k: [v[n] for n in sorted(v)] for k, v in found.items()}
+        layer, _, place = key.rpartition(".")
+        found.setdefault(layer, {})[_ORDER.get(place, place)] = tensor
+    return {k: [v[place] for place in sorted(v, key=int)] for k, v in found.items()}
 
 
 class _Builder:
@@ -195,8 +196,10 @@ class _Builder:
         off = [int(a[1] - b[1]) for a, b in zip(blob.lengths, wanted, strict=True)]
         if not any(off):
             return blob
-        before = [-(n // 2) for n in off]
-        settings = {"before": before, "after": [-n - b for n, b in zip(off, before)]}
+        settings = {
+            "before": [-(n // 2) for n in off],
+            "after": [-(n - n // 2) for n in off],
+        }
         return replace(self._append(("pad", settings, {}), blob), lengths=wanted)
 
     def result(self) -> Translated:

@@ -1,4 +1,4 @@
-"""HDF5 files of weights: Caffe's."""
+"""HDF5 files, which several programs fill in ways of their own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,22 @@ if TYPE_CHECKING:
 
     from napari_unet.checkpoints.unwrap import Found
 
+_READERS = (caffe,)
+"""Modules with ``is_it(tree)`` and ``read_tree(tree)``; the first that knows a file
+reads it."""
+
 
 def read(path: Path) -> Found:
-    """Return the weights, or the description of a network."""
+    """Return the weights, read by the program's rules whose file it is."""
     with opened(path) as tree:
-        if caffe.claims(tree):
-            return caffe.read(tree)
-        raise ModelError(f"{path.name} is no HDF5 file of a kind that is read")
+        for reader in _READERS:
+            if reader.is_it(tree):
+                found: Found = reader.read_tree(tree)
+                return found
+        inside = ", ".join([g for g in tree.groups if g][:4] or list(tree.datasets)[:4])
+    raise ModelError(
+        f"The HDF5 file {path.name} holds no network that is known",
+        found=inside or "nothing",
+        expected="weights or a network description of Caffe",
+        hint="If it is an image or a data set, open it as such.",
+    )

@@ -140,7 +140,7 @@ def _fields(
     background; one statistic of intensity holds for all channels.
     """
     name = known.get("name")
-    fields = {
+    fields: dict[str, Any] = {
         "name": name if isinstance(name, str) and name else model.removesuffix(_MODEL),
         "class_names": _classes(known),
         "spacing": _spacing(known, "ZYX"[-program["ndim"] :]),
