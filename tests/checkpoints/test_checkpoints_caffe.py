@@ -119,6 +119,12 @@ def test_other_weights_alone_are_refused_with_what_is_lacking(tmp_path):
         checkpoints.load(tmp_path / WEIGHTS)
 
 
+def test_weights_of_other_names_ask_for_their_description(tmp_path):
+    write_caffemodel(tmp_path / WEIGHTS, {"ip.weight": np.ones((2, 3), np.float32)})
+    with pytest.raises(ModelError, match=r"not its layers: found .* ip\.weight"):
+        checkpoints.load(tmp_path / WEIGHTS)
+
+
 def test_a_description_alone_asks_for_its_weights(tmp_path):
     model(tmp_path).unlink()
     with pytest.raises(ModelError, match="holds no weights"):

@@ -49,7 +49,7 @@ def read_tree(tree: Tree) -> Found:
 
 
 def _weights(tree: Tree) -> Found:
-    found = Found({}, hints={"unordered": True})
+    found = Found({}, hints={"unordered": True, "caffe": True})
     for path in tree.datasets:
         match = _WEIGHT.fullmatch(path)
         if match:

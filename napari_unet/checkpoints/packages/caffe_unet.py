@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.checkpoints.draft import Draft
-from napari_unet.checkpoints.families.base import normalization
+from napari_unet.checkpoints.families.base import Shapes, normalization
+from napari_unet.checkpoints.families.caffe_unet import CaffeUNetFamily
 from napari_unet.checkpoints.formats.caffe_layers import last
 from napari_unet.checkpoints.formats.caffe_program import Translated, translated
 from napari_unet.checkpoints.formats.onnx_operators import Refused
@@ -32,6 +33,7 @@ _MOST_MODEL = 1 << 26
 _MODELDEF = "modeldef"
 _SCALES = {0: "none", 1: "minmax", 2: "zscore"}
 _LARGEST_NORM = 3
+_PUBLISHED = CaffeUNetFamily()
 _MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What values of other types than Caffe's raise where they are used."""
 
@@ -72,11 +74,18 @@ class CaffeUnet(Package):
         )
 
     def complete(self, draft: Draft) -> None:
-        """Refuse a description without weights."""
+        """Refuse one without the other, unless the weights have published names."""
         if _MODELDEF in draft.found.hints:
             raise ModelError(
                 f"{draft.path.name} describes a network and holds no weights",
                 expected=f"a file *{_WEIGHTS} beside it",
+            )
+        names = draft.found.tensors
+        if "caffe" in draft.found.hints and not _PUBLISHED.recognise(Shapes(names)):
+            raise ModelError(
+                f"{draft.path.name} holds weights of a Caffe network, not its layers",
+                found=f"weights such as {', '.join(list(names)[:3])}",
+                expected=f"the description *{_MODEL} beside it",
             )
 
 
