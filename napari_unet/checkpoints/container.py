@@ -52,11 +52,7 @@ _REFUSED_KINDS = {
     "pt2": Refusal(
         "a torch.export package (.pt2), which would have to be run to be opened"
     ),
-    "keras": Refusal("a Keras model", "Export its weights to PyTorch first."),
     "onnx": Refusal("an ONNX model"),
-    "hdf5": Refusal(
-        "an HDF5 file (Keras or Caffe weights)", "Convert the weights to PyTorch first."
-    ),
 }
 _REFUSED_HEADS = {
     b"version https://git-lfs": Refusal(

@@ -204,9 +204,11 @@ class Tree:
     def _attribute(self, owner: Any, name: bytes) -> Any:
         attribute = h5a.open(owner.id, name)
         word = name.decode()
-        self._check_type(attribute.get_type(), attribute.get_space(), word)
-        if attribute.get_storage_size() > _MOST_ATTRIBUTE:
-            raise self._refused(word, f"{attribute.get_storage_size()} bytes")
+        kind, space = attribute.get_type(), attribute.get_space()
+        self._check_type(kind, space, word)
+        size = kind.get_size() * space.get_simple_extent_npoints()
+        if size > _MOST_ATTRIBUTE:
+            raise self._refused(word, f"{size} bytes")
         return _plain(owner.attrs[word])
 
     def _refused(self, path: str, found: str) -> ModelError:

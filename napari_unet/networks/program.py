@@ -1,12 +1,13 @@
 """A network given as a list of operations instead of code.
 
-For files that tell the whole graph (ONNX): an allow-list of operations, each made of
-torch's own layers, so that the graph is exact and can be traced for its receptive
-field.
+For files that tell the whole graph (ONNX, Keras): an allow-list of operations, each
+made of torch's own layers, so that the graph is exact and can be traced for its
+receptive field.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -36,6 +37,8 @@ _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "mish": lambda _: nn.Mish(),
     "sigmoid": lambda _: nn.Sigmoid(),
     "hard_sigmoid": lambda _: nn.Hardsigmoid(),
+    "relu6": lambda _: nn.ReLU6(),
+    "unit_clip": lambda _: nn.Hardtanh(0.0, 1.0),
     "hard_swish": lambda _: nn.Hardswish(),
     "tanh": lambda _: nn.Tanh(),
     "softplus": lambda _: nn.Softplus(),
@@ -148,22 +151,27 @@ class Constant(Leaf):
 
 
 class Pad(Leaf):
-    """Add zeros around, or take pixels off where negative.
+    """Add pixels around, or take them off where negative.
 
     Parameters
     ----------
     before, after : tuple of int
         One number for each spatial axis.
+    fill : {"zeros", "lowest"}
+        What is added: zeros, or minus infinity for a maximum that does not see it.
     """
 
-    def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    def __init__(
+        self, before: tuple[int, ...], after: tuple[int, ...], fill: str = "zeros"
+    ) -> None:
         super().__init__()
         self.before, self.after = tuple(before), tuple(after)
+        self.value = {"zeros": 0.0, "lowest": -math.inf}[fill]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (N, C, *spatial + before + after)."""
         pairs = list(zip(self.before, self.after, strict=True))[::-1]
-        return F.pad(x, [n for pair in pairs for n in pair])
+        return F.pad(x, [n for pair in pairs for n in pair], value=self.value)
 
     def windows(self, ndim: int) -> tuple[Window, ...]:
         """One pixel, shifted."""

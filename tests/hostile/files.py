@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MARK = "MARK"
@@ -274,12 +275,55 @@ def monai_code(path: Path) -> None:
 def keras_lambda(path: Path) -> None:
     """Hide a marshalled function in a Keras model's Lambda layer."""
     code = marshal.dumps(compile(CODE, "x", "exec"))
-    layer = {"class_name": "Lambda", "config": {"function": b64encode(code).decode()}}
-    config = {"class_name": "Functional", "config": {"layers": [layer]}}
+    keras_model(
+        path,
+        {"class_name": "Lambda", "config": {"function": b64encode(code).decode()}},
+        lambda file: file.create_group("layers"),
+    )
+
+
+def keras_model(path: Path, layer: dict, weights: Callable) -> None:
+    """Write a Keras model of one layer, its HDF5 file made by a function."""
+    import h5py
+
+    image = {"class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 1]}}
+    layers = [
+        {**image, "name": "image", "inbound_nodes": []},
+        {**layer, "name": "net", "inbound_nodes": [[["image", 0, 0, {}]]]},
+    ]
+    ends = {"input_layers": [["image", 0, 0]], "output_layers": [["net", 0, 0]]}
+    config = {"class_name": "Functional", "config": {"layers": layers, **ends}}
+    inside = io.BytesIO()
+    with h5py.File(inside, "w") as file:
+        weights(file)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", json.dumps(config))
         archive.writestr("metadata.json", "{}")
-        archive.writestr("model.weights.h5", b"\x89HDF\r\n\x1a\n")
+        archive.writestr("model.weights.h5", inside.getvalue())
+
+
+def keras_named_function(path: Path) -> None:
+    """Name a function of a module as a layer's class (Keras CVE-2025-1550)."""
+    layer = {"module": "builtins", "class_name": "exec", "config": {"source": CODE}}
+    keras_model(path, layer, lambda file: file.create_group("layers"))
+
+
+def keras_external(path: Path) -> None:
+    """Keep a weight's bytes elsewhere, inside Keras' own archive."""
+    secret = path.with_name(SECRET)
+
+    def weights(file) -> None:
+        place = [(os.fspath(secret.resolve()), 0, 16)]
+        file.create_dataset("layers/conv2d/vars/0", (16,), "u1", external=place)
+
+    keras_model(path, {"class_name": "Conv2D", "config": {}}, weights)
+
+
+def keras_depth(path: Path) -> None:
+    keras_model(path, {"class_name": "Add", "config": {}}, lambda file: None)
+    good = path.rename(path.with_name("good.keras"))
+    deep = b"[" * 200_000
+    rezip(good, path, lambda n, b: deep if n == "config.json" else b)
 
 
 def hdf5_external(path: Path) -> None:
@@ -299,6 +343,19 @@ def hdf5_link(path: Path) -> None:
         file["secret"] = np.frombuffer(path.with_name(SECRET).read_bytes(), "u1")
     with h5py.File(path, "w") as file:
         file["data/conv/0"] = h5py.ExternalLink("other.h5", "secret")
+
+
+def hdf5_virtual(path: Path) -> None:
+    import h5py
+
+    secret = np.frombuffer(path.with_name(SECRET).read_bytes(), "u1")
+    with h5py.File(path.with_name("other.h5"), "w") as file:
+        file["secret"] = secret
+    other = os.fspath(path.with_name("other.h5").resolve())
+    layout = h5py.VirtualLayout(secret.shape, "u1")
+    layout[:] = h5py.VirtualSource(other, "secret", secret.shape)
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("data/conv/0", layout)
 
 
 def hdf5_huge(path: Path) -> None:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
+from zoo import keras_files
+from zoo.stored_cases import cases
 
 from napari_unet import checkpoints
 from napari_unet.checkpoints import cache, child, formats, weights
@@ -47,7 +49,18 @@ def seeds(folder: Path) -> list[Path]:
     torch.save(
         {"model": state, "model_ema": state, "cfg": {"a": [1.5, None]}}, paths[5]
     )
-    return paths
+    return [*paths, *keras_seeds(folder)]
+
+
+def keras_seeds(folder: Path) -> list[Path]:
+    """Write one good file of each format of Keras."""
+    wanted = {"keras3": "sequential", "keras2": "nested-frozen-h5"}
+    return [
+        keras_files.put_together(case.facts["file"], folder / f"seed-{library}")
+        for library, name in wanted.items()
+        for case in cases(library)
+        if case.name == name
+    ]
 
 
 def mutate(data: bytes, draw: random.Random) -> bytes:

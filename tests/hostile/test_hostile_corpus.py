@@ -76,7 +76,10 @@ def test_the_attack_is_refused(scene, monkeypatch, attack, forced):
     assert not {"evilnet", "evil", "architecture"} & (set(sys.modules) - modules)
 
 
-REAL_CHILD = ("odd_beside", "endless_stride", "torchscript", "hdf5_external")
+REAL_CHILD = (
+    *("odd_beside", "endless_stride", "torchscript", "hdf5_external"),
+    *("keras_lambda", "keras_external"),
+)
 
 
 @pytest.mark.parametrize(

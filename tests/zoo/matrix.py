@@ -18,7 +18,8 @@ HEAD = """# Which U-Nets open, and how exactly
 
 Each line is a network of another library with random weights and random statistics of
 all norms. The library ran it in an environment of its own (`tests/zoo`); here its state
-dict alone is opened as from a file, and the outputs are compared: the largest absolute
+dict alone is opened as from a file (Keras' files as they are, with the weights made
+anew), and the outputs are compared: the largest absolute
 difference of at most 1,024 pixels spread over the output, in float32 on a CPU, divided
 by the largest output where that is above 1. Each file is claimed by its own family and
 by no other. *Told* are settings that no file of this kind holds; they are listed as

@@ -1,4 +1,4 @@
-"""Opening a stored case as the plugin opens a file, without the file."""
+"""Opening a stored case as the plugin opens a file, with its weights made anew."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from unittest import mock
 import torch
 
 from napari_unet.checkpoints import formats, weights
+from napari_unet.checkpoints.container import sniff
 from napari_unet.checkpoints.draft import Draft, finish
 from napari_unet.checkpoints.loading import load
+from napari_unet.checkpoints.oracle import activate
 from napari_unet.checkpoints.unwrap import Found
-from zoo import caffe_files
+from zoo import caffe_files, keras_files
 
 if TYPE_CHECKING:
     from napari_unet.networks.network import Network
@@ -24,7 +26,10 @@ def opened(case: Stored) -> tuple[Network, float]:
     """Return the network of a case, and how far its output is from the library's."""
     network = open_with(case, case.facts["settings"])
     with torch.inference_mode():
-        return network, case.difference(network.module(case.image))
+        output = network.module(case.image)
+        if "file" in case.facts:
+            output = activate(output, _cut_off(network))
+        return network, case.difference(output)
 
 
 def open_with(case: Stored, settings: dict[str, Any]) -> Network:
@@ -34,12 +39,23 @@ def open_with(case: Stored, settings: dict[str, Any]) -> Network:
     draft = Draft(
         path=Path(f"{case}.pth"),
         container="PyTorch file",
-        found=Found(case.state),
+        found=_found(case),
         digests=["0" * 64],
         hints=case.facts["hints"],
         told={"architecture": settings} if settings else {},
     )
+    draft.hints |= draft.found.hints
     return finish(draft)
+
+
+def _found(case: Stored) -> Found:
+    """Return the tensors: a state dict's, or those of a file of its own format."""
+    file = case.facts.get("file")
+    if file is None:
+        return Found(case.state)
+    with tempfile.TemporaryDirectory() as folder:
+        path = keras_files.put_together(file, Path(folder) / f"net.{file['ending']}")
+        return formats.read(path, sniff(path))
 
 
 def _described(case: Stored, text: str) -> Network:
@@ -53,3 +69,9 @@ def _described(case: Stored, text: str) -> Network:
         path = Path(folder) / "net.caffemodel.h5"
         caffe_files.write_caffemodel(path, values)
         return load(path)
+
+
+def _cut_off(network: Network) -> str:
+    """Return the activation that ended the file's graph, none where it is assumed."""
+    assumed = {a.field for a in network.spec.assumed}
+    return "none" if "activation" in assumed else network.spec.activation
