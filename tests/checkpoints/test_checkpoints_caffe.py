@@ -11,7 +11,9 @@ from zoo.caffe_files import Plan, description, write, write_caffemodel, write_mo
 
 import napari_unet
 from napari_unet import checkpoints
-from napari_unet.checkpoints.formats.caffe_layers import Layer, Refused, translate
+from napari_unet.checkpoints.formats.caffe_layers import Use, translate
+from napari_unet.checkpoints.formats.caffe_messages import Layer, axes
+from napari_unet.checkpoints.formats.onnx_operators import Refused
 from napari_unet.checkpoints.prototxt import parse
 from napari_unet.errors import ModelError
 from napari_unet.networks.program import Program, ProgramSpec
@@ -181,6 +183,14 @@ def test_layers_of_training_are_passed_over(tmp_path, rule):
     assert spec.architecture["steps"][-1]["kind"] == "conv"
 
 
+def test_what_is_silenced_is_no_output(tmp_path):
+    aside = layer("Sigmoid", bottoms="bottom: 'd0c'", top="seen")
+    silence = "layer { type: 'Silence' bottom: 'seen' }"
+    path = model(tmp_path, text=description(PLAIN) + aside + silence)
+    network = checkpoints.load(path)
+    assert network.spec.architecture["steps"][-1]["kind"] == "conv"
+
+
 def layer(kind, more="", bottoms="bottom: 'score'", top="p"):
     return f"layer {{ name: 'x' type: '{kind}' {bottoms} top: '{top}' {more} }}"
 
@@ -190,6 +200,9 @@ REFUSED = {
     "the layer x of type Crop": layer("Crop", bottoms="bottom: 'score' bottom: 'd0c'"),
     "ValueAugmentation": layer("ValueAugmentation"),
     "another kind than MAX": layer("Pooling", "pooling_param { pool: STOCHASTIC }"),
+    "over half its kernel": layer(
+        "Pooling", "pooling_param { kernel_size: 3 stride: 3 pad: 2 }"
+    ),
     "over another axis": layer("Softmax", "softmax_param { axis: 2 }"),
     "with 2 inputs": layer("ReLU", bottoms="bottom: 'score' bottom: 'd0c'"),
     "with 1 inputs": layer("ReLU", bottoms="bottom: 'nothing'"),
@@ -244,7 +257,8 @@ def test_links_to_other_files_are_refused(tmp_path, name):
 
 def carried(text, weights, channels):
     """Return what the steps of one layer make of an image, and the image."""
-    steps = translate(Layer.of(parse(text)["layer"][0]), weights, channels, 2)
+    layer = Layer.of(parse(text)["layer"][0])
+    steps = translate(Use(layer, weights, channels, 2))
     listed, tensors = [], {}
     for n, (kind, settings, named) in enumerate(steps):
         listed.append({"kind": kind, "inputs": [n - 1], "settings": settings})
@@ -284,3 +298,12 @@ def test_batch_norm_of_the_image_itself_is_refused():
     text = "layer { type: 'BatchNorm' batch_norm_param { use_global_stats: false } }"
     with pytest.raises(Refused, match="statistics of the image"):
         carried(text, [torch.ones(2)] * 3, 2)
+
+
+def test_numbers_of_two_axes_may_come_one_by_one():
+    assert axes({"pad_h": [2]}, "pad", 2, 0, least=0) == (2, 0)
+    assert axes({"kernel_h": [3], "kernel_w": [1]}, "kernel_size", 2) == (3, 1)
+    with pytest.raises(Refused, match="kernel_size None"):
+        axes({"kernel_h": [3]}, "kernel_size", 2)
+    with pytest.raises(Refused, match="stride 0"):
+        axes({"stride": [0]}, "stride", 3, 1)

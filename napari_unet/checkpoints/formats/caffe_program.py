@@ -7,13 +7,13 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.checkpoints.formats.caffe_layers import (
-    Layer,
     Step,
     Tensors,
+    Use,
     is_known,
-    last,
     translate,
 )
+from napari_unet.checkpoints.formats.caffe_messages import Layer, last, whole
 from napari_unet.checkpoints.formats.onnx_operators import Refused
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 _MOST_LAYERS = 5_000
 _ASIDE = {
-    *("Input", "HDF5Data", "Data", "MemoryData", "ImageData", "DummyData", "Silence"),
+    *("Input", "HDF5Data", "Data", "MemoryData", "ImageData", "DummyData"),
     *("SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "InfogainLoss"),
     *("Accuracy", "IoU", "F1", "CreateDeformation"),
 }
 """Layers that bring images and labels or measure the output; the output needs none."""
+_SINK = "Silence"
 _DISTORTIONS = ("ApplyDeformation", "ValueAugmentation")
 _ORDER = {"weight": "0", "bias": "1"}
 _FINAL = ("softmax", "sigmoid")
@@ -112,9 +113,9 @@ def _image(layers: Iterable[Layer], weights: Mapping[str, list[torch.Tensor]]) -
     for layer in layers:
         if layer.kind == "Convolution" and layer.name in weights:
             shape = weights[layer.name][0].shape
-            groups = last(layer.settings("convolution_param"), "group", 1)
-            whole = (Fraction(1), Fraction(0))
-            return Blob(-1, shape[1] * groups, (whole,) * (len(shape) - 2))
+            groups = whole(layer.settings("convolution_param"), "group", 1)
+            length = (Fraction(1), Fraction(0))
+            return Blob(-1, shape[1] * groups, (length,) * (len(shape) - 2))
     raise Refused("no convolution that has weights")
 
 
@@ -145,6 +146,9 @@ class _Builder:
         """Add the steps of a layer; those that the output does not need are passed."""
         if layer.kind in _ASIDE:
             return
+        if layer.kind == _SINK:
+            self.read.update(layer.bottoms)
+            return
         if layer.kind not in (*_DISTORTIONS, "Concat") and not is_known(layer.kind):
             raise Refused(f"the layer {layer.name} of type {layer.kind}")
         inputs = [self.blobs[b] for b in layer.bottoms if b in self.blobs]
@@ -163,7 +167,7 @@ class _Builder:
         weights = self.weights.get(layer.name, [])
         self.used.add(layer.name)
         blob = inputs[0]
-        for step in translate(layer, weights, blob.channels, self.ndim):
+        for step in translate(Use(layer, weights, blob.channels, self.ndim)):
             blob = self._append(step, blob)
         return blob
 
@@ -182,7 +186,7 @@ class _Builder:
         """Join blobs, each cropped centrally to the smallest, as caffe_unet does."""
         param = layer.settings("concat_param")
         if last(param, "axis", last(param, "concat_dim", 1)) != 1:
-            raise Refused(f"the layer {layer.name} over another axis than the channels")
+            raise Refused(f"the layer {layer.name} over another axis than channels")
         least = _smallest(layer, inputs)
         cropped = [self._cropped(blob, least) for blob in inputs]
         self.steps.append(
@@ -205,23 +209,31 @@ class _Builder:
     def result(self) -> Translated:
         """Return the program that gives the one blob nothing reads."""
         outputs = [n for n in self.blobs if n not in self.read]
-        if len(outputs) != 1 or not self.steps:
+        if len(outputs) != 1 or self.blobs[outputs[0]].step < 0:
             raise Refused(f"{len(outputs)} outputs: {', '.join(outputs[:4])}")
         output = self.blobs[outputs[0]]
-        final = str(self.steps[-1]["settings"].get("name", ""))
-        is_cut = final in _FINAL and len(self.steps) > 1
+        if any(scale != 1 for scale, _ in output.lengths):
+            raise Refused("an output of another resolution than the image")
+        final = self._final(output.step)
+        kept = output.step + (0 if final else 1)
         program = {
             "ndim": self.ndim,
             "in_channels": self.channels,
             "out_channels": output.channels,
-            "steps": self.steps[:-1] if is_cut else self.steps,
-            "activation": final if is_cut else "softmax",
+            "steps": self.steps[:kept],
+            "activation": final or "softmax",
         }
-        if any(scale != 1 for scale, _ in output.lengths):
-            raise Refused("an output of another resolution than the image")
+        names = {f"n{n}" for n in range(kept)}
+        tensors = {k: t for k, t in self.tensors.items() if k.split(".")[0] in names}
         lost = tuple(-shift for _, shift in output.lengths)
         unused = [name for name in self.weights if name not in self.used]
-        return Translated(program, self.tensors, lost, unused)
+        return Translated(program, tensors, lost, unused)
+
+    def _final(self, number: int) -> str:
+        """Return the activation that ends the network and is done after it here."""
+        step = self.steps[number]
+        name = str(step["settings"].get("name", ""))
+        return name if name in _FINAL and step["inputs"] == [number - 1] else ""
 
 
 def _smallest(layer: Layer, inputs: Iterable[Blob]) -> tuple[Length, ...]:
@@ -239,7 +251,7 @@ def _smallest(layer: Layer, inputs: Iterable[Blob]) -> tuple[Length, ...]:
 def _lengths(
     kind: str, settings: Mapping[str, Any], lengths: tuple[Length, ...]
 ) -> tuple[Length, ...]:
-    """Return the lengths after a step, for images that it leaves no pixel of."""
+    """Return the lengths after a step, for images of which no pixel is left over."""
     if "kernel_size" not in settings:
         return lengths
     ones = [1] * len(lengths)

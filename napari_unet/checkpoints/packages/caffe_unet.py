@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.checkpoints.draft import Draft
 from napari_unet.checkpoints.families.base import Shapes, normalization
 from napari_unet.checkpoints.families.caffe_unet import CaffeUNetFamily
-from napari_unet.checkpoints.formats.caffe_layers import last
+from napari_unet.checkpoints.formats.caffe_messages import last
 from napari_unet.checkpoints.formats.caffe_program import Translated, translated
 from napari_unet.checkpoints.formats.onnx_operators import Refused
 from napari_unet.checkpoints.packages.base import Package
