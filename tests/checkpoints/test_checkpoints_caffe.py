@@ -139,7 +139,7 @@ def test_files_of_one_name_belong_together(tmp_path):
     write_modeldef(tmp_path / "other.modeldef.h5", description(other))
     write_caffemodel(tmp_path / "tuned.caffemodel.h5", values())
     assert checkpoints.load(path).spec.architecture["steps"][1]["settings"]["slope"]
-    for name in ("other.modeldef.h5", "tuned.caffemodel.h5"):
+    for name in ("other.modeldef.h5", "tuned.caffemodel.h5", ""):
         with pytest.raises(ModelError, match="not clear which files"):
             checkpoints.load(tmp_path / name)
 

@@ -95,11 +95,9 @@ def _names(source: Source, ending: str) -> list[str]:
 
 def _pair(source: Source, name: str) -> tuple[str, str]:
     """Return the names of the weights and of the description that belong together."""
+    name = name or _partner(source, "", _MODEL)
     if name.endswith(_MODEL):
         return _partner(source, name.removesuffix(_MODEL), _WEIGHTS), name
-    if not name:
-        models = _names(source, _MODEL)
-        name = _partner(source, models[0].removesuffix(_MODEL), _WEIGHTS)
     return name, _partner(source, name.removesuffix(_WEIGHTS), _MODEL)
 
 
@@ -112,7 +110,7 @@ def _partner(source: Source, stem: str, ending: str) -> str:
         f"It is not clear which files in {source.path.name} belong together",
         found=", ".join(names[:8]),
         expected=f"{stem}{ending}, or only one file *{ending}",
-        hint="Give files that belong together one name, or a folder of their own.",
+        hint="Open one of the files; those that belong together must have one name.",
     )
 
 
@@ -137,6 +135,7 @@ def _translated(known: Mapping[str, Any], found: Found, model: str) -> Translate
         f"The network that {model} describes cannot be opened",
         found=reason,
         expected="convolutions, poolings, ReLU, batch norms and concatenations",
+        hint=f"If it does not belong to these weights, move {model} away.",
     )
 
 
