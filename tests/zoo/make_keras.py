@@ -244,6 +244,18 @@ def channels_first():
         keras.config.set_image_data_format("channels_last")
 
 
+def addons():
+    """Return the norms of tensorflow_addons."""
+    import tensorflow_addons as tfa
+
+    return of_layers(
+        tfa.layers.InstanceNormalization(),
+        L.Conv2D(4, 3, padding="same"),
+        tfa.layers.GroupNormalization(2, epsilon=1e-2),
+        tfa.layers.InstanceNormalization(center=False),
+    )
+
+
 BATCH, GROUP = {"norm": "batch"}, {"norm": "group"}
 SMALL, FLAT, CUBE = (1, 1, 40, 56), (1, 2, 48, 32), (1, 1, 12, 16, 20)
 SIGMOID, SOFTMAX = {"activation": "sigmoid"}, {"activation": "softmax"}
@@ -281,6 +293,10 @@ BOTH = [
 NEW = [
     Case("channels-first", channels_first, FLAT, first=True, fields=SOFTMAX),
     Case("channels-first-h5", channels_first, FLAT, "h5", first=True),
+]
+OLD = [
+    Case("addons", addons, FLAT),
+    Case("addons-h5", addons, FLAT, "h5"),
 ]
 
 
@@ -322,7 +338,7 @@ def main() -> None:
     library = "keras3" if IS_NEW else "keras2"
     facts = {"library": library, "version": keras.__version__, "cases": {}}
     outputs = {}
-    for case in BOTH + (NEW if IS_NEW else []):
+    for case in BOTH + (NEW if IS_NEW else OLD):
         facts["cases"][case.name], output = run(case)
         print(case.name, output.shape, output.std())
         assert output.std() > 1e-3, f"{case.name}: a constant output proves nothing"

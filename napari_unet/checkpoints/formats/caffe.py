@@ -34,7 +34,7 @@ def is_it(tree: Tree) -> bool:
     return _PROTOTXT in tree.datasets or any(map(_WEIGHT.fullmatch, tree.datasets))
 
 
-def read_tree(tree: Tree) -> Found:
+def read_tree(tree: Tree, choice: str = "") -> Found:
     """Return weights such as ``conv_d0a-b.weight``, or ``hints["modeldef"]`` and none.
 
     Raises
@@ -42,6 +42,7 @@ def read_tree(tree: Tree) -> Found:
     ModelError
         If a value is of another type than it must be, or the text cannot be read.
     """
+    del choice  # there is one set
     found = _description(tree) if _PROTOTXT in tree.datasets else _weights(tree)
     check(found.tensors, tree.path.name)
     to_float32(found)

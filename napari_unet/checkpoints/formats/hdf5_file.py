@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from napari_unet.checkpoints.unwrap import Found
 
 _READERS = (caffe, keras_h5)
-"""Modules with ``is_it(tree)`` and ``read_tree(tree)``; the first that knows a file
-reads it."""
+"""Modules with ``is_it(tree)`` and ``read_tree(tree, choice)``; the first that knows a
+file reads it."""
 
 
-def read(path: Path) -> Found:
+def read(path: Path, choice: str = "") -> Found:
     """Return the weights, read by the program's rules whose file it is."""
     with opened(path) as tree:
         for reader in _READERS:
             if reader.is_it(tree):
-                found: Found = reader.read_tree(tree)
+                found: Found = reader.read_tree(tree, choice)
                 return found
         inside = ", ".join([g for g in tree.groups if g][:4] or list(tree.datasets)[:4])
     raise ModelError(

@@ -1,16 +1,17 @@
-"""Keras' activations by name, which differ between its versions."""
+"""Keras' activations, which differ between its versions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.keras_steps import Step, constant, named
+from napari_unet.checkpoints.formats.refusal import Refused
 
 if TYPE_CHECKING:
-    Array = np.ndarray[Any, Any]
+    from collections.abc import Callable
+
+    from napari_unet.checkpoints.formats.keras_steps import Dialect, Use
 
 _NAMES = {
     **{n: n for n in ("relu", "elu", "selu", "gelu", "mish", "sigmoid", "tanh")},
@@ -20,69 +21,13 @@ _NAMES = {
 _SLOPES = {"leaky_relu": 0.2, "elu": 1.0}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of a program, its inputs aside."""
-
-    kind: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Array] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How the program that saved a model reads its settings.
-
-    Attributes
-    ----------
-    version : str
-        Of Keras, empty if unknown.
-    ndim : int
-        Number of spatial axes.
-    last : bool
-        Whether channels are the last axis.
-    flipped : bool
-        Whether kernels are those of a convolution proper, as in Theano.
-    flat : bool
-        Whether space is one axis here, with the channels behind it.
-    """
-
-    version: str
-    ndim: int
-    last: bool = True
-    flipped: bool = False
-    flat: bool = False
-
-    @property
-    def major(self) -> int:
-        """The version's first number, 2 if unknown."""
-        return int(self.version.partition(".")[0] or 2)
-
-    def is_channel(self, axis: Any) -> bool:
-        """Whether an axis is that of the channels, the batch being axis 0."""
-        axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-        if self.flat:
-            return axis in (-1, 2)
-        if self.last:
-            return axis in (-1, self.ndim + 1)
-        return axis in (1, -self.ndim - 1)
-
-
-def constant(operation: str, value: Any, first: bool = False) -> Step:
-    """Return the step that combines each channel with a number of its own, or one.
-
-    Parameters
-    ----------
-    operation : str
-        add, sub, mul or div.
-    value : float or list of float
-        One for all channels, or one for each.
-    first : bool
-        Whether the number comes first, as in 1 - x.
-    """
-    values = np.atleast_1d(np.asarray(value, np.float32))
-    settings = {"operation": operation, "channels": values.size, "first": first}
-    return Step("constant", settings, {"value": values.ravel()})
+def ending(use: Use) -> list[Step]:
+    """Return the steps of a layer's own activation, which may be a layer itself."""
+    given = use.get("activation", default="linear")
+    if isinstance(given, dict) and given.get("class_name") in LAYERS:
+        inner = replace(use, config=given["config"], arrays=())
+        return LAYERS[given["class_name"]](inner)
+    return activation(given, use.dialect)
 
 
 def activation(given: Any, dialect: Dialect) -> list[Step]:
@@ -117,6 +62,38 @@ def activation(given: Any, dialect: Dialect) -> list[Step]:
     return [Step("activation", {"name": name, **slope})]
 
 
+def _relu(use: Use) -> list[Step]:
+    slope, most = use.get("negative_slope", default=0), use.get("max_value")
+    if use.get("threshold", default=0) or most not in (None, 6) or (most and slope):
+        raise Refused(f"a ReLU with limits {most} and {use.get('threshold')}")
+    if slope:
+        return [Step("activation", {"name": "leaky_relu", "slope": float(slope)})]
+    return activation("relu6" if most else "relu", use.dialect)
+
+
+def _leaky_relu(use: Use) -> list[Step]:
+    slope = float(use.get("negative_slope", "alpha", default=0.3))
+    return [Step("activation", {"name": "leaky_relu", "slope": slope})]
+
+
+def _elu(use: Use) -> list[Step]:
+    alpha = float(use.get("alpha", default=1.0))
+    return [Step("activation", {"name": "elu", "slope": alpha})]
+
+
+def _prelu(use: Use) -> list[Step]:
+    (slope,) = use.weights(1)
+    if slope.size not in (1, use.channels[0]) or slope.size not in slope.shape:
+        raise Refused("a PReLU with a slope for each pixel")
+    settings = {"num_parameters": slope.size}
+    return [Step("prelu", settings, named(weight=slope.ravel()))]
+
+
+def _softmax(use: Use) -> list[Step]:
+    use.check_channel(use.get("axis", default=-1))
+    return [Step("activation", {"name": "softmax"})]
+
+
 def _named(given: dict[str, Any]) -> str:
     """Return the name of an activation that was saved as an object of Keras."""
     config = given.get("config")
@@ -136,3 +113,13 @@ def _hard_sigmoid(dialect: Dialect) -> list[Step]:
         constant("add", 0.5),
         Step("activation", {"name": "unit_clip"}),
     ]
+
+
+LAYERS: dict[str, Callable[[Use], list[Step]]] = {
+    "ReLU": _relu,
+    "LeakyReLU": _leaky_relu,
+    "ELU": _elu,
+    "PReLU": _prelu,
+    "Softmax": _softmax,
+}
+"""Activations that are layers."""

@@ -20,22 +20,20 @@ _MOST_TEXT = 1 << 24
 _MOST_WEIGHTS = 1 << 34
 
 
-def read(path: Path) -> Found:
+def read(path: Path, choice: str = "") -> Found:
     """Return the weights, and the graph as ``hints["program"]``."""
     with open_zip(path) as file:
         source = Zip(path, file)
         config = read_json(path, source.read(CONFIG, _MOST_TEXT))
-        about = {}
+        about = dict(config)
         if METADATA in source.names():
-            about = read_json(path, source.read(METADATA, _MOST_TEXT))
+            about |= read_json(path, source.read(METADATA, _MOST_TEXT))
         data = source.read(WEIGHTS, _MOST_WEIGHTS)
-    version = str(about.get("keras_version") or config.get("keras_version") or "")
     with opened(path, data) as tree:
-        weights = weights_of(tree)
+        weights = weights_of(tree) or weights_of(tree, "model_weights")
         if weights is None:
             raise damaged(path, f"no Keras weights in {WEIGHTS}")
-        backend = str(config.get("backend") or "")
-        return found_in(path, config, weights, version, backend)
+        return found_in(path, config, weights, {**about, **tree.attributes()}, choice)
 
 
 def read_json(path: Path, text: bytes | str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 
 Apply = Callable[["Layer", list[Any]], Any]
 Key = tuple[str, int, int]
@@ -20,6 +20,7 @@ Key = tuple[str, int, int]
 
 MODELS = ("Functional", "Model", "Sequential")
 _LIBRARIES = ("keras", "tf_keras", "tensorflow")
+_ADDONS = ("Addons>GroupNormalization", "Addons>InstanceNormalization")
 _OPERATIONS = "keras.src.ops."
 _NUMBER = "_CONSTANT_VALUE"
 _MOST_CALLS = 5000
@@ -38,14 +39,14 @@ class Layer:
         Its settings.
     names : tuple of str
         Of the models it lies in, and its own.
-    counted : tuple of str
-        The same as files of Keras 3 name them: class and running number.
+    counted : tuple of (str, int)
+        The same as files of Keras 3 name them: class, and which of that class.
     """
 
     kind: str
     config: dict[str, Any]
     names: tuple[str, ...] = ()
-    counted: tuple[str, ...] = ()
+    counted: tuple[tuple[str, int], ...] = ()
     entry: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -106,8 +107,9 @@ def input_shape(model: Layer) -> list[int | None]:
         return input_shape(first)
     names = ("batch_shape", "batch_input_shape")
     given = [first.config[n] for n in names if first.config.get(n)]
-    given += [model.config[n] for n in ("build_input_shape",) if model.config.get(n)]
-    if not given:
+    if not given and isinstance(model.config, dict):
+        given = [model.config.get("build_input_shape")]
+    if not given or not given[0]:
         raise Refused("an input of unknown shape")
     return list(given[0])
 
@@ -131,9 +133,8 @@ def _layers(model: Layer) -> list[Layer]:
     for entry in entries:
         layer = _layer(entry, model.names)
         word = _snake(layer.kind)
-        counted = f"{word}_{seen[word]}" if seen[word] else word
+        place = (*model.counted, (word, seen[word]))
         seen[word] += 1
-        place = (*model.counted, counted)
         found.append(Layer(layer.kind, layer.config, layer.names, place, entry))
     return found
 
@@ -144,7 +145,9 @@ def _layer(entry: dict[str, Any], inside: tuple[str, ...] = ()) -> Layer:
     registered = entry.get("registered_name") or kind
     config = entry["config"]
     name = entry.get("name") or (config.get("name") if isinstance(config, dict) else "")
-    if module.partition(".")[0] not in _LIBRARIES or registered != kind:
+    if registered in _ADDONS:
+        kind = registered
+    elif module.partition(".")[0] not in _LIBRARIES or registered != kind:
         raise Refused(f"{kind} of {module} ({registered}), a class of its own")
     if module.startswith(_OPERATIONS):
         kind = f"ops.{kind}"
@@ -259,5 +262,5 @@ def _check_options(options: dict[str, Any], layer: Layer) -> None:
 
 def _snake(kind: str) -> str:
     """Return the name that Keras makes of a class, such as conv2d_transpose."""
-    word = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
+    word = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind.rpartition(">")[2])
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", word).lower()

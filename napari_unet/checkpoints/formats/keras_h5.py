@@ -21,10 +21,10 @@ def is_it(tree: Tree) -> bool:
     return _CONFIG in tree.attributes() or weights_of(tree) is not None
 
 
-def read_tree(tree: Tree) -> Found:
+def read_tree(tree: Tree, choice: str = "") -> Found:
     """Return the weights, and the graph as ``hints["program"]``."""
     about = tree.attributes()
-    weights = weights_of(tree, _WEIGHTS) if _WEIGHTS in tree.groups else None
+    weights = weights_of(tree, _WEIGHTS)
     if _CONFIG not in about or weights is None:
         raise ModelError(
             f"{tree.path.name} holds the weights of a Keras model without the model",
@@ -34,5 +34,4 @@ def read_tree(tree: Tree) -> Found:
             "beside the weights as config.json.",
         )
     config = read_json(tree.path, about[_CONFIG])
-    version, backend = (str(about.get(k, "")) for k in ("keras_version", "backend"))
-    return found_in(tree.path, config, weights, version, backend)
+    return found_in(tree.path, config, weights, about, choice)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_unet.checkpoints.formats.keras_activations import Dialect, Step, constant
 from napari_unet.checkpoints.formats.keras_graph import (
     Layer,
     every,
@@ -16,8 +15,9 @@ from napari_unet.checkpoints.formats.keras_graph import (
     input_shape,
     top,
 )
-from napari_unet.checkpoints.formats.keras_layers import Use, translate
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.keras_layers import translate
+from napari_unet.checkpoints.formats.keras_steps import Dialect, Step, Use, constant
+from napari_unet.checkpoints.formats.refusal import Refused
 from napari_unet.checkpoints.source import damaged
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
 from napari_unet.errors import ModelError
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from napari_unet.checkpoints.formats.keras_weights import Weights
 
+THEANO, TENSORFLOW = "theano", "tensorflow"
+_GLOBAL = ("GlobalAveragePooling2D", "GlobalAveragePooling3D")
+_FORMLESS = ("Activation", "Dense", "Dropout", "ELU", "LeakyReLU", "ReLU", "Softmax")
+_ABOUT = ("keras_version", "backend")
 _FINAL = ("sigmoid", "softmax")
 _JOINED = ("concat", "add", "mul", "sub")
 _OPERATIONS = {
@@ -50,8 +54,9 @@ class Value:
     channels : int
         Of its output.
     form : str
-        ``"image"``; ``"rows"`` where space was made one axis behind the channels,
-        ``"columns"`` where it is before them.
+        How Keras holds it: ``"image"``; ``"rows"`` where space was made one axis
+        behind the channels, ``"columns"`` where it is before them; ``"vector"`` without
+        space.
     """
 
     step: int
@@ -63,8 +68,8 @@ def found_in(
     path: Path,
     config: dict[str, Any],
     weights: Weights,
-    version: str,
-    backend: str = "",
+    about: dict[str, Any],
+    choice: str = "",
 ) -> Found:
     """Return the weights of a model and its graph as ``hints["program"]``.
 
@@ -76,10 +81,11 @@ def found_in(
         The model's configuration.
     weights : Weights
         Where the arrays of its layers lie.
-    version : str
-        Of Keras that saved it, empty if unknown.
-    backend : str
-        Library that Keras computed with, empty if unknown.
+    about : dict
+        ``keras_version`` and ``backend``, the library that Keras computed with, as far
+        as the file tells.
+    choice : str
+        The backend, where the file does not tell it.
 
     Raises
     ------
@@ -87,7 +93,8 @@ def found_in(
         If the model is damaged, or has layers that are not carried out.
     """
     try:
-        builder = _Builder(config, weights, version, backend)
+        version, backend = (str(about.get(k) or "") for k in _ABOUT)
+        builder = _Builder(config, weights, version, backend or choice)
         program = builder.program()
     except Refused as error:
         raise _refused(path, str(error)) from error
@@ -95,6 +102,9 @@ def found_in(
         words = f"a Keras configuration that does not fit ({error!r:.200})"
         raise damaged(path, words) from error
     found = Found(builder.tensors, hints={"program": program}, notes=builder.notes)
+    if not backend and builder.dialect.major == 1:  # it did not say which way round
+        found.wrapper = builder.backend
+        found.choices = [b for b in (THEANO, TENSORFLOW) if b != builder.backend]
     check(found.tensors, path.name)
     to_float32(found)
     return found
@@ -136,17 +146,15 @@ class _Builder:
 
     def _dialect(self, ndim: int, version: str, backend: str) -> Dialect:
         """Tell how axes are ordered and which way round the kernels are."""
-        last = {_channels_last(layer) for layer in every(self.model)} - {None}
+        layers = every(self.model)
+        last = {_channels_last(layer) for layer in layers} - {None}
         if len(last) > 1:
             raise Refused("channels now first, now last")
-        dialect = Dialect(version, ndim, last != {False})
-        if dialect.major == 1 and not backend and not dialect.last:
-            self.notes.append(
-                "saved by Keras 1 with channels first: taken as made with Theano, "
-                "whose kernels are turned round"
-            )
-            backend = "theano"
-        return replace(dialect, flipped=backend == "theano")
+        is_old = any("border_mode" in layer.config for layer in layers)
+        version = version or ("1" if is_old else "2")
+        before = THEANO if last == {False} else TENSORFLOW
+        self.backend = backend or (before if version.startswith("1") else TENSORFLOW)
+        return Dialect(version, ndim, last != {False}, self.backend == THEANO)
 
     def program(self) -> dict[str, Any]:
         """Return the graph as `napari_unet.networks.program.ProgramSpec` wants it."""
@@ -175,16 +183,29 @@ class _Builder:
         if arrays and layer.names in self._weighted:
             raise Refused(f"the layer {layer.names[-1]}, whose weights are used twice")
         self._weighted.add(layer.names)
-        flat = {v.form for v in values} != {"image"}
-        if flat and layer.kind != "Activation":
-            raise Refused(f"a {layer.kind} of pixels in a row")
-        dialect = replace(self.dialect, flat=values[0].form == "columns")
+        form = self._form(layer, values)
         channels = tuple(v.channels for v in values)
+        dialect = replace(self.dialect, axes=_axes(form, self.dialect))
         try:
             steps = translate(layer.kind, Use(layer.config, arrays, channels, dialect))
         except Refused as error:
             raise Refused(f"{error} (layer {'/'.join(layer.names)})") from error
-        return self._chain(steps, values)
+        value = self._chain(steps, values)
+        drops = layer.kind in _GLOBAL and not layer.config.get("keepdims")
+        return replace(value, form="vector" if drops else form)
+
+    def _form(self, layer: Layer, values: list[Value]) -> str:
+        """Return the form of a layer's input, refusing what minds which it is."""
+        forms = {v.form for v in values}
+        if (
+            layer.kind == "Multiply"
+            and forms == {"image", "vector"}
+            and self.dialect.last
+        ):
+            return "image"
+        if len(forms) > 1 or (forms != {"image"} and layer.kind not in _FORMLESS):
+            raise Refused(f"a {layer.kind} of {' and '.join(sorted(forms))}")
+        return forms.pop()
 
     def _operation(self, layer: Layer, values: list[Any]) -> Value:
         """Add arithmetic of a value with another, or with a number."""
@@ -206,12 +227,14 @@ class _Builder:
                 raise Refused("axes in another order")
             return replace(value, form="columns")
         shape = list(layer.config["target_shape"])
+        if form == "vector" and sorted(shape) == sorted([1] * ndim + [value.channels]):
+            return replace(value, form="image")
         at = -1 if self.dialect.last or form == "columns" else 0
         if len(shape) not in (2, ndim + 1) or shape[at] != value.channels:
             raise Refused(f"a new shape {shape}")
         if len(shape) == 2 and form == "image":
             return replace(value, form="columns" if self.dialect.last else "rows")
-        if len(shape) == 2 or form == "rows" or not self.dialect.last:
+        if len(shape) == 2 or form != "columns" or not self.dialect.last:
             raise Refused(f"a new shape {shape}")
         return replace(value, form="image")
 
@@ -284,6 +307,13 @@ def _channels(step: Step, values: list[Value]) -> int:
     if step.kind == "concat":
         return sum(v.channels for v in values)
     return max(v.channels for v in values)
+
+
+def _axes(form: str, dialect: Dialect) -> tuple[int, int]:
+    """Return what the axis of the channels is called in a form."""
+    if form != "image":
+        return {"rows": (1, -2), "columns": (2, -1), "vector": (1, -1)}[form]
+    return (dialect.ndim + 1, -1) if dialect.last else (1, -dialect.ndim - 1)
 
 
 def _needed(steps: list[dict[str, Any]], last: int) -> list[int]:

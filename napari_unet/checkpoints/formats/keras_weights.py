@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from napari_unet.checkpoints.formats.keras_graph import Layer
     from napari_unet.checkpoints.hdf5 import Tree
 
-_CONTAINER = "layers"
+_CONTAINERS = {"layers": 1, "_layer_checkpoint_dependencies": 2}
+"""Where layers lie since Keras 2.12; before 2.14 each was counted twice."""
 
 
 class Weights(Protocol):
@@ -33,20 +34,23 @@ def weights_of(tree: Tree, root: str = "") -> Weights | None:
     root : str
         Group in which the weights lie.
     """
+    if root not in tree.groups:
+        return None
     if {"layer_names", "layer_names0"} & set(tree.attributes(root)):
         return ByName(tree, root)
-    return Counted(tree) if _CONTAINER in tree.groups and not root else None
+    known = [name for name in _CONTAINERS if name in tree.groups]
+    return Counted(tree, known[0]) if known and not root else None
 
 
 class Counted:
     """Files of Keras 3: ``layers/<class>_<number>/vars/<n>``, in the model's order."""
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
+    def __init__(self, tree: Tree, container: str) -> None:
+        self._tree, self._container = tree, container
 
     def of(self, layer: Layer) -> list[np.ndarray[Any, Any]]:
         """Return the arrays of a layer."""
-        place = "/".join(f"{_CONTAINER}/{name}" for name in layer.counted) + "/vars"
+        place = "/".join(self._place(*name) for name in layer.counted) + "/vars"
         if place not in self._tree.groups:
             return []
         name = self._tree.attributes(place).get("name", layer.names[-1])
@@ -54,6 +58,11 @@ class Counted:
             raise Refused(f"the weights of {name} in the place of {layer.names[-1]}")
         count = len(self._tree.below(place))
         return [self._tree.array(f"{place}/{n}") for n in range(count)]
+
+    def _place(self, word: str, number: int) -> str:
+        number *= _CONTAINERS[self._container]
+        end = f"_{number}" if number else ""
+        return f"{self._container}/{word}{end}"
 
 
 class ByName:

@@ -13,11 +13,8 @@ import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 
-from napari_unet.checkpoints.formats.onnx_operators import (
-    Refused,
-    translate,
-    uneven_padding,
-)
+from napari_unet.checkpoints.formats.onnx_operators import translate, uneven_padding
+from napari_unet.checkpoints.formats.refusal import Refused
 from napari_unet.checkpoints.source import damaged
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
 from napari_unet.errors import ModelError

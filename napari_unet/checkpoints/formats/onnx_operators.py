@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.checkpoints.formats.refusal import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,10 +22,6 @@ _ACTIVATIONS = {
 _SLOPES = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0)}
 _SUMS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
-
-
-class Refused(Exception):
-    """An operator, or a use of one, that is not carried out."""
 
 
 def translate(
