@@ -13,7 +13,7 @@ import napari_unet
 from napari_unet import checkpoints
 from napari_unet.checkpoints.formats.caffe_layers import Use, translate
 from napari_unet.checkpoints.formats.caffe_messages import Layer, axes
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 from napari_unet.checkpoints.prototxt import parse
 from napari_unet.errors import ModelError
 from napari_unet.networks.program import Program, ProgramSpec

@@ -182,6 +182,18 @@ def attention():
     return keras.Model(image, L.Conv2D(1, 1, activation="sigmoid")(x))
 
 
+def gates():
+    """Return a network whose channels are weighed by whole-image means."""
+    image = keras.Input((None, None, 1))
+    x = block(image, 8, norm="batch")
+    mean = L.GlobalAveragePooling2D()(x)
+    gate = L.Dense(8, activation="sigmoid")(L.Dense(2, activation="relu")(mean))
+    x = L.Multiply()([x, L.Reshape((1, 1, 8))(gate)])
+    mean = L.GlobalAveragePooling2D(keepdims=True)(x)
+    x = L.Multiply()([x, L.Conv2D(8, 1, activation="hard_sigmoid")(mean)])
+    return keras.Model(image, L.Dense(3, activation="softmax")(x))
+
+
 def nested(freeze=False):
     """Return a U-Net whose encoder is a model of several outputs."""
     image = keras.Input((None, None, 3))
@@ -282,6 +294,8 @@ BOTH = [
     Case("transposed-2d", transposed, FLAT),
     Case("transposed-3d-h5", lambda: transposed(3), (1, 2, 16, 16, 24), "h5"),
     Case("attention", attention, SMALL),
+    Case("gates", gates, SMALL, fields=SOFTMAX),
+    Case("gates-h5", gates, SMALL, "h5"),
     Case("nested", nested, (1, 3, 32, 48), fields=SOFTMAX),
     Case("nested-h5", nested, (1, 3, 32, 48), "h5"),
     Case("nested-frozen-h5", lambda: nested(True), (1, 3, 32, 48), "h5"),

@@ -23,7 +23,7 @@ WORDS = {
     "torchscript": "TorchScript",
     "pt2": "torch.export package",
     "onnx": "ONNX",
-    "keras": "Keras 3 file",
+    "keras": "Keras archive",
     "hdf5": "HDF5 file",
 }
 """Each format in words; ``formats/<name>_file.py`` reads it."""

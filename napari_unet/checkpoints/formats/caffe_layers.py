@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet.checkpoints.formats.caffe_messages import Layer, axes, last, whole
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

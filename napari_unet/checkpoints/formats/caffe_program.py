@@ -14,7 +14,7 @@ from napari_unet.checkpoints.formats.caffe_layers import (
     translate,
 )
 from napari_unet.checkpoints.formats.caffe_messages import Layer, last, whole
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

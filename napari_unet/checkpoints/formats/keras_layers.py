@@ -84,7 +84,7 @@ def _rescaling(use: Use) -> list[Step]:
 
 
 def _concatenate(use: Use) -> list[Step]:
-    use.check_channel(use.get("axis", default=-1))
+    use.check_channel(use.get("axis", "concat_axis", default=-1))
     return [Step("concat")]
 
 
@@ -95,8 +95,6 @@ def _average(use: Use) -> list[Step]:
 def _merge(use: Use) -> list[Step]:
     """Translate the one layer that Keras 1 had for sums, products and the like."""
     mode = use.get("mode", default="sum")
-    if mode == "concat":
-        use.check_channel(use.get("concat_axis", default=-1))
     if mode not in _MODES:
         raise Refused(f"a merge of kind {mode}")
     return _TRANSLATORS[_MODES[mode]](use)

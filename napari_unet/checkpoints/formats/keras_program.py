@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from napari_unet.checkpoints.formats.keras_forms import (
+    Value,
+    axes,
+    form_after,
+    form_of,
+    reshaped,
+)
 from napari_unet.checkpoints.formats.keras_graph import (
     Layer,
     every,
@@ -28,11 +35,9 @@ if TYPE_CHECKING:
     from napari_unet.checkpoints.formats.keras_weights import Weights
 
 THEANO, TENSORFLOW = "theano", "tensorflow"
-_GLOBAL = ("GlobalAveragePooling2D", "GlobalAveragePooling3D")
-_FORMLESS = ("Activation", "Dense", "Dropout", "ELU", "LeakyReLU", "ReLU", "Softmax")
 _ABOUT = ("keras_version", "backend")
 _FINAL = ("sigmoid", "softmax")
-_JOINED = ("concat", "add", "mul", "sub")
+_JOINED = ("concat", "add", "mul", "sub", "div")
 _OPERATIONS = {
     **{"TrueDivide": "div", "Divide": "div", "Multiply": "mul", "Add": "add"},
     **{"Subtract": "sub", "math.truediv": "div", "math.multiply": "mul"},
@@ -41,27 +46,6 @@ _OPERATIONS = {
 _FAILURES = (
     *(ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError),
 )
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a layer gave.
-
-    Attributes
-    ----------
-    step : int
-        Number of the step, -1 for the image.
-    channels : int
-        Of its output.
-    form : str
-        How Keras holds it: ``"image"``; ``"rows"`` where space was made one axis
-        behind the channels, ``"columns"`` where it is before them; ``"vector"`` without
-        space.
-    """
-
-    step: int
-    channels: int
-    form: str = "image"
 
 
 def found_in(
@@ -162,6 +146,8 @@ class _Builder:
         if len(outputs) > 1:
             self.notes.append("only the first of several outputs is used")
         last = outputs[0]
+        if last.form == "vector":
+            raise Refused("an output without space")
         final = self._cut(last.step)
         if not any(s["kind"] in ("conv", "transposed") for s in self.steps):
             raise Refused("no convolution")
@@ -178,34 +164,19 @@ class _Builder:
         if layer.kind.startswith("ops."):
             return self._operation(layer, values)
         if layer.kind in ("Reshape", "Permute"):
-            return self._reshaped(layer, values[0])
+            return reshaped(layer, values[0], self.dialect)
         arrays = self.weights.of(layer)
         if arrays and layer.names in self._weighted:
             raise Refused(f"the layer {layer.names[-1]}, whose weights are used twice")
         self._weighted.add(layer.names)
-        form = self._form(layer, values)
+        form = form_of(layer, values, self.dialect)
         channels = tuple(v.channels for v in values)
-        dialect = replace(self.dialect, axes=_axes(form, self.dialect))
+        dialect = replace(self.dialect, axes=axes(form, self.dialect))
         try:
             steps = translate(layer.kind, Use(layer.config, arrays, channels, dialect))
         except Refused as error:
             raise Refused(f"{error} (layer {'/'.join(layer.names)})") from error
-        value = self._chain(steps, values)
-        drops = layer.kind in _GLOBAL and not layer.config.get("keepdims")
-        return replace(value, form="vector" if drops else form)
-
-    def _form(self, layer: Layer, values: list[Value]) -> str:
-        """Return the form of a layer's input, refusing what minds which it is."""
-        forms = {v.form for v in values}
-        if (
-            layer.kind == "Multiply"
-            and forms == {"image", "vector"}
-            and self.dialect.last
-        ):
-            return "image"
-        if len(forms) > 1 or (forms != {"image"} and layer.kind not in _FORMLESS):
-            raise Refused(f"a {layer.kind} of {' and '.join(sorted(forms))}")
-        return forms.pop()
+        return replace(self._chain(steps, values), form=form_after(layer, form))
 
     def _operation(self, layer: Layer, values: list[Any]) -> Value:
         """Add arithmetic of a value with another, or with a number."""
@@ -218,25 +189,6 @@ class _Builder:
         number = b if isinstance(a, Value) else a
         step = constant(kind, number, first=not isinstance(a, Value))
         return self._chain([step], [a if isinstance(a, Value) else b])
-
-    def _reshaped(self, layer: Layer, value: Value) -> Value:
-        """Let space be one axis, as Keras 1 needed for a softmax over the channels."""
-        ndim, form = self.dialect.ndim, value.form
-        if layer.kind == "Permute":
-            if form != "rows" or list(layer.config["dims"]) != [2, 1]:
-                raise Refused("axes in another order")
-            return replace(value, form="columns")
-        shape = list(layer.config["target_shape"])
-        if form == "vector" and sorted(shape) == sorted([1] * ndim + [value.channels]):
-            return replace(value, form="image")
-        at = -1 if self.dialect.last or form == "columns" else 0
-        if len(shape) not in (2, ndim + 1) or shape[at] != value.channels:
-            raise Refused(f"a new shape {shape}")
-        if len(shape) == 2 and form == "image":
-            return replace(value, form="columns" if self.dialect.last else "rows")
-        if len(shape) == 2 or form != "columns" or not self.dialect.last:
-            raise Refused(f"a new shape {shape}")
-        return replace(value, form="image")
 
     def _chain(self, steps: list[Step], values: list[Value]) -> Value:
         """Add steps one after the other; the first reads all values."""
@@ -307,13 +259,6 @@ def _channels(step: Step, values: list[Value]) -> int:
     if step.kind == "concat":
         return sum(v.channels for v in values)
     return max(v.channels for v in values)
-
-
-def _axes(form: str, dialect: Dialect) -> tuple[int, int]:
-    """Return what the axis of the channels is called in a form."""
-    if form != "image":
-        return {"rows": (1, -2), "columns": (2, -1), "vector": (1, -1)}[form]
-    return (dialect.ndim + 1, -1) if dialect.last else (1, -dialect.ndim - 1)
 
 
 def _needed(steps: list[dict[str, Any]], last: int) -> list[int]:

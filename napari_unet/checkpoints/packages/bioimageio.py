@@ -38,8 +38,10 @@ _DEEPEST = 64
 _MOST_TENSOR = 1 << 30
 
 
-_READ = ("pytorch_state_dict", "torchscript", "onnx")
-_ENDINGS = (".pt", ".pth", ".torch", ".safetensors", ".onnx")
+_READ = ("pytorch_state_dict", "torchscript", "onnx", "keras_v3", "keras_hdf5")
+_ENDINGS = (
+    *(".pt", ".pth", ".torch", ".safetensors", ".onnx", ".keras", ".h5", ".hdf5"),
+)
 _NAMES = re.compile(r"^(rdf\.yaml|bioimageio\.yaml|[^/]+\.bioimageio\.yaml)$")
 
 
@@ -108,6 +110,9 @@ def _description(source: Source) -> str | None:
     return next((n for n in source.names() if _NAMES.match(n)), None)
 
 
+Test = tuple[str, str, int]
+
+
 @dataclass(frozen=True)
 class Described:
     """What a description says, in our words.
@@ -122,8 +127,9 @@ class Described:
         Declared after the network: sigmoid, softmax or none.
     hints : dict
         Arguments of the source's own network class.
-    test_inputs, test_outputs : tuple of (name, sha256)
-        Arrays with what the network must give; sha256 may be empty.
+    test_inputs, test_outputs : tuple of (name, sha256, axis)
+        Arrays with what the network must give, and where their channels are; sha256
+        may be empty.
     tolerance : tuple of float
         Relative and absolute difference that is allowed.
     notes : tuple of str
@@ -137,8 +143,8 @@ class Described:
     activation: str
     hints: dict[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
-    test_inputs: tuple[tuple[str, str], ...] = ()
-    test_outputs: tuple[tuple[str, str], ...] = ()
+    test_inputs: tuple[Test, ...] = ()
+    test_outputs: tuple[Test, ...] = ()
     tolerance: tuple[float, float] = (1e-3, 1e-3)
     notes: tuple[str, ...] = ()
 
@@ -176,15 +182,14 @@ def sha256(source: Source, name: str) -> str:
         return digest(path)
 
 
-def arrays(
-    source: Source, names: tuple[tuple[str, str], ...]
-) -> list[np.ndarray[Any, Any]]:
-    """Read test tensors."""
+def arrays(source: Source, tests: tuple[Test, ...]) -> list[np.ndarray[Any, Any]]:
+    """Read test tensors, (1, C, *spatial) each."""
     found = []
-    for name, expected in names:
+    for name, expected, axis in tests:
         verify(source, name, expected)
         data = source.read(name, _MOST_TENSOR)
-        found.append(np.load(io.BytesIO(data), allow_pickle=False))
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+        found.append(np.moveaxis(values, axis, 1))
     return found
 
 
@@ -266,15 +271,25 @@ def _channel_names(outputs: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _tests(facts: dict[str, Any], side: str) -> tuple[tuple[str, str], ...]:
-    """Return names and hashes of the test tensors."""
+def _tests(facts: dict[str, Any], side: str) -> tuple[Test, ...]:
+    """Return names, hashes and channel axes of the test tensors."""
+    axes = [_channel_axis(entry["axes"]) for entry in facts[side]]
     plain = facts.get(f"test_{side}")
     if plain:
-        return tuple((str(name), "") for name in plain)
+        return tuple((str(n), "", a) for n, a in zip(plain, axes, strict=True))
     tensors = [entry.get("test_tensor") for entry in facts[side]]
     if not all(isinstance(t, dict) for t in tensors):
         return ()
-    return tuple((str(t["source"]), str(t.get("sha256") or "")) for t in tensors)
+    return tuple(
+        (str(t["source"]), str(t.get("sha256") or ""), axis)
+        for t, axis in zip(tensors, axes, strict=True)
+    )
+
+
+def _channel_axis(axes: Any) -> int:
+    """Return where the channels are; TensorFlow's models have them last."""
+    kinds = [a.get("type") if isinstance(a, dict) else a for a in axes]
+    return next((n for n, kind in enumerate(kinds) if kind in ("c", "channel")), 1)
 
 
 def _tolerance(facts: dict[str, Any]) -> tuple[float, float]:

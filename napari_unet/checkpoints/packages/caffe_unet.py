@@ -14,7 +14,7 @@ from napari_unet.checkpoints.families.base import Shapes, normalization
 from napari_unet.checkpoints.families.caffe_unet import CaffeUNetFamily
 from napari_unet.checkpoints.formats.caffe_messages import last
 from napari_unet.checkpoints.formats.caffe_program import Translated, translated
-from napari_unet.checkpoints.formats.onnx_operators import Refused
+from napari_unet.checkpoints.formats.refusal import Refused
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
 from napari_unet.errors import ModelError
