@@ -152,6 +152,8 @@ class Tree:
             self._add(h5o.open(group, name), inside, depth)
 
     def _add(self, found: Any, path: str, depth: int) -> None:
+        if isinstance(found, h5t.TypeID):
+            return  # a named type holds nothing; Java's writers name those they use
         if not isinstance(found, (h5g.GroupID, h5d.DatasetID)):
             raise self._refused(path, "a type of its own")
         place = h5g.get_objinfo(found).objno

@@ -97,9 +97,9 @@ def _owned(path: Path) -> Draft | None:
     """Read a weights file with what the unpacked package around it says."""
     for folder in list(path.resolve().parents)[:_LEVELS_UP]:
         source, name = Folder(folder), path.resolve().relative_to(folder).as_posix()
-        package = _claimant(source)
-        if package is not None and package.holds(source, name):
-            return package.draft(source, name)
+        for package in PACKAGES:
+            if package.claims(source) and package.holds(source, name):
+                return package.draft(source, name)
     return None
 
 

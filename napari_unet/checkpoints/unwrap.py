@@ -49,7 +49,8 @@ class Found:
     hints : dict
         JSON-able settings of the network that the format itself tells; ``"program"``
         is the whole graph, see `napari_unet.networks.program`, ``"unordered"`` says
-        that the order of the names means nothing.
+        that the order of the names means nothing; ``"caffe"`` and ``"modeldef"`` are of
+        `napari_unet.checkpoints.formats.caffe`.
     """
 
     tensors: dict[str, torch.Tensor]

@@ -49,6 +49,16 @@ def test_a_plain_file_is_a_tree_of_arrays(tmp_path):
         assert tree.attributes("a") == {}
 
 
+def test_named_types_as_java_writes_them_are_passed_over(tmp_path):
+    def fill(file):
+        file["__DATA_TYPES__/Words"] = h5py.string_dtype()
+        file.create_dataset("a", data="b", dtype=file["__DATA_TYPES__/Words"])
+
+    with opened(write(tmp_path / "a.h5", fill)) as tree:
+        assert list(tree.datasets) == ["a"]
+        assert tree.text("a") == "b"
+
+
 def test_it_may_be_a_member_of_an_archive(tmp_path):
     data = write(tmp_path / "a.h5", good).read_bytes()
     with opened(tmp_path / "model.keras", data) as tree:
@@ -122,10 +132,6 @@ def many(file):
             group[f"d{k}"] = h5py.SoftLink("/a") if k > 0 else np.zeros(1)
 
 
-def own_type(file):
-    file["a"] = np.dtype("f4")
-
-
 def record(file):
     file["a"] = np.zeros(3, [("x", "f4"), ("y", "i4")])
 
@@ -173,7 +179,6 @@ HOSTILE = {
     loop: "an object that lies in several places at a",
     deep: "more than 32 levels",
     many: "a link that is not followed",
-    own_type: "a type of its own at a",
     **dict.fromkeys((record, reference, region, ragged, opaque), "neither numbers"),
     other_filter: "a compression of kind 32000 at a",
     shapeless: "an array without a shape at a",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 
-from napari_unet.checkpoints import formats
+from napari_unet.checkpoints import formats, weights
 from napari_unet.checkpoints.container import sniff
 from napari_unet.checkpoints.draft import Draft, finish
+from napari_unet.checkpoints.loading import load
 from napari_unet.checkpoints.oracle import activate
 from napari_unet.checkpoints.unwrap import Found
-from zoo import keras_files
+from zoo import caffe_files, keras_files
 
 if TYPE_CHECKING:
     from napari_unet.networks.network import Network
@@ -32,6 +34,8 @@ def opened(case: Stored) -> tuple[Network, float]:
 
 def open_with(case: Stored, settings: dict[str, Any]) -> Network:
     """Open a case with some of its architecture settings told by a person."""
+    if "text" in case.facts["hints"]:
+        return _described(case, case.facts["hints"]["text"])
     draft = Draft(
         path=Path(f"{case}.pth"),
         container="PyTorch file",
@@ -52,6 +56,19 @@ def _found(case: Stored) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         path = keras_files.put_together(file, Path(folder) / f"net.{file['ending']}")
         return formats.read(path, sniff(path))
+
+
+def _described(case: Stored, text: str) -> Network:
+    """Open a case whose network is described in a file of its own."""
+    values = {name: tensor.numpy() for name, tensor in case.state.items()}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(weights, "read_foreign", formats.read),
+    ):
+        caffe_files.write_modeldef(Path(folder) / "net.modeldef.h5", text)
+        path = Path(folder) / "net.caffemodel.h5"
+        caffe_files.write_caffemodel(path, values)
+        return load(path)
 
 
 def _cut_off(network: Network) -> str:

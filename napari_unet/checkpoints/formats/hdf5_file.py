@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_unet.checkpoints.formats import keras_h5
+from napari_unet.checkpoints.formats import caffe, keras_h5
 from napari_unet.checkpoints.hdf5 import opened
 from napari_unet.errors import ModelError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_unet.checkpoints.unwrap import Found
 
-_READERS = (keras_h5,)
+_READERS = (caffe, keras_h5)
 """Modules with ``is_it(tree)`` and ``read_tree(tree, choice)``; the first that knows a
 file reads it."""
 
@@ -29,6 +29,6 @@ def read(path: Path, choice: str = "") -> Found:
     raise ModelError(
         f"The HDF5 file {path.name} holds no network that is known",
         found=inside or "nothing",
-        expected="a whole Keras model",
+        expected="a whole Keras model, or weights or a description of Caffe",
         hint="If it is an image or a data set, open it as such.",
     )
