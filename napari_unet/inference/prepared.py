@@ -4,7 +4,8 @@ The procedure is that of nnU-Net v2 (nnunetv2 2.8.1; Isensee et al., Nature Meth
 2021): the axes are put in order, the volume is cropped to what is not zero, scaled,
 resampled to the pixel size of the training, cut into overlapping patches whose logits
 are weighted with a Gaussian and averaged over flips, and the logits go all the way
-back. Such a volume is held in memory as a whole, as nnU-Net does.
+back. Version 1 (nnunet 1.7.1) scales after it has resampled, and averages and resamples
+probabilities, not logits. Such a volume is held in memory as a whole, as nnU-Net does.
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from napari_unet.errors import UsageError
 from napari_unet.events import Progress, Stopped, Warned
 from napari_unet.images import checks
 from napari_unet.inference.foreground import crop, normalise
+from napari_unet.inference.patches import in_3d, patch_starts, sides, window
 from napari_unet.inference.pipeline import Piece
 from napari_unet.inference.pixel_size import new_shape
 from napari_unet.inference.resampling import resample, separate_axis, working_bytes
 from napari_unet.inference.tiling import Span
+from napari_unet.networks.activations import logits_of
 from napari_unet.networks.device import free_memory
+from napari_unet.tasks.task import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from napari_unet.inference.backoff import Runner
     from napari_unet.networks.recipe import Recipe
     from napari_unet.networks.spec import ModelSpec
+
+Spacings = tuple[list[float], list[float]]
 
 _SURE = 20.0
 """Logit of what lies outside the crop: surely background."""
@@ -112,36 +117,70 @@ class Prepared:
         data = pixels[(slice(None), *box)].copy()
         del pixels
         cropped = data.shape[1:]
-        normalise(data, self.norms, mask)
-        old, new = self._spacings(order)
-        shape = new_shape(cropped, old, new)
+        spacings = self._spacings(order)
+        shape = new_shape(cropped, *spacings)
         self._check_memory(len(data), whole, cropped, shape)
-        data = self._resampled(data, shape, (old, new), recipe.order_data)
-        logits = np.empty(0)
+        data = self._brought_in(data, mask, shape, spacings)
+        found = np.empty(0)
         for event in self._patches(data, frame, frames):
             if isinstance(event, np.ndarray):
-                logits = event
+                found = event
             else:
                 yield event
         del data
-        logits = self._resampled(logits, cropped, (new, old), recipe.order_logits)
+        found = self._brought_back(found, cropped, spacings)
         result = self._background(whole)
-        result[(slice(None), *box)] = logits
-        del logits
+        result[(slice(None), *box)] = found
+        del found
         yield result.transpose(0, *(int(a) + 1 for a in np.argsort(order)))
 
-    def _resampled(
+    def _brought_in(
         self,
-        volume: np.ndarray,
+        data: np.ndarray,
+        mask: np.ndarray,
         shape: Sequence[int],
-        spacings: tuple[list[float], list[float]],
-        order: int,
+        spacings: Spacings,
     ) -> np.ndarray:
-        """Bring a volume from one pixel size to another, as the recipe has it."""
-        axis = separate_axis(*spacings, self.recipe.separate_z)
-        return resample(
-            volume, shape, order=order, axis=axis, order_z=self.recipe.order_z
+        """Scale a cropped volume and resample it, in the procedure's order."""
+        recipe = self.recipe
+        axis = separate_axis(*spacings, recipe.separate_z)
+        to_shape = partial(resample, shape=shape, axis=axis, order_z=recipe.order_z)
+        if not self._is_first:
+            normalise(data, self.norms, mask)
+            return to_shape(data, order=recipe.order_data)
+        data = to_shape(data, order=recipe.order_data)
+        inside = to_shape(mask[None].astype(np.float32), order=1)[0] >= 0.5
+        normalise(data, self.norms, inside)
+        return data
+
+    def _brought_back(
+        self, found: np.ndarray, shape: Sequence[int], spacings: Spacings
+    ) -> np.ndarray:
+        """Resample what the network found to the cropped volume, as logits."""
+        recipe = self.recipe
+        axis = self._axis_back(*spacings)
+        found = resample(
+            found, shape, order=recipe.order_logits, axis=axis, order_z=recipe.order_z
         )
+        if not self._is_first:
+            return found
+        return logits_of(torch.from_numpy(found), self.spec.activation).numpy()
+
+    def _axis_back(self, old: list[float], new: list[float]) -> int | None:
+        """Return the axis along which results are resampled apart."""
+        wish, order = self.recipe.separate_z, self.recipe.transpose
+        if not self._is_first:
+            return separate_axis(new, old, wish)
+        axis = separate_axis(old, new, wish)
+        if axis is None or not order or separate_axis(old, old, wish) is not None:
+            return axis
+        # version 1 looks the axis up in the order of the network, and uses its number
+        # in the order of the image
+        return order.index(axis)
+
+    @property
+    def _is_first(self) -> bool:
+        return self.recipe.procedure == "nnunet_v1"
 
     def _repaired(self, pixels: np.ndarray) -> Iterator[Event]:
         """Set NaN and infinite pixels to 0 and say so, or refuse them."""
@@ -153,7 +192,7 @@ class Prepared:
             pixels[bad] = 0
             yield Warned(f"{count} NaN or infinite pixels are taken as 0.")
 
-    def _spacings(self, order: Sequence[int]) -> tuple[list[float], list[float]]:
+    def _spacings(self, order: Sequence[int]) -> Spacings:
         """Return the pixel sizes before and after, in the order of the network."""
         if self.spacing is None:
             return [1.0] * 3, [1.0] * 3
@@ -164,10 +203,10 @@ class Prepared:
     def _patches(
         self, data: np.ndarray, frame: int, frames: int
     ) -> Iterator[Event | np.ndarray]:
-        """Yield progress, and at last the averaged logits of the resampled volume."""
-        patch = _in_3d(self.recipe.patch)
-        sides = [_sides(p, n) for p, n in zip(patch, data.shape[1:], strict=True)]
-        padded = np.pad(data, [(0, 0), *sides]) if any(map(any, sides)) else data
+        """Yield progress, and at last the averages for the resampled volume."""
+        patch = in_3d(self.recipe.patch)
+        around = [sides(p, n) for p, n in zip(patch, data.shape[1:], strict=True)]
+        padded = np.pad(data, [(0, 0), *around]) if any(map(any, around)) else data
         starts = [
             patch_starts(n, p, self.recipe.overlap)
             for n, p in zip(padded.shape[1:], patch, strict=True)
@@ -188,11 +227,11 @@ class Prepared:
             )
         total /= weight
         lengths: tuple[int, ...] = weight.shape
-        inner = [slice(a, n - b) for (a, b), n in zip(sides, lengths, strict=True)]
+        inner = [slice(a, n - b) for (a, b), n in zip(around, lengths, strict=True)]
         yield total[(slice(None), *inner)]
 
     def _mirrored(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the logits of a patch, averaged over its flips."""
+        """Return logits or probabilities of a patch, averaged over its flips."""
         patch, axes = self.recipe.patch, self.recipe.mirror
         image = pixels.reshape(len(pixels), *patch)
         spans = tuple(Span((0, n), (0, n)) for n in patch)
@@ -205,15 +244,19 @@ class Prepared:
         for flip in flips:
             flipped = np.ascontiguousarray(np.flip(image, flip))
             (logits,) = self.runner([Piece({}, (), spans, flipped)])
-            mean += logits.cpu().flip(flip)
+            mean += self._averaged(logits.cpu()).flip(flip)
         mean /= len(flips)
         return mean.numpy().reshape(-1, *pixels.shape[1:])
+
+    def _averaged(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what the procedure averages."""
+        return probabilities(logits, self.spec.activation) if self._is_first else logits
 
     @cached_property
     def _window(self) -> np.ndarray:
         """Weights of a patch, (Z, Y, X)."""
         patch = self.recipe.patch
-        return window(patch).reshape(_in_3d(patch))
+        return window(patch, rounded=not self._is_first).reshape(in_3d(patch))
 
     def _background(self, shape: Sequence[int]) -> np.ndarray:
         """Logits of a volume of nothing, (out_channels, Z, Y, X)."""
@@ -231,7 +274,7 @@ class Prepared:
     ) -> None:
         """Refuse a volume whose largest step surely does not fit."""
         filled = [
-            max(n, p) for n, p in zip(resampled, _in_3d(self.recipe.patch), strict=True)
+            max(n, p) for n, p in zip(resampled, in_3d(self.recipe.patch), strict=True)
         ]
         before, inside, after = map(math.prod, (whole, cropped, filled))
         out, recipe = self.spec.out_channels, self.recipe
@@ -263,39 +306,3 @@ def check_memory(needed: int, shape: Sequence[int], spec: ModelSpec) -> None:
             expected=f"{needed / 1e9:.1f} GB for {checks.describe(shape)} pixels",
             hint="Cut the volume into parts, or use a machine with more memory.",
         )
-
-
-def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
-    """Return the first pixel of each patch along an axis, evenly spread.
-
-    As nnU-Net's `compute_steps_for_sliding_window`.
-    """
-    steps = math.ceil((length - patch) / (patch * (1 - overlap))) + 1
-    if steps == 1:
-        return [0]
-    return [round((length - patch) / (steps - 1) * n) for n in range(steps)]
-
-
-def window(patch: tuple[int, ...]) -> np.ndarray:
-    """Gaussian weights of a patch, float32, 10 in the middle and never 0.
-
-    As nnU-Net's `compute_gaussian`: a blurred point whose standard deviation is 1/8 of
-    the patch, in the steps of half precision.
-    """
-    point = np.zeros(patch)
-    point[tuple(n // 2 for n in patch)] = 1
-    blurred = gaussian_filter(point, [n / 8 for n in patch], mode="constant")
-    weights: np.ndarray = (blurred / (blurred.max() / 10)).astype(np.float16)
-    weights[weights == 0] = weights[weights != 0].min()
-    return weights.astype(np.float32)
-
-
-def _in_3d(patch: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a patch of a volume; one slice for a 2D network."""
-    return (1,) * (3 - len(patch)) + patch
-
-
-def _sides(patch: int, length: int) -> tuple[int, int]:
-    """Return how much is added before and after to fill a patch."""
-    lack = max(patch - length, 0)
-    return lack // 2, lack - lack // 2

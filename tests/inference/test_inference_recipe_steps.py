@@ -17,7 +17,7 @@ from napari_unet.events import Cancelled, Finished, Started, Warned
 from napari_unet.images.intensity import Normalization
 from napari_unet.images.sinks import ArraySink
 from napari_unet.images.stack import ImageStack
-from napari_unet.inference import foreground, prepared, resampling
+from napari_unet.inference import foreground, patches, prepared, resampling
 from napari_unet.inference.pixel_size import new_shape, spacing_of
 from napari_unet.inference.predict import predict
 from napari_unet.networks.network import Network
@@ -59,12 +59,12 @@ def test_shape_at_another_pixel_size(case, wanted):
 @numbered("starts")
 def test_starts_of_patches(case, wanted):
     (length, patch), overlap = case
-    assert prepared.patch_starts(length, patch, overlap) == wanted.tolist()
+    assert patches.patch_starts(length, patch, overlap) == wanted.tolist()
 
 
 @numbered("window")
 def test_weights_of_a_patch(case, wanted):
-    assert np.array_equal(prepared.window(tuple(case)), wanted)
+    assert np.array_equal(patches.window(tuple(case)), wanted)
 
 
 def test_crop():
