@@ -8,11 +8,9 @@ numpy's numbers and arrays and Python's own containers are read as the values th
 from __future__ import annotations
 
 import pickletools
-import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from napari_unet.checkpoints.pickle_values import Maker, Named
 from napari_unet.checkpoints.source import damaged
 from napari_unet.checkpoints.unpickle import Stub, refuse_dangerous
 
@@ -21,31 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MOST_OPERATIONS = 5_000_000
-_MOST_MADE = 1 << 26
-"""Bytes and values that calls may make of others; a file could ask for many copies."""
 _LONGEST_KEY = 16
-_NUMBERS = re.compile(r"[biuf][1248]")
-_MAPPINGS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict")
-_CONTAINERS = {
-    f"{module}.{name}": empty
-    for module in ("builtins", "__builtin__")
-    for name, empty in (("bytes", b""), ("bytearray", b""), ("set", ()))
-}
-_ENCODE = "_codecs.encode"
-_ARRAY, _BUFFER = "multiarray._reconstruct", "numeric._frombuffer"
-_NUMBER, _DTYPE = "multiarray.scalar", "numpy.dtype"
 _DAMAGE = (
     *(ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError),
     *(OverflowError, MemoryError, UnicodeError),
 )
-
-
-class Named(Stub):
-    """Stands for a class or function that a pickle names."""
-
-
-class Array(list[Any]):
-    """Stands for an array whose values come later."""
 
 
 def read_pickle(data: bytes, path: Path) -> Any:
@@ -85,7 +63,7 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.names: set[str] = set()
-        self.made = 0
+        self.maker = Maker()
 
     def run(self, data: bytes) -> Any:
         """Follow all operations; return what is left on the stack."""
@@ -116,12 +94,6 @@ class _Machine:
         found = tuple(self.stack[len(self.stack) - count :])
         del self.stack[len(self.stack) - count :]
         return found
-
-    def charge(self, count: int) -> None:
-        """Count what a call makes."""
-        self.made += count
-        if self.made > _MOST_MADE:
-            raise ValueError("more copies of its values than are plausible")
 
     def name(self, text: str) -> None:
         """Push a stub for a name."""
@@ -221,82 +193,26 @@ def _stack_global(machine: _Machine, _: Any) -> None:
 def _instance(machine: _Machine, argument: Any) -> None:
     items = machine.items()
     _global(machine, argument)
-    machine.stack.append(_made(machine, machine.stack.pop(), tuple(items)))
+    machine.stack.append(machine.maker.make(machine.stack.pop(), tuple(items)))
 
 
 def _object(machine: _Machine, _: Any) -> None:
     kind, *items = machine.items()
-    machine.stack.append(_made(machine, kind, tuple(items)))
+    machine.stack.append(machine.maker.make(kind, tuple(items)))
 
 
 def _reduce(machine: _Machine, _: Any) -> None:
-    machine.stack.append(_made(machine, *machine.last(2)))
+    machine.stack.append(machine.maker.make(*machine.last(2)))
 
 
 def _new_object(machine: _Machine, _: Any) -> None:
     kind, args, _named = machine.last(3)
-    machine.stack.append(_made(machine, kind, args))
-
-
-def _made(machine: _Machine, kind: Any, args: Any) -> Any:
-    """Return what a call would have made: a value that is known, else a stub."""
-    if not isinstance(kind, Named) or not isinstance(args, tuple):
-        raise TypeError("a call of what is no name")
-    machine.charge(len(args))
-    if kind.name in _MAPPINGS:
-        return {}
-    if kind.name in _CONTAINERS:
-        return args[0] if args else _CONTAINERS[kind.name]
-    if kind.name.endswith(_ARRAY):
-        return Array()
-    if kind.name.endswith(_BUFFER):
-        raw, dtype, shape, order = args
-        return _array(machine, None, shape, dtype, order == "F", raw)
-    if kind.name == _ENCODE:
-        machine.charge(len(args[0]))
-        return args[0].encode("latin-1")
-    if kind.name.endswith(_NUMBER):
-        return _numbers(machine, *args)[0]
-    stub = Stub(*args)
-    stub.name = kind.name
-    return stub
+    machine.stack.append(machine.maker.make(kind, args))
 
 
 def _build(machine: _Machine, _: Any) -> None:
-    """Keep the state of a foreign object; an array's state is its values."""
     (state,) = machine.last(1)
-    target = machine.stack[-1]
-    if isinstance(target, Array):
-        target[:] = _array(machine, *state)
-    elif isinstance(target, Stub):
-        target.__setstate__(state)
-
-
-def _array(
-    machine: _Machine, _: Any, shape: Any, dtype: Any, fortran: Any, raw: Any
-) -> list[Any]:
-    """Return the values of an array, nested by its axes."""
-    if isinstance(raw, list):
-        return raw  # of objects
-    values = np.array(_numbers(machine, dtype, raw))
-    if not values.size:
-        return []
-    nested = values.reshape(shape, order="F" if fortran else "C").tolist()
-    return nested if isinstance(nested, list) else [nested]
-
-
-def _numbers(machine: _Machine, dtype: Any, raw: Any) -> list[Any]:
-    """Decode numbers of a plain kind."""
-    machine.charge(len(raw))
-    code = str(dtype.args[0])
-    if dtype.name != _DTYPE or not _NUMBERS.fullmatch(code):
-        raise ValueError(f"numbers of the kind {code[:20]}")
-    state = dtype.state.get("state") or (3, "<")
-    packed = raw.encode("latin-1") if isinstance(raw, str) else raw
-    found: list[Any] = np.frombuffer(
-        packed, np.dtype((">" if state[1] == ">" else "<") + code)
-    ).tolist()
-    return found
+    machine.maker.build(machine.stack[-1], state)
 
 
 _LITERALS = frozenset(

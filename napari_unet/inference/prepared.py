@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +22,12 @@ import torch
 from napari_unet.errors import UsageError
 from napari_unet.events import Progress, Stopped, Warned
 from napari_unet.images import checks
-from napari_unet.inference.foreground import crop, normalise
+from napari_unet.inference.foreground import crop
+from napari_unet.inference.passage import Passage
 from napari_unet.inference.patches import in_3d, patch_starts, sides, window
 from napari_unet.inference.pipeline import Piece
-from napari_unet.inference.pixel_size import new_shape
-from napari_unet.inference.resampling import resample, separate_axis, working_bytes
+from napari_unet.inference.resampling import working_bytes
 from napari_unet.inference.tiling import Span
-from napari_unet.networks.activations import logits_of
 from napari_unet.networks.device import free_memory
 from napari_unet.tasks.task import probabilities
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from napari_unet.inference.backoff import Runner
     from napari_unet.networks.recipe import Recipe
     from napari_unet.networks.spec import ModelSpec
-
-Spacings = tuple[list[float], list[float]]
 
 _SURE = 20.0
 """Logit of what lies outside the crop: surely background."""
@@ -117,10 +114,10 @@ class Prepared:
         data = pixels[(slice(None), *box)].copy()
         del pixels
         cropped = data.shape[1:]
-        spacings = self._spacings(order)
-        shape = new_shape(cropped, *spacings)
+        way = Passage(recipe, *self._spacings(order))
+        shape = way.shape(cropped)
         self._check_memory(len(data), whole, cropped, shape)
-        data = self._brought_in(data, mask, shape, spacings)
+        data = way.into(data, mask, self.norms)
         found = np.empty(0)
         for event in self._patches(data, frame, frames):
             if isinstance(event, np.ndarray):
@@ -128,55 +125,11 @@ class Prepared:
             else:
                 yield event
         del data
-        found = self._brought_back(found, cropped, spacings)
+        found = way.back(found, cropped, self.spec.activation)
         result = self._background(whole)
         result[(slice(None), *box)] = found
         del found
         yield result.transpose(0, *(int(a) + 1 for a in np.argsort(order)))
-
-    def _brought_in(
-        self,
-        data: np.ndarray,
-        mask: np.ndarray,
-        shape: Sequence[int],
-        spacings: Spacings,
-    ) -> np.ndarray:
-        """Scale a cropped volume and resample it, in the procedure's order."""
-        recipe = self.recipe
-        axis = separate_axis(*spacings, recipe.separate_z)
-        to_shape = partial(resample, shape=shape, axis=axis, order_z=recipe.order_z)
-        if not self._is_first:
-            normalise(data, self.norms, mask)
-            return to_shape(data, order=recipe.order_data)
-        data = to_shape(data, order=recipe.order_data)
-        inside = to_shape(mask[None].astype(np.float32), order=1)[0] >= 0.5
-        normalise(data, self.norms, inside)
-        return data
-
-    def _brought_back(
-        self, found: np.ndarray, shape: Sequence[int], spacings: Spacings
-    ) -> np.ndarray:
-        """Resample what the network found to the cropped volume, as logits."""
-        recipe = self.recipe
-        axis = self._axis_back(*spacings)
-        found = resample(
-            found, shape, order=recipe.order_logits, axis=axis, order_z=recipe.order_z
-        )
-        if not self._is_first:
-            return found
-        return logits_of(torch.from_numpy(found), self.spec.activation).numpy()
-
-    def _axis_back(self, old: list[float], new: list[float]) -> int | None:
-        """Return the axis along which results are resampled apart."""
-        wish, order = self.recipe.separate_z, self.recipe.transpose
-        if not self._is_first:
-            return separate_axis(new, old, wish)
-        axis = separate_axis(old, new, wish)
-        if axis is None or not order or separate_axis(old, old, wish) is not None:
-            return axis
-        # version 1 looks the axis up in the order of the network, and uses its number
-        # in the order of the image
-        return order.index(axis)
 
     @property
     def _is_first(self) -> bool:
@@ -192,7 +145,7 @@ class Prepared:
             pixels[bad] = 0
             yield Warned(f"{count} NaN or infinite pixels are taken as 0.")
 
-    def _spacings(self, order: Sequence[int]) -> Spacings:
+    def _spacings(self, order: Sequence[int]) -> tuple[list[float], list[float]]:
         """Return the pixel sizes before and after, in the order of the network."""
         if self.spacing is None:
             return [1.0] * 3, [1.0] * 3
