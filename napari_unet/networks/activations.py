@@ -14,15 +14,16 @@ def logits_of(probabilities: torch.Tensor, activation: str) -> torch.Tensor:
     Parameters
     ----------
     probabilities : torch.Tensor
-        Float32; of softmax, they sum up to 1 over the channels.
+        Of softmax, they sum up to 1 over the channels.
     activation : {"softmax", "sigmoid"}
         What is to be undone.
 
     Returns
     -------
     torch.Tensor
-        Of the same shape.
+        Of the same shape, float32.
     """
+    probabilities = probabilities.float()  # half precision has no such steps
     if activation == "sigmoid":
         return torch.logit(probabilities, _LEAST)
     return torch.log(probabilities.clamp(min=_LEAST))
