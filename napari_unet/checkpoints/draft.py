@@ -126,7 +126,7 @@ def _settled(match: Match, evidence: dict[str, Any]) -> Match:
         for a in match.inferred.assumed
         if (name := a.field.removeprefix(_ARCHITECTURE)) != a.field
         and name in evidence
-        and evidence[name] in (a.value, *a.alternatives)
+        and (not a.alternatives or evidence[name] in (a.value, *a.alternatives))
     }
     inferred = replace(
         match.inferred,

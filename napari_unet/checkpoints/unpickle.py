@@ -89,8 +89,7 @@ def read_tree(path: Path, *, is_zip: bool) -> Any:
     ModelError
         If the file is damaged, or names something that could run code.
     """
-    names = _named(path, is_zip)
-    _refuse_dangerous(path, names)
+    refuse_dangerous(path, _named(path, is_zip))
     stubs: dict[str, type] = {}
     with _LOCK:
         while True:
@@ -186,7 +185,14 @@ def _globals(path: Path, file: IO[bytes]) -> Iterator[str]:
             )
 
 
-def _refuse_dangerous(path: Path, names: set[str]) -> None:
+def refuse_dangerous(path: Path, names: set[str]) -> None:
+    """Refuse a file whose pickles name what only an attack needs.
+
+    Raises
+    ------
+    ModelError
+        With the first such name.
+    """
     for name in sorted(names):
         module = name.partition(".")[0]
         if module in _DENIED_MODULES and name not in _HARMLESS_NAMES:

@@ -43,7 +43,9 @@ class Normalization(Config):
     gain: float = 1.0
     offset: float = 0.0
     masked: bool = False
-    """Whether zscore looks at the nonzero region only; outside stays 0."""
+    """Whether zscore looks at the nonzero region only; outside zscore and ct give 0."""
+    own: bool = False
+    """Whether ct takes mean and std of the image's own pixels between the bounds."""
     clip_low: float = 0.0
     clip_high: float = 0.0
     mean: float = 0.0

@@ -1,6 +1,7 @@
 """Crop a volume to what is not zero, and scale its channels there.
 
-As nnU-Net v2 does (nnunetv2 2.8.1, crop_to_nonzero and default_normalization_schemes).
+As nnU-Net v2 does (nnunetv2 2.8.1, crop_to_nonzero and default_normalization_schemes),
+and v1 (nnunet 1.7.1, ImageCropper and GenericPreprocessor).
 """
 
 from __future__ import annotations
@@ -76,8 +77,11 @@ def _extent(mask: np.ndarray, axis: int) -> slice:
 def _scale(channel: np.ndarray, rule: Normalization, mask: np.ndarray) -> None:
     """Scale one channel in place."""
     if rule.kind == "ct":
+        mean, std = _of_ct(channel, rule)
         channel.clip(rule.clip_low, rule.clip_high, out=channel)
-        _shift(channel, rule.mean, rule.std)
+        _shift(channel, mean, std)
+        if rule.masked:
+            channel[~mask] = 0
     elif rule.kind == "zscore" and rule.masked:
         if mask.any():
             inside = channel[mask]
@@ -96,6 +100,14 @@ def _scale(channel: np.ndarray, rule: Normalization, mask: np.ndarray) -> None:
         _shift(channel, low, high - low)
     if rule.clip and rule.kind in ("minmax", "percentile"):
         channel.clip(0.0, 1.0, out=channel)
+
+
+def _of_ct(channel: np.ndarray, rule: Normalization) -> tuple[float, float]:
+    """Return mean and std: the training's, or of what lies between the bounds."""
+    if not rule.own:
+        return rule.mean, rule.std
+    between = channel[(channel > rule.clip_low) & (channel < rule.clip_high)]
+    return (between.mean(), between.std()) if between.size else (0.0, 1.0)
 
 
 def _shift(values: np.ndarray, zero: float, width: float) -> None:

@@ -4,7 +4,8 @@ The procedure is that of nnU-Net v2 (nnunetv2 2.8.1; Isensee et al., Nature Meth
 2021): the axes are put in order, the volume is cropped to what is not zero, scaled,
 resampled to the pixel size of the training, cut into overlapping patches whose logits
 are weighted with a Gaussian and averaged over flips, and the logits go all the way
-back. Such a volume is held in memory as a whole, as nnU-Net does.
+back. Version 1 (nnunet 1.7.1) scales after it has resampled, and averages and resamples
+probabilities, not logits. Such a volume is held in memory as a whole, as nnU-Net does.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from napari_unet.errors import UsageError
 from napari_unet.events import Progress, Stopped, Warned
 from napari_unet.images import checks
-from napari_unet.inference.foreground import crop, normalise
+from napari_unet.inference.foreground import crop
+from napari_unet.inference.passage import Passage
+from napari_unet.inference.patches import in_3d, patch_starts, sides, window
 from napari_unet.inference.pipeline import Piece
-from napari_unet.inference.pixel_size import new_shape
-from napari_unet.inference.resampling import resample, separate_axis, working_bytes
+from napari_unet.inference.resampling import working_bytes
 from napari_unet.inference.tiling import Span
 from napari_unet.networks.device import free_memory
+from napari_unet.tasks.task import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,36 +114,26 @@ class Prepared:
         data = pixels[(slice(None), *box)].copy()
         del pixels
         cropped = data.shape[1:]
-        normalise(data, self.norms, mask)
-        old, new = self._spacings(order)
-        shape = new_shape(cropped, old, new)
+        way = Passage(recipe, *self._spacings(order))
+        shape = way.shape(cropped)
         self._check_memory(len(data), whole, cropped, shape)
-        data = self._resampled(data, shape, (old, new), recipe.order_data)
-        logits = np.empty(0)
+        data = way.into(data, mask, self.norms)
+        found = np.empty(0)
         for event in self._patches(data, frame, frames):
             if isinstance(event, np.ndarray):
-                logits = event
+                found = event
             else:
                 yield event
         del data
-        logits = self._resampled(logits, cropped, (new, old), recipe.order_logits)
+        found = way.back(found, cropped, self.spec.activation)
         result = self._background(whole)
-        result[(slice(None), *box)] = logits
-        del logits
+        result[(slice(None), *box)] = found
+        del found
         yield result.transpose(0, *(int(a) + 1 for a in np.argsort(order)))
 
-    def _resampled(
-        self,
-        volume: np.ndarray,
-        shape: Sequence[int],
-        spacings: tuple[list[float], list[float]],
-        order: int,
-    ) -> np.ndarray:
-        """Bring a volume from one pixel size to another, as the recipe has it."""
-        axis = separate_axis(*spacings, self.recipe.separate_z)
-        return resample(
-            volume, shape, order=order, axis=axis, order_z=self.recipe.order_z
-        )
+    @property
+    def _is_first(self) -> bool:
+        return self.recipe.procedure == "nnunet_v1"
 
     def _repaired(self, pixels: np.ndarray) -> Iterator[Event]:
         """Set NaN and infinite pixels to 0 and say so, or refuse them."""
@@ -164,10 +156,10 @@ class Prepared:
     def _patches(
         self, data: np.ndarray, frame: int, frames: int
     ) -> Iterator[Event | np.ndarray]:
-        """Yield progress, and at last the averaged logits of the resampled volume."""
-        patch = _in_3d(self.recipe.patch)
-        sides = [_sides(p, n) for p, n in zip(patch, data.shape[1:], strict=True)]
-        padded = np.pad(data, [(0, 0), *sides]) if any(map(any, sides)) else data
+        """Yield progress, and at last the averages for the resampled volume."""
+        patch = in_3d(self.recipe.patch)
+        around = [sides(p, n) for p, n in zip(patch, data.shape[1:], strict=True)]
+        padded = np.pad(data, [(0, 0), *around]) if any(map(any, around)) else data
         starts = [
             patch_starts(n, p, self.recipe.overlap)
             for n, p in zip(padded.shape[1:], patch, strict=True)
@@ -188,11 +180,11 @@ class Prepared:
             )
         total /= weight
         lengths: tuple[int, ...] = weight.shape
-        inner = [slice(a, n - b) for (a, b), n in zip(sides, lengths, strict=True)]
+        inner = [slice(a, n - b) for (a, b), n in zip(around, lengths, strict=True)]
         yield total[(slice(None), *inner)]
 
     def _mirrored(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the logits of a patch, averaged over its flips."""
+        """Return logits or probabilities of a patch, averaged over its flips."""
         patch, axes = self.recipe.patch, self.recipe.mirror
         image = pixels.reshape(len(pixels), *patch)
         spans = tuple(Span((0, n), (0, n)) for n in patch)
@@ -205,15 +197,19 @@ class Prepared:
         for flip in flips:
             flipped = np.ascontiguousarray(np.flip(image, flip))
             (logits,) = self.runner([Piece({}, (), spans, flipped)])
-            mean += logits.cpu().flip(flip)
+            mean += self._averaged(logits.cpu()).flip(flip)
         mean /= len(flips)
         return mean.numpy().reshape(-1, *pixels.shape[1:])
+
+    def _averaged(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what the procedure averages."""
+        return probabilities(logits, self.spec.activation) if self._is_first else logits
 
     @cached_property
     def _window(self) -> np.ndarray:
         """Weights of a patch, (Z, Y, X)."""
         patch = self.recipe.patch
-        return window(patch).reshape(_in_3d(patch))
+        return window(patch, rounded=not self._is_first).reshape(in_3d(patch))
 
     def _background(self, shape: Sequence[int]) -> np.ndarray:
         """Logits of a volume of nothing, (out_channels, Z, Y, X)."""
@@ -231,7 +227,7 @@ class Prepared:
     ) -> None:
         """Refuse a volume whose largest step surely does not fit."""
         filled = [
-            max(n, p) for n, p in zip(resampled, _in_3d(self.recipe.patch), strict=True)
+            max(n, p) for n, p in zip(resampled, in_3d(self.recipe.patch), strict=True)
         ]
         before, inside, after = map(math.prod, (whole, cropped, filled))
         out, recipe = self.spec.out_channels, self.recipe
@@ -263,39 +259,3 @@ def check_memory(needed: int, shape: Sequence[int], spec: ModelSpec) -> None:
             expected=f"{needed / 1e9:.1f} GB for {checks.describe(shape)} pixels",
             hint="Cut the volume into parts, or use a machine with more memory.",
         )
-
-
-def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
-    """Return the first pixel of each patch along an axis, evenly spread.
-
-    As nnU-Net's `compute_steps_for_sliding_window`.
-    """
-    steps = math.ceil((length - patch) / (patch * (1 - overlap))) + 1
-    if steps == 1:
-        return [0]
-    return [round((length - patch) / (steps - 1) * n) for n in range(steps)]
-
-
-def window(patch: tuple[int, ...]) -> np.ndarray:
-    """Gaussian weights of a patch, float32, 10 in the middle and never 0.
-
-    As nnU-Net's `compute_gaussian`: a blurred point whose standard deviation is 1/8 of
-    the patch, in the steps of half precision.
-    """
-    point = np.zeros(patch)
-    point[tuple(n // 2 for n in patch)] = 1
-    blurred = gaussian_filter(point, [n / 8 for n in patch], mode="constant")
-    weights: np.ndarray = (blurred / (blurred.max() / 10)).astype(np.float16)
-    weights[weights == 0] = weights[weights != 0].min()
-    return weights.astype(np.float32)
-
-
-def _in_3d(patch: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a patch of a volume; one slice for a 2D network."""
-    return (1,) * (3 - len(patch)) + patch
-
-
-def _sides(patch: int, length: int) -> tuple[int, int]:
-    """Return how much is added before and after to fill a patch."""
-    lack = max(patch - length, 0)
-    return lack // 2, lack - lack // 2

@@ -20,7 +20,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from napari_unet.networks.blocks import ResizeTo
 from napari_unet.networks.layers import convolution, padding, per_axis, pooling
-from napari_unet.networks.leaves import Leaf
+from napari_unet.networks.leaves import Leaf, TurnAxes
 from napari_unet.networks.unet import CropTo
 from napari_unet.networks.windows import STILL, Align, Enlarge, Window
 
@@ -39,7 +39,7 @@ _POINTWISE_FUNCTIONS = {
     *(F.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.sigmoid, F.tanh),
     *(F.dropout, F.dropout2d, F.dropout3d, F.prelu, F.softplus, torch.clamp),
     *(operator.add, operator.mul, operator.sub, operator.truediv, operator.neg),
-    *(operator.iadd, operator.imul),
+    *(operator.iadd, operator.imul, torch.log, torch.logit),
 }
 _POINTWISE_METHODS = {
     *("relu", "relu_", "sigmoid", "tanh", "add", "add_", "mul", "mul_", "sub", "clamp"),
@@ -166,6 +166,7 @@ class _Reader:
         self.modules = dict(module.named_modules())
         self.ndim = ndim
         self.graph = Graph([])
+        self.turned = False
         self.numbers: dict[fx.Node, int] = {}
 
     def read(self, graph: fx.Graph) -> Graph:
@@ -189,6 +190,7 @@ class _Reader:
         inputs: Iterable[fx.Node],
         crop: CropTo | None = None,
     ) -> None:
+        windows = windows[::-1] if self.turned else windows
         known = tuple(self.numbers[n] for n in inputs if n in self.numbers)
         is_module = node.op == "call_module"
         module = self.modules[str(node.target)] if is_module else None
@@ -214,6 +216,8 @@ class _Reader:
         return (node.args[0],)
 
     def _module(self, node: fx.Node, module: nn.Module) -> None:
+        if isinstance(module, TurnAxes):
+            self.turned = not self.turned
         crop = module if isinstance(module, CropTo) else None
         windows = self._still() if crop else self._windows(module)
         inputs = node.all_input_nodes

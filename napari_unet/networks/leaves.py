@@ -92,6 +92,18 @@ class Affine(Leaf):
         return (STILL,) * ndim
 
 
+class TurnAxes(Leaf):
+    """Reverse the order of the spatial axes; what follows has its windows reversed."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, *spatial reversed)."""
+        return x.permute(0, 1, *range(x.ndim - 1, 1, -1))
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """One pixel."""
+        return (STILL,) * ndim
+
+
 class ChannelsToSpace(Leaf):
     """Move channels into space: (N, C * 2**ndim, *spatial) to twice the size.
 

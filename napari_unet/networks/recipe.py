@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from napari_unet.config import Config
@@ -13,11 +15,14 @@ class Recipe(Config):
     Spatial axes are those of the network, in order, unless said otherwise.
     """
 
+    procedure: Literal["nnunet_v2", "nnunet_v1"] = "nnunet_v2"
+    """Whose steps are followed. Version 2 scales before it resamples and averages
+    logits; version 1 scales after it and averages probabilities."""
     patch: tuple[int, ...]
     """Pixels of a patch."""
     overlap: float = Field(0.5, ge=0.0, lt=1.0)
     mirror: tuple[int, ...] = ()
-    """Spatial axes, counted from 0, over all of whose flips logits are averaged."""
+    """Spatial axes, counted from 0, over all of whose flips results are averaged."""
     crop_to_nonzero: bool = False
     transpose: tuple[int, ...] = ()
     """Which of the axes ZYX each axis of the network is; empty if they are the same."""

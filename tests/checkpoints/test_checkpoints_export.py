@@ -22,6 +22,7 @@ from napari_unet.config import ExportConfig
 from napari_unet.errors import ModelError, OutputError, UsageError
 from napari_unet.images.intensity import Normalization
 from napari_unet.networks.network import Network
+from napari_unet.networks.recipe import Recipe
 from napari_unet.networks.spec import ModelSpec
 
 AUTO = ExportConfig()
@@ -186,6 +187,51 @@ def test_a_package_says_where_tiles_differ(tmp_path, monkeypatch, fields, words)
     assert all(note in readme for note in told)
     assert words in " ".join(told)
     assert bool(told) is bool(words)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("axes", ["ZYX", "XYZ"])
+def test_a_package_keeps_what_the_weights_do_not_show(tmp_path, axes, monkeypatch):
+    monkeypatch.setattr(compiled, "lacking_packages", lambda: ["onnx"])
+    family = next(f for f in FAMILIES if f.name == "monai_unet")
+    sizes = {"kernel": [3, 3, 3], "up_kernel": [3, 3, 3]}
+    shape = {"ndim": 3, "widths": [2, 4, 6], "strides": [[2, 1, 2], [1, 2, 2]]}
+    architecture = {**family.typical, **shape, **sizes, "axes": axes}
+    fields = {"ndim": 3, "in_channels": 1, "out_channels": 2}
+    spec = ModelSpec(family="monai_unet", architecture=architecture, **fields)
+    network = Network(calm(family.build(architecture)), spec)
+    export(network, tmp_path / "net.zip", AUTO)
+    again = checkpoints.load(tmp_path / "net.zip").spec.architecture
+    assert (again["axes"], again["strides"]) == (axes, shape["strides"])
+
+
+def test_onnx_of_volumes_gives_the_same(tmp_path):
+    pytest.importorskip("onnxruntime")
+    network = unet(ndim=3)  # its convolutions have no bias
+    made = export(network, tmp_path / "net.onnx", AUTO)
+    assert made.difference <= 1e-5 * probe(network).largest
+
+
+def test_a_short_name_is_lengthened(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "lacking_packages", lambda: ["onnx"])
+    export(unet(), tmp_path / "net.zip", ExportConfig(title="tiny"))
+    with zipfile.ZipFile(tmp_path / "net.zip") as archive:
+        facts = yaml.safe_load(archive.read("rdf.yaml"))
+    assert facts["name"] == "tiny U-Net"
+
+
+def test_a_package_says_that_a_procedure_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "lacking_packages", lambda: ["onnx"])
+    network = changed(unet(), recipe=Recipe(patch=(16, 16)))
+    made = export(network, tmp_path / "net.zip", AUTO)
+    assert "not part of the package" in " ".join(made.notes)
+
+
+@pytest.mark.parametrize("norm", [{"kind": "ct"}, {"kind": "zscore", "masked": True}])
+def test_scalings_that_a_package_does_not_know_are_refused(tmp_path, norm):
+    network = changed(unet(), normalization=(Normalization(**norm),))
+    with pytest.raises(ModelError, match="CT images or of masked ones"):
+        export(network, tmp_path / "net.zip", AUTO)
 
 
 def test_channels_scaled_apart_do_not_fit_a_package(tmp_path):

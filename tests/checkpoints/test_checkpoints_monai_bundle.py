@@ -9,6 +9,8 @@ import yaml
 from zoo.stored_cases import cases
 
 from napari_unet import checkpoints
+from napari_unet.checkpoints.exports.export import export
+from napari_unet.config import ExportConfig
 from napari_unet.errors import ModelError
 from napari_unet.images.intensity import Normalization
 
@@ -65,9 +67,12 @@ def zipped(folder):
     return path
 
 
-def difference(network):
+def difference(network, turned=False):
+    """Compare with MONAI's output of an image that MONAI would read with X first."""
+    image = CASE.image.permute(0, 1, 4, 3, 2) if turned else CASE.image
     with torch.inference_mode():
-        return CASE.difference(network.module(CASE.image))
+        found = network.module(image)
+    return CASE.difference(found.permute(0, 1, 4, 3, 2) if turned else found)
 
 
 def open_steps(tmp_path, *steps):
@@ -82,7 +87,8 @@ def test_a_bundle_is_read_in_every_form(tmp_path, form, as_yaml):
     path = {"folder": folder, "weights": folder / "models" / "model.pt"}.get(form)
     network = checkpoints.load(path or zipped(folder))
     spec = network.spec
-    assert difference(network) <= 1e-5
+    assert difference(network, turned=True) <= 1e-5
+    assert spec.architecture["axes"] == "XYZ"
     assert spec.architecture["strides"] == [[1, 2, 2], [2, 2, 2]]
     assert (spec.name, spec.activation) == ("Little organ", "softmax")
     assert spec.class_names == ("background", "organ")
@@ -180,11 +186,54 @@ def test_steps_that_change_the_input_otherwise_are_noted(tmp_path):
         WRITES,
     )
     assert "axes X, Y, Z" in notes
-    assert "turned to RAS" in notes
+    assert "axes run to RAS" in notes
     assert "pixels other than 0" in notes
     assert "the step ScaleIntensity before the network is not carried out" in notes
     assert "a step before the network is a program" in notes
     assert "CropForeground" not in notes
+
+
+@pytest.mark.parametrize(
+    ("settings", "turned"),
+    [
+        ({}, True),
+        ({"reader": "ITKReader"}, True),
+        ({"reader": "PILReader"}, True),
+        ({"reader": "ITKReader", "reverse_indexing": True}, False),
+        ({"reader": "PILReader", "reverse_indexing": False}, False),
+        ({"reader": "NumpyReader"}, False),
+    ],
+)
+def test_readers_that_leave_the_axes_in_order(tmp_path, settings, turned):
+    network = checkpoints.load(bundle(tmp_path / "bundle", [{**LOAD, **settings}]))
+    assert difference(network, turned) <= 1e-5
+    assert (network.spec.architecture["axes"] == "XYZ") is turned
+
+
+def test_without_a_reader_the_axes_are_ours(tmp_path):
+    assert difference(checkpoints.load(bundle(tmp_path / "bundle"))) <= 1e-5
+
+
+def test_a_turned_network_tells_its_view_and_goes_back_as_it_came(tmp_path):
+    turned = checkpoints.load(bundle(tmp_path / "bundle", [LOAD]))
+    plain = checkpoints.load(bundle(tmp_path / "plain"))
+    assert turned.geometry.stride == plain.geometry.stride[::-1]
+    assert turned.geometry.stride != plain.geometry.stride
+    export(turned, tmp_path / "net.pth", ExportConfig())
+    written = torch.load(tmp_path / "net.pth")
+    assert all(torch.equal(written[k], v) for k, v in CASE.state.items())
+    for path in ("net.pth", "own.safetensors"):
+        if path != "net.pth":
+            checkpoints.save(turned, tmp_path / path)
+        assert difference(checkpoints.load(tmp_path / path), turned=True) <= 1e-5
+
+
+def test_axes_may_be_told(tmp_path):
+    torch.save(CASE.state, tmp_path / "net.pth")
+    strides = [[1, 2, 2], [2, 2, 2]]
+    told = {"architecture.axes": "XYZ", "architecture.strides": strides}
+    network = checkpoints.tell(tmp_path / "net.pth", told)
+    assert difference(network, turned=True) <= 1e-5
 
 
 def test_damaged_and_ambiguous_bundles_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
-from zoo import nnunet_volume
+from zoo import nnunet_v1_volume, nnunet_volume
 
 import napari_unet
 from napari_unet import api, checkpoints
@@ -18,11 +18,19 @@ from napari_unet.images.readers import open_image
 VARIANTS = nnunet_volume.variants()
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda v: v.name)
+FIRST = nnunet_v1_volume.VARIANTS
+
+
+@pytest.fixture(
+    params=[*VARIANTS, *FIRST], ids=lambda v: f"v{1 + (v not in FIRST)}-{v.name}"
+)
 def case(request, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "read_foreign", formats.read)
-    variant = request.param
-    folder = nnunet_volume.write(tmp_path / "model", variant.facts, variant.weights)
+    variant, place = request.param, tmp_path / "model"
+    if variant in FIRST:
+        folder = nnunet_v1_volume.write(place, variant, variant.weights)
+    else:
+        folder = nnunet_volume.write(place, variant.facts, variant.weights)
     return variant, checkpoints.load(folder)
 
 

@@ -17,13 +17,14 @@ from napari_unet.events import Cancelled, Finished, Started, Warned
 from napari_unet.images.intensity import Normalization
 from napari_unet.images.sinks import ArraySink
 from napari_unet.images.stack import ImageStack
-from napari_unet.inference import foreground, prepared, resampling
+from napari_unet.inference import foreground, patches, prepared, resampling
 from napari_unet.inference.pixel_size import new_shape, spacing_of
 from napari_unet.inference.predict import predict
+from napari_unet.networks.activations import logits_of
 from napari_unet.networks.network import Network
 from napari_unet.networks.recipe import Recipe
 from napari_unet.networks.spec import ModelSpec
-from napari_unet.tasks.task import task_of
+from napari_unet.tasks.task import probabilities, task_of
 
 with np.load(nnunet_steps.STORED) as file:
     STORED = dict(file)
@@ -59,12 +60,41 @@ def test_shape_at_another_pixel_size(case, wanted):
 @numbered("starts")
 def test_starts_of_patches(case, wanted):
     (length, patch), overlap = case
-    assert prepared.patch_starts(length, patch, overlap) == wanted.tolist()
+    assert patches.patch_starts(length, patch, overlap) == wanted.tolist()
 
 
 @numbered("window")
 def test_weights_of_a_patch(case, wanted):
-    assert np.array_equal(prepared.window(tuple(case)), wanted)
+    assert np.array_equal(patches.window(tuple(case)), wanted)
+
+
+def test_weights_of_version_1_are_not_rounded():
+    fine, coarse = (patches.window((9, 16), rounded=r) for r in (False, True))
+    assert np.array_equal(fine.astype(np.float16), coarse.astype(np.float16))
+    assert not np.array_equal(fine, coarse)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_logits_of_probabilities(activation):
+    logits = torch.from_numpy(nnunet_steps.noise(3, (5, 7)).astype(np.float32)) * 8
+    wanted = probabilities(logits, activation)
+    again = logits_of(wanted, activation)
+    assert (probabilities(again, activation) - wanted).abs().max() < 1e-6
+    sure = logits_of(torch.tensor([[0.0], [1.0]]), activation)
+    assert torch.isfinite(sure).all()
+
+
+def test_scaling_of_ct_images_by_their_own_numbers():
+    channel = np.array([0, 0, 10, 20, 30, 90], np.float32)
+    rule = {"kind": "ct", "own": True, "masked": True, "clip_low": 5, "clip_high": 40}
+    image = channel[None].copy()
+    foreground.normalise(image, [Normalization(**rule)], channel > 0)
+    mean, std = 20.0, np.std([10, 20, 30])
+    wanted = (channel.clip(5, 40) - mean) / std * (channel > 0)
+    assert np.allclose(image[0], wanted, atol=1e-6)
+    constant = np.full((1, 4), 3, np.float32)
+    foreground.normalise(constant, [Normalization(**rule)], constant[0] > 0)
+    assert np.isfinite(constant).all()
 
 
 def test_crop():

@@ -86,7 +86,8 @@ def _tests(network: Network) -> tuple[np.ndarray, np.ndarray]:
     """Make an input as an image has it, and the network's result for it."""
     spec = network.spec
     shape = (1, spec.in_channels, *lengths(network, sizes(network)))
-    noise = np.random.default_rng(0).gamma(2.0, 100.0, shape)
+    is_raw = all(norm.kind == "none" for norm in spec.normalization)
+    noise = np.random.default_rng(0).gamma(2.0, 1.0 if is_raw else 100.0, shape)
     image = noise.astype(np.float32)
     with torch.inference_mode():
         raw = network.module(torch.from_numpy(normalized(image, spec.normalization)))

@@ -32,7 +32,7 @@ _LARGER = 2
 def pt2(network: Network, part: Path, config: ExportConfig) -> Written:
     """Write a program for ``torch.export.load``."""
     del config
-    program, notes = exported(network)
+    program, notes = exported(network, copy.deepcopy(network.module))
     torch.export.save(program, part, extra_files=_provenance(network))
     again = torch.export.load(part).module()
     return Written(_difference(network, again, notes), notes)
@@ -54,7 +54,7 @@ def onnx(network: Network, part: Path, config: ExportConfig) -> Written:
             found=f"no {' and no '.join(lacking)}",
             hint='Install them with: pip install "unet-napari[export]"',
         )
-    program, notes = exported(network)
+    program, notes = exported(network, _biased(network.module))
     with _quiet():
         converted = torch.onnx.export(
             program, dynamo=True, verbose=False, optimize=False,
@@ -82,8 +82,30 @@ def lacking_packages() -> list[str]:
     return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 
 
-def exported(network: Network) -> tuple[ExportedProgram, list[str]]:
+def _biased(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy whose 3D convolutions all have a bias, perhaps of zeros.
+
+    For those without one, onnxscript 0.7.2 writes a bias of two axes, which onnxruntime
+    refuses.
+    """
+    module = copy.deepcopy(module)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv3d) and layer.bias is None:
+            layer.bias = torch.nn.Parameter(torch.zeros(layer.out_channels))
+    return module
+
+
+def exported(
+    network: Network, module: torch.nn.Module
+) -> tuple[ExportedProgram, list[str]]:
     """Trace a network for all sizes that fit its stride, or else for one size.
+
+    Parameters
+    ----------
+    network : Network
+        Tells the sizes.
+    module : torch.nn.Module
+        A copy of its module, to be traced.
 
     Returns
     -------
@@ -97,7 +119,7 @@ def exported(network: Network) -> tuple[ExportedProgram, list[str]]:
     ModelError
         If torch cannot trace it.
     """
-    module = copy.deepcopy(network.module).eval().requires_grad_(False)
+    module = module.eval().requires_grad_(False)
     patch = probe(network).patch
     sizes = " x ".join(map(str, patch.shape[2:]))
     try:

@@ -22,6 +22,7 @@ _FORMAT = "0.5.5"
 _MOST_HALO = {2: 192, 3: 32}
 """A wider reach is not asked for, so that the smallest input and with it the test
 tensors stay of a size that can be handled."""
+_SHORTEST_NAME = 5
 _NO_NAME = re.compile(r"[^\w \-()+.]")
 _TOLERANCE = 1e-4
 
@@ -170,13 +171,17 @@ def _preprocessing(spec: ModelSpec) -> list[dict[str, Any]]:
     Raises
     ------
     ModelError
-        If the channels are scaled in different ways.
+        If the channels are scaled in different ways, or in one that the format lacks.
     """
     kinds = set(map(repr, spec.normalization))
-    if len(kinds) > 1:
+    first = spec.normalization[0]
+    found = "channels that are scaled in different ways" if len(kinds) > 1 else ""
+    if first.kind == "ct" or first.masked:
+        found = "the scaling of CT images or of masked ones"
+    if found:
         raise ModelError(
             f"A bioimage.io package cannot say how the input of {spec.name} is scaled",
-            found="channels that are scaled in different ways",
+            found=found,
             hint="Export to another target.",
         )
     return [_FLOAT, *_steps(spec.normalization[0], spec), _FLOAT]
@@ -210,7 +215,22 @@ def _halo(network: Network) -> tuple[int, ...]:
 
 
 def limits(network: Network) -> list[str]:
-    """Say where tiles of other programs will not give the whole image's output."""
+    """Say where other programs will not give what this one does."""
+    return [*_steps_around(network), *_tiles(network)]
+
+
+def _steps_around(network: Network) -> list[str]:
+    """Say that a procedure around the network is left out."""
+    if network.spec.recipe is None:
+        return []
+    return [
+        "Resampling to the pixel size of the training, flips and patches are not part "
+        "of the package; other programs run the network on the image as it is."
+    ]
+
+
+def _tiles(network: Network) -> list[str]:
+    """Say where tiles will not give the whole image's output."""
     lay, most = network.geometry, _MOST_HALO[network.spec.ndim]
     if not lay.exact:
         return [f"Tiles give other values than the whole image: {lay.reason}."]
@@ -232,8 +252,9 @@ def _file(name: str, hashes: dict[str, str]) -> dict[str, str]:
 
 
 def _name(name: str) -> str:
-    """Leave out what a name may not hold there."""
-    return _NO_NAME.sub(" ", name).strip()[:128] or "U-Net"
+    """Leave out what a name may not hold there, and lengthen one that is too short."""
+    name = _NO_NAME.sub(" ", name).strip()[:128]
+    return name if len(name) >= _SHORTEST_NAME else f"{name} U-Net".strip()
 
 
 def _sentence(spec: ModelSpec) -> str:

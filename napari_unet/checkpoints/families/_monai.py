@@ -6,6 +6,7 @@ MONAI calls norm, dropout and activation after a convolution "ADN"; ``adn.N`` an
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -18,13 +19,20 @@ from napari_unet.checkpoints.families.base import (
     setting,
 )
 from napari_unet.config import Config
-from napari_unet.networks.leaves import ChannelsToSpace
+from napari_unet.networks.leaves import ChannelsToSpace, TurnAxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import torch
+
     from napari_unet.checkpoints.families.base import Shapes
     from napari_unet.networks.spec import Assumption
+
+AXES = "monai_axes"
+"""Hint: the order of the axes in training, ``"ZYX"`` or ``"XYZ"``, also for planes."""
+
+_ORDERS = ("ZYX", "XYZ")
 
 Size = tuple[Annotated[int, Field(ge=1, le=31)], ...]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -45,7 +53,9 @@ class MonaiSpec(Config):
     """Settings that all of MONAI's networks have.
 
     `norm` instance has no weights, instance_affine has; `groups` are those of the group
-    norm, `slope` is the negative slope of leakyrelu.
+    norm, `slope` is the negative slope of leakyrelu. `axes` is the order in which the
+    network has Z, Y and X, and in which kernels and strides are told; in 2-D, Z is left
+    out.
     """
 
     ndim: Literal[2, 3]
@@ -57,6 +67,7 @@ class MonaiSpec(Config):
         "prelu", "relu", "leakyrelu", "elu", "gelu", "silu", "mish", "none"
     ] = "prelu"
     slope: float = Field(0.01, ge=0.0, lt=1.0)
+    axes: Literal["ZYX", "XYZ"] = "ZYX"
 
     @model_validator(mode="after")
     def _one_number_per_axis(self) -> Self:
@@ -66,6 +77,23 @@ class MonaiSpec(Config):
         if any(s is not None and len(s) != self.ndim for s in sizes):
             raise ValueError(f"strides and kernels: {self.ndim} numbers each")
         return self
+
+
+class MonaiNetwork(nn.Module):
+    """A network whose axes may be X, Y, Z, as MONAI reads images; ours are Z, Y, X."""
+
+    def __init__(self, spec: MonaiSpec) -> None:
+        super().__init__()
+        self.turn = TurnAxes() if spec.axes == "XYZ" else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits, (N, out_channels, *spatial)."""
+        logits: torch.Tensor = self.turn(self.logits(self.turn(x)))
+        return logits
+
+    @abstractmethod
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits of an image whose axes are those of the network."""
 
 
 def conv_class(ndim: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
@@ -301,14 +329,21 @@ def _named(
     return (name.lower(), args) if isinstance(name, str) else None
 
 
-def inferred(architecture: dict[str, Any], assumed: list[Assumption]) -> Inferred:
+def inferred(
+    architecture: dict[str, Any], assumed: list[Assumption], hints: Mapping[str, Any]
+) -> Inferred:
     """Add what no file of MONAI's networks tells: what is around the network."""
+    axes = hints.get(AXES)
+    if axes not in _ORDERS:
+        axes, other = _ORDERS
+        reason = "MONAI reads volumes as X, Y, Z; the weights do not show it"
+        assumed = [setting("axes", axes, (other,), reason), *assumed]
     fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
     around = (
         activation(architecture["out_channels"]),
         normalization("zscore", "usual for MONAI's networks"),
     )
-    return Inferred(architecture, fields, (*assumed, *around))
+    return Inferred({**architecture, "axes": axes}, fields, (*assumed, *around))
 
 
 def told_strides(hints: Mapping[str, Any], levels: int, ndim: int) -> list[Any] | None:

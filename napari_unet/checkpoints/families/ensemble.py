@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import nn
 
 from napari_unet.checkpoints.families.base import Family, Inferred, Shapes
+from napari_unet.networks.activations import logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import torch
-
 _KEY = re.compile(r"^folds\.(\d+)\.(.+)$")
 _MOST = 20
 
-Tensors = dict[str, "torch.Tensor"]
+AVERAGED = "averaged"
+"""Hint: what is averaged, ``"logits"`` if it is not given; else what the activation
+makes of them, ``"softmax"`` or ``"sigmoid"``."""
+
+Tensors = dict[str, torch.Tensor]
 
 
 def joined(members: list[Mapping[str, torch.Tensor]]) -> Tensors:
@@ -50,12 +54,15 @@ class EnsembleFamily(Family):
     """Several networks of another family; the architecture is that of its members.
 
     The entries ``member``, the name of the family, and ``folds``, their number, are
-    added to it.
+    added to it, and `AVERAGED` where it is not the logits.
     """
 
     name = "ensemble"
     title = "average of several networks"
-    source = "nnunetv2 2.8.1, nnUNetPredictor.predict_logits_from_preprocessed_data"
+    source = (
+        "nnunetv2 2.8.1, nnUNetPredictor.predict_logits_from_preprocessed_data; "
+        "nnunet 1.7.1, inference.predict.predict_cases"
+    )
     typical: ClassVar[Mapping[str, Any]] = {
         "member": "nnunet",
         "folds": 2,
@@ -96,15 +103,19 @@ class EnsembleFamily(Family):
             **inferred.architecture,
             "member": family.name,
             "folds": len(members),
+            **{key: hints[key] for key in (AVERAGED,) if key in hints},
         }
         return Inferred(architecture, inferred.fields, inferred.assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
         family, own, folds = _member(architecture)
+        averaged = str(architecture.get(AVERAGED, "logits"))
         if not 1 < folds <= _MOST:
             raise ValueError(f"an ensemble of {folds}")
-        return Ensemble([family.build(own) for _ in range(folds)])
+        if averaged not in _KINDS:
+            raise ValueError(f"an average of {averaged}")
+        return _KINDS[averaged]([family.build(own) for _ in range(folds)])
 
 
 class Ensemble(nn.Module):
@@ -116,11 +127,45 @@ class Ensemble(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""
-        total = self.folds[0](x)
+        total = self.averaged(self.folds[0](x))
         for n in range(1, len(self.folds)):
-            total = total + self.folds[n](x)
-        logits: torch.Tensor = total / len(self.folds)
+            total = total + self.averaged(self.folds[n](x))
+        return self.undone(total / len(self.folds))
+
+    def averaged(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what is averaged."""
         return logits
+
+    def undone(self, mean: torch.Tensor) -> torch.Tensor:
+        """Return logits of an average."""
+        return mean
+
+
+class SoftmaxEnsemble(Ensemble):
+    """The mean of the members' softmax, as logits."""
+
+    def averaged(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return probabilities over the channels."""
+        return torch.softmax(logits, 1)
+
+    def undone(self, mean: torch.Tensor) -> torch.Tensor:
+        """Return logits of probabilities."""
+        return logits_of(mean, "softmax")
+
+
+class SigmoidEnsemble(Ensemble):
+    """The mean of the members' sigmoid, as logits."""
+
+    def averaged(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return a probability for each channel."""
+        return torch.sigmoid(logits)
+
+    def undone(self, mean: torch.Tensor) -> torch.Tensor:
+        """Return logits of probabilities."""
+        return logits_of(mean, "sigmoid")
+
+
+_KINDS = {"logits": Ensemble, "softmax": SoftmaxEnsemble, "sigmoid": SigmoidEnsemble}
 
 
 def _claimant(shapes: Shapes) -> Family:
@@ -133,7 +178,7 @@ def _claimant(shapes: Shapes) -> Family:
 
 def _member(architecture: Mapping[str, Any]) -> tuple[Family, dict[str, Any], int]:
     """Part an architecture into the family, the member's own and the number."""
-    own = dict(architecture)
+    own = {k: v for k, v in architecture.items() if k != AVERAGED}
     name, folds = own.pop("member"), int(own.pop("folds"))
     family = next((f for f in _others() if f.name == name), None)
     if family is None:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families._monai import (
+    MonaiNetwork,
     MonaiSpec,
     Size,
     Unit,
@@ -93,7 +94,7 @@ class MonaiAttentionUnet(Family):
         if not told:
             reason = "strides have no trace in the weights"
             assumed.append(strides_left_open(assumed_strides, reason))
-        return inferred(architecture, assumed)
+        return inferred(architecture, assumed, hints)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
@@ -110,18 +111,18 @@ def _ups(shapes: Shapes) -> list[tuple[int, ...]]:
     return found
 
 
-class AttentionUnet(nn.Module):
+class AttentionUnet(MonaiNetwork):
     """MONAI's AttentionUnet with its key names: (N, C, *spatial) to logits."""
 
     def __init__(self, spec: AttentionUnetSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         if len(spec.strides) != len(spec.widths) - 1:
             raise ValueError("strides: one less than widths")
         head = _Block(spec, spec.in_channels, spec.widths[0], (1,) * spec.ndim)
         out = Unit(conv_class(spec.ndim)(spec.widths[0], spec.out_channels, 1))
         self.model = nn.Sequential(head, _Level(spec, 0), out)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""
         logits: torch.Tensor = self.model(x)
         return logits

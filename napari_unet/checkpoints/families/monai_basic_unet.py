@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families._monai import (
+    MonaiNetwork,
     MonaiSpec,
     Unit,
     Upsampling,
@@ -87,18 +88,18 @@ class MonaiBasicUNet(Family):
             "bias": "conv_0.conv_0.conv.bias" in shapes,
             **layers,
         }
-        return inferred(architecture, assumed)
+        return inferred(architecture, assumed, hints)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
         return BasicUNet(BasicUNetSpec(**architecture))
 
 
-class BasicUNet(nn.Module):
+class BasicUNet(MonaiNetwork):
     """MONAI's BasicUNet with its key names: (N, C, *spatial) to logits."""
 
     def __init__(self, spec: BasicUNetSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         widths = spec.widths
         self.conv_0 = _two(spec, spec.in_channels, widths[0])
         for n in range(1, _LEVELS):
@@ -110,7 +111,7 @@ class BasicUNet(nn.Module):
             self.add_module(f"upcat_{n}", up)
         self.final_conv = conv_class(spec.ndim)(widths[-1], spec.out_channels, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""
         skips = [self.conv_0(x)]
         for n in range(1, _LEVELS):

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families._monai import (
+    MonaiNetwork,
     MonaiSpec,
     Size,
     Unit,
@@ -127,7 +128,7 @@ class MonaiDynUNet(Family):
         if not told:
             reason = "the stride of the first level has no trace; it is nearly always 1"
             assumed.append(strides_left_open(architecture["strides"], reason))
-        return inferred(architecture, assumed)
+        return inferred(architecture, assumed, hints)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
@@ -177,11 +178,11 @@ def _twin(key: str, levels: int) -> str:
     return "skip_layers." + "next_layer." * level + f"{word}.{rest}"
 
 
-class DynUNet(nn.Module):
+class DynUNet(MonaiNetwork):
     """MONAI's DynUNet with its flat key names: (N, C, *spatial) to logits."""
 
     def __init__(self, spec: DynUNetSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         last = len(spec.widths) - 1
         if {len(spec.kernels), len(spec.strides)} != {last + 1}:
             raise ValueError("kernels and strides: one per level")
@@ -195,7 +196,7 @@ class DynUNet(nn.Module):
             heads = (_head(spec, n + 1) for n in range(spec.heads))
             self.deep_supervision_heads = nn.ModuleList(heads)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits at full resolution."""
         skips = [self.input_block(x)]
         for down in self.downsamples:

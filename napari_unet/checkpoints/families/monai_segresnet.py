@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families._monai import (
+    MonaiNetwork,
     MonaiSpec,
     Unit,
     Upsampling,
@@ -91,7 +92,7 @@ class MonaiSegResNet(Family):
             "upsampling": upsampling_kind(shapes, "up_samples.0.1"),
             **layers,
         }
-        return inferred(architecture, assumed)
+        return inferred(architecture, assumed, hints)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
@@ -104,11 +105,11 @@ def _blocks(shapes: Shapes, place: str) -> int:
     return sum(key.startswith(start) and key.endswith(end) for key in shapes)
 
 
-class SegResNet(nn.Module):
+class SegResNet(MonaiNetwork):
     """MONAI's SegResNet with its key names: (N, C, *spatial) to logits."""
 
     def __init__(self, spec: SegResNetSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         if len(spec.blocks_up) != len(spec.blocks_down) - 1:
             raise ValueError("blocks_up: one less than blocks_down")
         rising = range(len(spec.blocks_up) - 1, -1, -1)
@@ -126,7 +127,7 @@ class SegResNet(nn.Module):
         norm = norm_layer(spec, spec.width)
         self.conv_final = nn.Sequential(norm, self.act_mod, Unit(head))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""
         x = self.convInit(x)
         skips = []

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_unet.checkpoints.families._monai import (
+    MonaiNetwork,
     MonaiSpec,
     Order,
     Size,
@@ -118,7 +119,7 @@ class MonaiUNetFamily(Family):
             reason = "whether an axis is halved has no trace in the weights"
             assumed.append(strides_left_open(strides, reason))
         assumed += more
-        return inferred(architecture, assumed)
+        return inferred(architecture, assumed, hints)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""
@@ -186,16 +187,16 @@ def _all_positive(shapes: Shapes) -> bool:
     return lowest >= 0 and any(float(t.max()) > 0 for t in means)
 
 
-class MonaiUNet(nn.Module):
+class MonaiUNet(MonaiNetwork):
     """MONAI's UNet with its key names: (N, C, *spatial) to logits."""
 
     def __init__(self, spec: MonaiUNetSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         if len(spec.strides) != len(spec.widths) - 1:
             raise ValueError("strides: one less than widths")
         self.model = _level(spec, 0)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (N, out_channels, *spatial)."""
         logits: torch.Tensor = self.model(x)
         return logits

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from napari_unet.networks.spec import Assumption
 
+SETTINGS = "generic_unet"
+"""Hint: settings of the network that its trainer decides."""
+
 Size = tuple[Annotated[int, Field(ge=1, le=15)], ...]
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -122,7 +125,11 @@ class NNUNetV1(Family):
             "norm": "batch" if statistics else "instance",
         }
         fields = {k: architecture[k] for k in ("ndim", "in_channels", "out_channels")}
-        return Inferred(architecture, fields, tuple(_assumed(architecture)))
+        told = hints.get(SETTINGS, {})
+        assumed = tuple(
+            a for a in _assumed(architecture) if a.field.rpartition(".")[2] not in told
+        )
+        return Inferred({**architecture, **told}, fields, assumed)
 
     def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Make the module with fresh weights."""

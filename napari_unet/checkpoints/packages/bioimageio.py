@@ -38,6 +38,8 @@ _DEEPEST = 64
 _MOST_TENSOR = 1 << 30
 
 
+_OWN = {"family", "architecture"}
+"""Arguments of `napari_unet.checkpoints.rebuild`."""
 _READ = ("pytorch_state_dict", "torchscript", "onnx", "keras_v3", "keras_hdf5")
 _ENDINGS = (
     *(".pt", ".pth", ".torch", ".safetensors", ".onnx", ".keras", ".h5", ".hdf5"),
@@ -69,6 +71,7 @@ class BioimageIO(Package):
         with source.file(package.weights, MOST_WEIGHTS) as path:
             words, found = read_weights(path)
         found.notes += package.notes
+        found.hints = _evident(found.hints, package.hints)
         described = source.read(_description(source) or "", _MOST_TEXT)
         draft = Draft(
             source.path,
@@ -89,6 +92,14 @@ class BioimageIO(Package):
                 package.tolerance,
             )
         return draft
+
+
+def _evident(hints: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Add the architecture to the hints where it was written here."""
+    written = arguments.get("architecture")
+    if set(arguments) != _OWN or not isinstance(written, dict):
+        return hints
+    return {**hints, "evidence": {**hints.get("evidence", {}), **written}}
 
 
 def _add_activation(draft: Draft, package: Described) -> None:

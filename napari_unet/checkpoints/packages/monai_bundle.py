@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.checkpoints.draft import Draft, settings
+from napari_unet.checkpoints.families._monai import AXES
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.packages.monai_transforms import Steps, translate
 from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
@@ -77,6 +78,7 @@ class MonaiBundle(Package):
             sha256 = digest(path)
         steps = _steps(config)
         hints, notes = _network(config)
+        hints |= {AXES: steps.axes} if steps.axes else {}
         found.notes += [*notes, *steps.notes]
         described = hashlib.sha256(b"".join(texts.values())).hexdigest()
         return Draft(

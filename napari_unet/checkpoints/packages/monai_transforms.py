@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _MICROMETRES = 1000.0
-_AXES = (
-    "MONAI reads images with the axes X, Y, Z and here they are Z, Y, X; a network "
-    "that tells directions apart gives another output unless the image is turned alike"
-)
+_AXES = "the network has the axes X, Y, Z, as MONAI reads images, and is turned to ours"
+_IN_ORDER = ("NumpyReader", "WSIReader")
+"""Readers that leave the axes of an image in their order."""
 _WITHOUT_EFFECT = {
     *("EnsureChannelFirst", "AddChannel", "AsChannelFirst"),
     *("EnsureType", "ToTensor", "CastToType", "ToDevice", "SelectItems", "Identity"),
@@ -36,12 +35,15 @@ class Steps:
         The first scaling of intensities; None without one.
     spacing : dict of str to float
         Pixel size in µm by axis; MONAI gives millimetres.
+    axes : str
+        Order in which images are read, ``"ZYX"`` or ``"XYZ"``; empty if nothing tells.
     notes : list of str
         What is not carried out.
     """
 
     normalization: Normalization | None = None
     spacing: dict[str, float] = field(default_factory=dict)
+    axes: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,9 +66,12 @@ def _translate(name: str, settings: Mapping[str, Any], steps: Steps) -> None:
     """Add what a transform does to the steps, or its name to the notes."""
     if name in _WITHOUT_EFFECT:
         return
-    if name in ("LoadImage", "Orientation"):
-        is_load = name == "LoadImage"
-        steps.notes.append(_AXES if is_load else _orientation(settings.get("axcodes")))
+    if name == "LoadImage":
+        steps.axes = "XYZ" if _turns(settings) else "ZYX"
+        steps.notes += [_AXES] if steps.axes == "XYZ" else []
+        return
+    if name == "Orientation":
+        steps.notes.append(_orientation(settings.get("axcodes")))
         return
     if name == "Spacing" and (spacing := _spacing(settings.get("pixdim"))):
         steps.spacing = spacing
@@ -77,6 +82,13 @@ def _translate(name: str, settings: Mapping[str, Any], steps: Steps) -> None:
     steps.normalization = found or steps.normalization
     if found is None:
         steps.notes.append(f"the step {name} before the network is not carried out")
+
+
+def _turns(settings: Mapping[str, Any]) -> bool:
+    """Whether LoadImage gives X, Y, Z; two of its readers may be told otherwise."""
+    reader = str(settings.get("reader"))
+    usual = reader == "PILReader"
+    return reader not in _IN_ORDER and settings.get("reverse_indexing", usual) is usual
 
 
 def _spacing(pixdim: Any) -> dict[str, float]:
@@ -91,8 +103,8 @@ def _spacing(pixdim: Any) -> dict[str, float]:
 def _orientation(axcodes: Any) -> str:
     codes = axcodes if isinstance(axcodes, str) else "a fixed orientation"
     return (
-        f"the network was trained on images turned to {codes}, with the axes in that "
-        "order; turn the image alike"
+        f"the network was trained on images whose axes run to {codes}; flip those that "
+        "run the other way"
     )
 
 

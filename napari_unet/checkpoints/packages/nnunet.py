@@ -12,15 +12,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.checkpoints import sidecar
 from napari_unet.checkpoints.draft import Draft
-from napari_unet.checkpoints.families.ensemble import joined
+from napari_unet.checkpoints.packages import nnunet_folds as folds
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.packages.nnunet_plans import describe
-from napari_unet.checkpoints.unwrap import Found
-from napari_unet.checkpoints.weights import MOST_WEIGHTS, read_weights
 from napari_unet.errors import ModelError
-from napari_unet.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +27,6 @@ _MOST_TEXT = 1 << 25
 _PLANS, _DATASET = "plans.json", "dataset.json"
 _CHECKPOINT = re.compile(r"^((?:[^/]+/)*)fold_(\d+|all)/checkpoint_(\w+)\.pth$")
 _KINDS = ("final", "best", "latest")
-_PREFERRED = ("3d_fullres", "3d_lowres", "2d")
 _HEAD = re.compile(r"(^|\.)decoder\.seg_layers\.\d+\.weight$")
 _FIRST = re.compile(r"encoder\.(stem|stages\.0\.0)\.convs\.0\.conv\.weight$")
 
@@ -56,15 +51,14 @@ class NNUNetPackage(Package):
         if weights is not None:
             place, names = weights.rpartition("fold_")[0], [weights]
         else:
-            place = _place(source, models)
+            place = folds.choose(source, models)
             names = _folds(models[place])
         texts = [source.read(f"{place}{_PLANS}", _MOST_TEXT)]
         if f"{place}{_DATASET}" in source.names():
             texts.append(source.read(f"{place}{_DATASET}", _MOST_TEXT))
-        words, found, digests = _read(source, names)
-        if weights is None and len(models) > 1:
-            found.wrapper = place.rstrip("/")
-            found.choices = [m.rstrip("/") for m in models if m != place]
+        words, found, digests = folds.read(source, names, "logits")
+        if weights is None:
+            folds.note_choice(found, place, models)
         digests += [hashlib.sha256(text).hexdigest() for text in texts]
         draft = Draft(source.path, f"{self.title}, {words}", found, digests)
         read = [_parsed(source, text) for text in texts]
@@ -100,29 +94,9 @@ def _describe(
         ) from error
     draft.hints |= described.hints
     draft.fields |= described.fields
-    _check_channels(draft)
+    folds.check_channels(draft, _HEAD, _FIRST)
     draft.found.notes += described.notes
-    trainer = str(extras.get("trainer_name") or "nnUNetTrainer")
-    if not trainer.startswith("nnUNetTrainer"):
-        draft.found.notes.append(f"trained by {trainer}, which is not nnU-Net's own")
-
-
-def _check_channels(draft: Draft) -> None:
-    """Refuse weights that take or give other channels than the dataset has."""
-    recipe, scaled = draft.fields["recipe"], draft.fields["normalization"]
-    heads = len(recipe.region_labels or recipe.label_values)
-    for pattern, axis, wanted, words in (
-        (_HEAD, 0, heads, "output channels for its labels or regions"),
-        (_FIRST, 1, len(scaled), "input channels"),
-    ):
-        tensors = draft.found.tensors.items()
-        found = {v.shape[axis] for k, v in tensors if pattern.search(k)}
-        if found - {wanted}:
-            raise ModelError(
-                f"The weights of {draft.path.name} do not fit its plans and dataset",
-                found=f"{max(found)} {words}",
-                expected=str(wanted),
-            )
+    folds.note_trainer(draft.found, extras.get("trainer_name"))
 
 
 def _models(names: list[str]) -> dict[str, list[str]]:
@@ -135,24 +109,6 @@ def _models(names: list[str]) -> dict[str, list[str]]:
     return models
 
 
-def _place(source: Source, models: dict[str, list[str]]) -> str:
-    """Choose among several configurations: the one wished for, or the usual one."""
-    wish = sidecar.read(source.path).get("weights")
-    if wish and f"{wish}/" in models:
-        return f"{wish}/"
-    if wish:
-        raise ModelError(
-            f"{source.path.name} has no configuration {wish}",
-            expected=", ".join(m.rstrip("/") for m in models),
-        )
-
-    def rank(place: str) -> int:
-        kind = place.rstrip("/").rpartition("__")[2]
-        return _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)
-
-    return min(models, key=rank)
-
-
 def _folds(names: list[str]) -> list[str]:
     """Return one checkpoint of each fold, all of the same kind: final rather than best.
 
@@ -160,43 +116,10 @@ def _folds(names: list[str]) -> list[str]:
     """
     for kind in _KINDS:
         of_kind = [n for n in names if n.endswith(f"/checkpoint_{kind}.pth")]
-        folds = [n for n in of_kind if "fold_all/" not in n]
+        numbered = [n for n in of_kind if "fold_all/" not in n]
         if of_kind:
-            return sorted(folds, key=_number) or of_kind
+            return sorted(numbered, key=folds.number) or of_kind
     return names
-
-
-def _number(name: str) -> int:
-    match = _CHECKPOINT.match(name)
-    return int(match[2]) if match else 0
-
-
-def _read(source: Source, names: list[str]) -> tuple[str, Found, list[str]]:
-    """Read checkpoints; several are joined to an ensemble."""
-    members: list[Found] = []
-    digests: list[str] = []
-    words = ""
-    for name in names:
-        with source.file(name, MOST_WEIGHTS) as path:
-            words, found = read_weights(path)
-            digests.append(digest(path))
-        members.append(found)
-    first = members[0]
-    if len(members) == 1:
-        return words, first, digests
-    tensors = joined([_unwrapped(m.tensors) for m in members])
-    notes = list(dict.fromkeys(note for m in members for note in m.notes))
-    folds = ", ".join(str(_number(name)) for name in names)
-    notes.append(f"the mean of the logits of folds {folds}")
-    return words, Found(tensors, first.wrapper, first.extras, notes), digests
-
-
-def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Take off what training on several devices puts before all names."""
-    prefix = "module."
-    if all(key.startswith(prefix) for key in tensors):
-        return {key.removeprefix(prefix): v for key, v in tensors.items()}
-    return tensors
 
 
 def _parsed(source: Source, text: bytes) -> dict[str, Any]:
