@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from napari_unet.inference.streaming.fused import NONE, Activation, fused
-from napari_unet.networks.layers import per_axis
+from napari_unet.networks.layers import padding, per_axis
+from napari_unet.networks.program import Pad
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ class Unpadded(NamedTuple):
 def unpadded(
     module: nn.Module | None, axis: int, activation: Activation = NONE
 ) -> Unpadded | None:
-    """Return a convolution or pooling that does not pad along `axis`.
+    """Return a convolution, pooling or padding that does not pad along `axis`.
 
     Parameters
     ----------
@@ -71,7 +72,11 @@ def unpadded(
         return _convolution(module, axis, activation)
     if type(module) in _POOLS:
         return _pooling(module, axis)
-    return None
+    if isinstance(module, (nn.ConstantPad2d, nn.ConstantPad3d)):
+        sides = list(padding(module, len(module.padding) // 2))
+        before, after = ([getattr(s, n) for s in sides] for n in ("left", "right"))
+        return _padding(Pad(tuple(before), tuple(after), module.value), axis)
+    return _padding(module, axis) if isinstance(module, Pad) else None
 
 
 def _convolution(conv: Any, axis: int, activation: Activation) -> Unpadded | None:
@@ -107,13 +112,13 @@ def _pooling(pool: Any, axis: int) -> Unpadded | None:
     """Leave the padding of a pooling out along one axis."""
     ndim = 2 if isinstance(pool, (nn.MaxPool2d, nn.AvgPool2d)) else 3
     is_max = isinstance(pool, (nn.MaxPool2d, nn.MaxPool3d))
-    padding = list(per_axis(pool.padding, ndim))
-    counts = is_max or pool.count_include_pad or not padding[axis]
+    sides = list(per_axis(pool.padding, ndim))
+    counts = is_max or pool.count_include_pad or not sides[axis]
     if (pool.ceil_mode and not is_max) or not counts:
         return None
-    padding[axis] = 0
+    sides[axis] = 0
     settings: dict[str, Any] = {"kernel_size": pool.kernel_size, "stride": pool.stride}
-    settings |= {"padding": padding, "ceil_mode": pool.ceil_mode}
+    settings |= {"padding": sides, "ceil_mode": pool.ceil_mode}
     if is_max:
         settings["dilation"] = pool.dilation
     else:
@@ -121,3 +126,13 @@ def _pooling(pool: Any, axis: int) -> Unpadded | None:
         settings["divisor_override"] = pool.divisor_override
     call = partial(_POOLS[type(pool)], **settings)
     return Unpadded(call, -math.inf if is_max else 0.0)
+
+
+def _padding(pad: Pad, axis: int) -> Unpadded:
+    """Leave one axis out."""
+    sides = [list(pad.before), list(pad.after)]
+    for side in sides:
+        side[axis] = 0
+    before, after = (tuple(side) for side in sides)
+    fill: Fill = pad.value if pad.mode == "constant" else pad.mode
+    return Unpadded(Pad(before, after, pad.value, pad.mode), fill)

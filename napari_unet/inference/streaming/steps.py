@@ -71,8 +71,9 @@ class Step:
         length = self.sources[n].length
         if self.done == self.output.length:
             return length
-        low = self._reads(n, self.done, self.done + 1)[0]
-        low = min(max(low, 0), length - 1)
+        low = self._within(n, self.done)[0]
+        if self.part.fill == "reflect":
+            low = min(low, self._within(n, self.output.length - 1)[0])
         return low // self._pitch * self._pitch
 
     @property
@@ -87,11 +88,23 @@ class Step:
 
     def _is_late(self, row: int) -> bool:
         """Whether a row depends on some that are not there yet."""
-        for n, source in enumerate(self.sources):
-            last = max(1, self._reads(n, row, row + 1)[1])
-            if source.stop < min(source.length, last):
-                return True
-        return False
+        return any(
+            source.stop < self._within(n, row)[1]
+            for n, source in enumerate(self.sources)
+        )
+
+    def _within(self, n: int, row: int) -> tuple[int, int]:
+        """Return the rows of input `n`, in the frame, that a row depends on.
+
+        At least one, of which rows outside are made.
+        """
+        length = self.sources[n].length
+        first, stop = self._reads(n, row, row + 1)
+        low, high = min(max(first, 0), length - 1), max(min(stop, length), 1)
+        if self.part.fill == "reflect":
+            low = min(low, max(2 * length - 1 - stop, 0))
+            high = max(high, min(1 - first, length))
+        return low, high
 
     def _reads(self, n: int, start: int, stop: int) -> tuple[int, int]:
         """Return the rows of input `n` that rows `start` to `stop` depend on.
