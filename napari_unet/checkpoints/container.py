@@ -49,9 +49,6 @@ _REFUSED_ZIPS = {
     "npz": Refusal("a NumPy archive"),
 }
 _REFUSED_KINDS = {
-    "pt2": Refusal(
-        "a torch.export package (.pt2), which would have to be run to be opened"
-    ),
     "keras": Refusal("a Keras model", "Export its weights to PyTorch first."),
     "onnx": Refusal("an ONNX model"),
     "hdf5": Refusal(
@@ -122,7 +119,7 @@ def _zip(path: Path) -> Kind:
     """Tell zip archives apart by the names inside."""
     with open_zip(path) as file:
         kind = _zip_kind(file.namelist())
-        if kind in ("torch", "torchscript"):
+        if kind in ("torch", "torchscript", "pt2"):
             check_local_headers(path, file)
     if kind in _REFUSED_ZIPS:
         raise refuse(path, _REFUSED_ZIPS[kind])
@@ -135,7 +132,7 @@ def _zip_kind(names: list[str]) -> str:
     last = {name.rsplit("/", 1)[-1] for name in names}
     if "constants.pkl" in inside:
         return "torchscript"
-    if "archive_format" in inside:
+    if "archive_format" in inside or "serialized_exported_program.json" in names:
         return "pt2"
     if ".data/extern_modules" in inside:
         return "torch.package"

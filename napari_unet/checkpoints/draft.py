@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from napari_unet.checkpoints import sidecar
+from napari_unet.checkpoints import graphs, sidecar
 from napari_unet.checkpoints.identify import assemble, fit, identify
 from napari_unet.checkpoints.oracle import Check, compare
 from napari_unet.errors import ModelError
@@ -33,12 +33,26 @@ _WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class Tests:
-    """Arrays that came with the checkpoint, (1, C, *spatial), and how to compare."""
+    """Arrays that came with the checkpoint, (1, C, *spatial), and how to compare.
+
+    Attributes
+    ----------
+    inputs, outputs : list of numpy.ndarray
+        What goes in and what must come out.
+    activation : str
+        After the network: sigmoid, softmax or none.
+    tolerance : tuple of float
+        Relative and absolute.
+    of_graph : bool
+        Whether they are what the graph in the file itself gives, for an input that is
+        not scaled.
+    """
 
     inputs: list[np.ndarray[Any, Any]]
     outputs: list[np.ndarray[Any, Any]]
     activation: str
     tolerance: tuple[float, float]
+    of_graph: bool = False
 
 
 @dataclass
@@ -100,13 +114,72 @@ def settings(found: Found) -> dict[str, Any]:
 def finish(draft: Draft) -> Network:
     """Make the network of a draft; settings left open are tried on its test tensors.
 
+    Where the file holds a graph beside the weights' names, it stands in for test
+    tensors, and is the network itself where no family fits; see
+    `napari_unet.checkpoints.graphs`.
+
     Raises
     ------
     ModelError
         If no family fits, or no variant gives the stored outputs.
     """
+    both = graphs.sides(draft.found.tensors, draft.hints)
+    if both is not None:
+        return _with_graph(draft, both)
+    try:
+        return _finished(draft)
+    except ModelError as error:
+        reason = draft.hints.get("refused")
+        if reason is None:
+            raise
+        raise _no_graph(draft, str(reason), error) from error
+
+
+def _with_graph(draft: Draft, both: graphs.Sides) -> Network:
+    """Take the family that computes what the graph does, else the graph."""
     told = sidecar.read(draft.path) if draft.told is None else draft.told
-    match = identify(draft.found.tensors, draft.hints, draft.path.name)
+    loose = {k: v for k, v in told.items() if k != "architecture"}
+    named = _side(draft, both.named, draft.found.notes)
+    steps = _side(draft, both.steps, [*draft.found.notes, *both.notes])
+    steps = replace(steps, hints={**steps.hints, "program": both.program}, told=loose)
+    try:
+        graph = _finished(steps)
+        if named.tests is None:
+            inputs, outputs = graphs.proof(graph)
+            tests = ([inputs], [outputs], graph.spec.activation)
+            tolerance = graphs.tolerance(outputs)
+            named = replace(named, tests=Tests(*tests, tolerance, of_graph=True))
+    except (ModelError, RuntimeError):  # the weights' names may still tell
+        return _finished(named)
+    try:
+        return _finished(named, guess=False)
+    except ModelError:
+        return graph
+
+
+def _side(draft: Draft, tensors: graphs.Tensors, notes: list[str]) -> Draft:
+    """Return a draft with one reading of the tensors and without the graph."""
+    hints = {k: v for k, v in draft.hints.items() if k != "program"}
+    return replace(
+        draft, found=replace(draft.found, tensors=tensors, notes=notes), hints=hints
+    )
+
+
+def _no_graph(draft: Draft, reason: str, error: ModelError) -> ModelError:
+    """Say why neither the names nor the graph made a network."""
+    return ModelError(
+        f"The network in {draft.path.name} is of no known kind, and its graph cannot be "
+        "carried out",
+        found=f"{reason}; {error.found}",
+        expected="one image in, convolutions, norms, poolings, up-sampling and sums",
+        hint="Export it as ONNX, or save its state dict if it is of a known kind.",
+    )
+
+
+def _finished(draft: Draft, guess: bool = True) -> Network:
+    """Make the network by the one family that fits."""
+    told = sidecar.read(draft.path) if draft.told is None else draft.told
+    match = identify(draft.found.tensors, draft.hints, draft.path.name, guess)
     match = _settled(match, draft.found.hints.get("evidence", {}))
     checks: list[Check] = []
     for settings in _variants(match, told):
@@ -115,7 +188,7 @@ def finish(draft: Draft) -> Network:
             return network
         checks.append(_compare(network, draft.tests, match))
         if checks[-1].passed:
-            return _proved(network, checks[-1])
+            return _proved(network, checks[-1], draft.tests)
     raise _unproved(draft, match, checks)
 
 
@@ -265,17 +338,22 @@ def _compare(network: Network, tests: Tests, match: Match) -> Check:
     """Run the test tensors; what the source's own network ends in is part of it."""
     inside = match.inferred.fields.get("activation", "none")
     activation = inside if tests.activation == "none" else tests.activation
-    return compare(network, tests.inputs, tests.outputs, activation, tests.tolerance)
+    arrays = tests.inputs, tests.outputs
+    return compare(network, *arrays, activation, tests.tolerance, tests.of_graph)
 
 
-def _proved(network: Network, check: Check) -> Network:
+def _proved(network: Network, check: Check, tests: Tests) -> Network:
     """Record the outcome; the test tensors settle the architecture."""
+    outcome: dict[str, Any] = {"test": check.as_dict()}
+    if tests.of_graph:
+        words = f"computes what the graph in the file does, to {check.difference:.0e}"
+        outcome = {"notes": [*network.spec.provenance["notes"], words]}
     spec = network.spec.model_copy(
         update={
             "assumed": tuple(
                 a for a in network.spec.assumed if not a.field.startswith(_ARCHITECTURE)
             ),
-            "provenance": {**network.spec.provenance, "test": check.as_dict()},
+            "provenance": {**network.spec.provenance, **outcome},
         }
     )
     return Network(network.module, spec, network.digest)

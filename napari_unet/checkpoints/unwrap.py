@@ -48,8 +48,8 @@ class Found:
         Keys of other sets of the same weights, such as ``"model_ema"``.
     hints : dict
         JSON-able settings of the network that the format itself tells; ``"program"``
-        is the whole graph, see `napari_unet.networks.program`, ``"unordered"`` says
-        that the order of the names means nothing.
+        is the whole graph, see `napari_unet.networks.program`, ``"refused"`` says why
+        a graph is left out, ``"unordered"`` that the order of the names means nothing.
     """
 
     tensors: dict[str, torch.Tensor]
