@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet.checkpoints.formats.aten_operators import call
-from napari_unet.checkpoints.formats.tape import Refused, Tape, Value
+from napari_unet.checkpoints.formats.tape import Refused, Tape, Value, made_for, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,8 +58,10 @@ def translate(
     Refused
         If it is more than a plain graph from one image to one image.
     """
+    module = facts["graph_module"]
     try:
-        return _Reader(facts["graph_module"], tensors).read()
+        shape = _Reader(module, tensors).shape()
+        return record(shape, lambda tape: _Reader(module, tensors, tape).read())
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise Refused(f"a graph that does not fit ({error!r})"[:300]) from error
 
@@ -68,23 +70,34 @@ class _Reader:
     """Carries out the nodes in their order."""
 
     def __init__(
-        self, module: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+        self,
+        module: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        tape: Tape | None = None,
     ) -> None:
         self.graph, self.signature = module["graph"], module["signature"]
         self.tensors = tensors
         self.values: dict[str, Any] = {}
-        self.tape: Tape
-
-    def read(self) -> tuple[Tape, Value]:
-        images = [name for s in self.signature["input_specs"] if (name := self._bind(s))]
+        specs = self.signature["input_specs"]
+        images = [name for s in specs if (name := self._bind(s))]
         if len(images) != 1:
             raise Refused(f"{len(images)} inputs")
-        sizes = self.graph["tensor_values"][images[0]]["sizes"]
-        self.tape = Tape([n.get("as_int") for n in sizes])
-        self.values[images[0]] = self.tape.image
+        self.image = images[0]
+        self.tape = Tape(self.shape()) if tape is None else tape
+
+    def shape(self) -> list[int | None]:
+        """Return the shape of the input, None where it is free."""
+        sizes = self.graph["tensor_values"][self.image]["sizes"]
+        return [n.get("as_int") for n in sizes]
+
+    def read(self) -> Value:
+        """Carry out all nodes and return the output."""
+        self.values[self.image] = self.tape.image
+        if any(self.shape()[2:]):
+            self.tape.note(made_for(self.shape()))
         for node in self.graph["nodes"]:
             self._carry_out(node)
-        return self.tape, self._output()
+        return self._output()
 
     def _bind(self, spec: Mapping[str, Any]) -> str:
         """Give an input of the graph its tensor; return the name of an image."""

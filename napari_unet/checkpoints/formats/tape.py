@@ -17,7 +17,7 @@ import torch
 from napari_unet.networks.program import Operation, carry_out, make_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MOST_STEPS = 10_000
 _PROBES = 3
@@ -104,9 +104,6 @@ class Tape:
         self.tensors: dict[str, torch.Tensor] = {}
         self._steps: list[Operation] = []
         self._newest: dict[int, Value] = {}
-        if any(n is not None for n in shape[2:]):
-            sizes = [n or "any" for n in shape[2:]]
-            self.note(f"made for images of {' x '.join(map(str, sizes))} pixels")
 
     def note(self, text: str) -> None:
         """Add a note, once."""
@@ -242,6 +239,41 @@ class Tape:
             }
             for step in (self._steps[n] for n in numbers)
         ]
+
+
+def record(
+    shape: Sequence[int | None], play: Callable[[Tape], Value]
+) -> tuple[Tape, Value]:
+    """Translate a graph, for images of any size if it can be.
+
+    Parameters
+    ----------
+    shape : sequence of int or None
+        Of the input, (N, C, *spatial), as far as the file fixes it.
+    play : callable
+        Writes the steps to a tape and returns the output.
+
+    Raises
+    ------
+    Refused
+        If the graph is not carried out for the size in the file either.
+    """
+    opened = [None, shape[1], *[None] * len(shape[2:])]
+    try:
+        tape = Tape(opened)
+        return tape, play(tape)
+    except Refused:
+        if list(shape) == opened:
+            raise
+    tape = Tape(shape)
+    tape.note(made_for(shape))
+    return tape, play(tape)
+
+
+def made_for(shape: Sequence[int | None]) -> str:
+    """Return a note about the size of image that a graph was made for."""
+    sizes = " x ".join(str(n or "any") for n in shape[2:])
+    return f"made for images of {sizes} pixels"
 
 
 def constant(size: Any) -> int | None:
