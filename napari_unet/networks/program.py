@@ -26,7 +26,7 @@ OPERATIONS = (
     *("conv", "transposed", "batch_norm", "instance_norm", "group_norm"),
     *("max_pool", "average_pool", "mean", "maximum", "resize", "pad", "concat"),
     *("add", "sub", "mul", "div", "constant", "activation", "clip", "prelu"),
-    "identity",
+    *("channels", "identity"),
 )
 _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda _: nn.ReLU(),
@@ -199,6 +199,28 @@ class Pad(Leaf):
         return tuple(Slide(1, 1, 1, b, a) for b, a in pairs)
 
 
+class Channels(Leaf):
+    """Take some of the channels.
+
+    Parameters
+    ----------
+    start, stop : int
+        The first one, and the one behind the last.
+    """
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, stop - start, *spatial)."""
+        return x[:, self.start : self.stop]
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """One pixel."""
+        return (STILL,) * ndim
+
+
 def make_layer(step: Operation, ndim: int) -> nn.Module | None:
     """Make the layer of a step, None for those that join inputs.
 
@@ -223,10 +245,8 @@ def make_layer(step: Operation, ndim: int) -> nn.Module | None:
         return nn.Hardtanh(float(settings["low"]), float(settings["high"]))
     if kind == "prelu":
         return nn.PReLU(settings["num_parameters"])
-    if kind == "constant":
-        return Constant(**settings)
-    if kind == "pad":
-        return Pad(**settings)
+    if kind in _OWN:
+        return _OWN[kind](**settings)
     if kind == "identity":
         return nn.Identity()
     if kind == "group_norm":
@@ -245,6 +265,7 @@ _SUMS: dict[str, Callable[[Any, Any], Any]] = {
     "mul": operator.mul,
     "div": operator.truediv,
 }
+_OWN = {"constant": Constant, "pad": Pad, "channels": Channels}
 _TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("Conv", {}),
     "transposed": ("ConvTranspose", {}),

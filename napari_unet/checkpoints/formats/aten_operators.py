@@ -275,7 +275,8 @@ OPERATORS: dict[str, Operator] = {
     **{"view": sizes.view, "reshape": sizes.view, "_unsafe_view": sizes.view},
     **{"flatten": sizes.flatten, "squeeze": sizes.squeeze, "repeat": sizes.repeat},
     **{"unsqueeze": sizes.unsqueeze, "expand": sizes.expand},
-    **{"slice": sizes.cut, "narrow": sizes.narrow},
+    **{"slice": sizes.cut, "narrow": sizes.narrow, "chunk": sizes.chunk},
+    **{"split": sizes.split, "split_with_sizes": sizes.split},
     **dict.fromkeys(
         ("contiguous", "detach", "alias", "lift_fresh_copy", "lift", "detach_"), _same
     ),

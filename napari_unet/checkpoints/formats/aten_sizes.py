@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,20 +178,40 @@ def expand(tape: Tape, x: Any, shape: Sequence[Any], implicit: bool = False) -> 
 def cut(
     tape: Tape, x: Any, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1
 ) -> Any:
-    """Carry out ``slice`` along space, from either side by the same for all sizes."""
+    """Carry out ``slice``: some channels, or what is left of borders of a fixed width."""
     if isinstance(x, (list, torch.Tensor)):
         raise Refused("a part of something else than the image")
     x, axis = plain(x), whole(dim) % (tape.ndim + 2)
     length = x.shape[axis]
     first, last = _place(start, length, 0), _place(end, length, length)
     before, after = constant(first), constant(length - last)
-    if step != 1 or before is None or after is None or (axis < 2 and before + after):
-        raise Refused("a part of the channels" if axis < 2 else "a part of the image")
+    if step != 1 or before is None or after is None or (axis == 0 and before + after):
+        raise Refused("a part of the image")
     if not before + after:
         return x
+    if axis == 1:
+        return tape.add("channels", [x], {"start": before, "stop": x.channels - after})
     sides = [[0] * tape.ndim, [0] * tape.ndim]
     sides[0][axis - 2], sides[1][axis - 2] = -before, -after
     return tape.add("pad", [x], {"before": sides[0], "after": sides[1]})
+
+
+def split(tape: Tape, x: Any, sizes: Any, dim: Any = 0) -> list[Any]:
+    """Carry out ``split`` of channels, in parts of one size or of sizes given."""
+    total = plain(x).channels
+    if isinstance(sizes, (list, tuple)):
+        ends = list(accumulate(whole(n) for n in sizes))
+    else:
+        step = whole(sizes)
+        ends = [min(n + step, total) for n in range(0, total, step)]
+    if whole(dim) % (tape.ndim + 2) != 1:
+        raise Refused("a division of the image")
+    return [cut(tape, x, 1, a, b) for a, b in pairwise([0, *ends])]
+
+
+def chunk(tape: Tape, x: Any, parts: Any, dim: Any = 0) -> list[Any]:
+    """Carry out ``chunk`` of channels."""
+    return split(tape, x, -(-plain(x).channels // whole(parts)), dim)
 
 
 def narrow(tape: Tape, x: Any, dim: Any, start: Any, length: Any) -> Any:

@@ -138,16 +138,14 @@ class _Reader:
         self._keep(node["outputs"], result)
 
     def _keep(self, outputs: list[Mapping[str, Any]], result: Any) -> None:
-        """Name what an operator gave; those of several outputs are in a tuple."""
-        names = [self._name(o) for o in outputs]
-        results = result if isinstance(result, tuple) else (result,)
+        """Name what an operator gave."""
+        names: list[str] = []
+        for output in outputs:
+            ((kind, entry),) = output.items()
+            parts = entry if kind == "as_tensors" else [entry]
+            names += [str(_name(p)) for p in parts]
+        results = result if isinstance(result, (list, tuple)) else (result,)
         self.values.update(zip(names, results, strict=False))
-
-    def _name(self, output: Mapping[str, Any]) -> str:
-        ((kind, entry),) = output.items()
-        if kind in ("as_tensor", "as_sym_int", "as_sym_float", "as_sym_bool"):
-            return str(entry.get("name", entry.get("as_name")))
-        return "" if kind == "as_none" else str(entry)
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
         """Return what an argument of a node stands for."""
@@ -172,3 +170,10 @@ class _Reader:
         """Return a number that stands there, or that the graph has worked out."""
         ((kind, value),) = entry.items()
         return self.values[value] if kind == "as_name" else value
+
+
+def _name(entry: Any) -> Any:
+    """Return the name of an output, which may also be None or a plain number."""
+    if isinstance(entry, dict):
+        return entry.get("name", entry.get("as_name"))
+    return entry
