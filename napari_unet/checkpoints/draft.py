@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from napari_unet.checkpoints import graphs, sidecar
+from napari_unet.checkpoints import sidecar
 from napari_unet.checkpoints.identify import assemble, fit, identify
 from napari_unet.checkpoints.oracle import Check, compare
 from napari_unet.errors import ModelError
@@ -111,73 +111,21 @@ def settings(found: Found) -> dict[str, Any]:
     return {**gathered, **found.hints}
 
 
-def finish(draft: Draft) -> Network:
+def finish(draft: Draft, guess: bool = True) -> Network:
     """Make the network of a draft; settings left open are tried on its test tensors.
 
-    Where the file holds a graph beside the weights' names, it stands in for test
-    tensors, and is the network itself where no family fits; see
-    `napari_unet.checkpoints.graphs`.
+    Parameters
+    ----------
+    draft : Draft
+        What is known of it.
+    guess : bool
+        Whether families count whose outputs were not compared with the source's own.
 
     Raises
     ------
     ModelError
         If no family fits, or no variant gives the stored outputs.
     """
-    both = graphs.sides(draft.found.tensors, draft.hints)
-    if both is not None:
-        return _with_graph(draft, both)
-    try:
-        return _finished(draft)
-    except ModelError as error:
-        reason = draft.hints.get("refused")
-        if reason is None:
-            raise
-        raise _no_graph(draft, str(reason), error) from error
-
-
-def _with_graph(draft: Draft, both: graphs.Sides) -> Network:
-    """Take the family that computes what the graph does, else the graph."""
-    told = sidecar.read(draft.path) if draft.told is None else draft.told
-    loose = {k: v for k, v in told.items() if k != "architecture"}
-    named = _side(draft, both.named, draft.found.notes)
-    steps = _side(draft, both.steps, [*draft.found.notes, *both.notes])
-    steps = replace(steps, hints={**steps.hints, "program": both.program}, told=loose)
-    try:
-        graph = _finished(steps)
-        if named.tests is None:
-            inputs, outputs = graphs.proof(graph)
-            tests = ([inputs], [outputs], graph.spec.activation)
-            tolerance = graphs.tolerance(outputs)
-            named = replace(named, tests=Tests(*tests, tolerance, of_graph=True))
-    except (ModelError, RuntimeError):  # the weights' names may still tell
-        return _finished(named)
-    try:
-        return _finished(named, guess=False)
-    except ModelError:
-        return graph
-
-
-def _side(draft: Draft, tensors: graphs.Tensors, notes: list[str]) -> Draft:
-    """Return a draft with one reading of the tensors and without the graph."""
-    hints = {k: v for k, v in draft.hints.items() if k != "program"}
-    return replace(
-        draft, found=replace(draft.found, tensors=tensors, notes=notes), hints=hints
-    )
-
-
-def _no_graph(draft: Draft, reason: str, error: ModelError) -> ModelError:
-    """Say why neither the names nor the graph made a network."""
-    return ModelError(
-        f"The network in {draft.path.name} is of no known kind, and its graph cannot be "
-        "carried out",
-        found=f"{reason}; {error.found}",
-        expected="one image in, convolutions, norms, poolings, up-sampling and sums",
-        hint="Export it as ONNX, or save its state dict if it is of a known kind.",
-    )
-
-
-def _finished(draft: Draft, guess: bool = True) -> Network:
-    """Make the network by the one family that fits."""
     told = sidecar.read(draft.path) if draft.told is None else draft.told
     match = identify(draft.found.tensors, draft.hints, draft.path.name, guess)
     match = _settled(match, draft.found.hints.get("evidence", {}))

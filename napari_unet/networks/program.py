@@ -127,7 +127,8 @@ def carry_out(
         return result
     if kind == "concat":
         return torch.cat(read, 1)
-    return _SUMS[kind](read[0], read[1])
+    combined: torch.Tensor = _SUMS[kind](read[0], read[1])
+    return combined
 
 
 class Constant(Leaf):
@@ -265,7 +266,7 @@ _SUMS: dict[str, Callable[[Any, Any], Any]] = {
     "mul": operator.mul,
     "div": operator.truediv,
 }
-_OWN = {"constant": Constant, "pad": Pad, "channels": Channels}
+_OWN: dict[str, type[Leaf]] = {"constant": Constant, "pad": Pad, "channels": Channels}
 _TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("Conv", {}),
     "transposed": ("ConvTranspose", {}),

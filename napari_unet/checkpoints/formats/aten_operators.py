@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet.checkpoints.formats import aten_layers as layers
-from napari_unet.checkpoints.formats import aten_sizes as sizes
-from napari_unet.checkpoints.formats.aten_sizes import number, plain, plain_or_seen
+from napari_unet.checkpoints.formats import aten_numbers as numbers
+from napari_unet.checkpoints.formats import aten_pools as pools
+from napari_unet.checkpoints.formats import aten_shapes as shapes
+from napari_unet.checkpoints.formats.aten_numbers import number, plain
+from napari_unet.checkpoints.formats.aten_shapes import plain_or_seen
 from napari_unet.checkpoints.formats.tape import Refused, Tape, Value
 
 if TYPE_CHECKING:
@@ -86,7 +89,7 @@ def _activation(name: str) -> Operator:
 
 
 def _pointwise(tape: Tape, x: Any, name: str, slope: Any = None) -> Value:
-    settings = {"name": name}
+    settings: dict[str, Any] = {"name": name}
     if slope is not None:
         settings["slope"] = float(number(slope))
     image = plain_or_seen(x)
@@ -159,10 +162,8 @@ def _softmax(name: str) -> Operator:
 
 
 def _prelu(tape: Tape, x: Any, weight: Any) -> Value:
-    slopes = layers._known(weight).flatten()
-    return tape.add(
-        "prelu", [plain(x)], {"num_parameters": len(slopes)}, weight=slopes
-    )
+    slopes = layers.known(weight).flatten()
+    return tape.add("prelu", [plain(x)], {"num_parameters": len(slopes)}, weight=slopes)
 
 
 def _positive(tape: Tape, x: Any, threshold: Any) -> _Positive:
@@ -216,7 +217,7 @@ def _to(tape: Tape, x: Any, *args: Any, dtype: Any = None, **_: Any) -> Any:
 
 
 def _nothing(tape: Tape, *_: Any, **__: Any) -> None:
-    """Leave out a check of sizes."""
+    """Leave out a check of sizes, or where a tensor lies."""
     del tape
 
 
@@ -253,37 +254,41 @@ OPERATORS: dict[str, Operator] = {
     **{"_native_batch_norm_legit": _first(layers.norm_of_images)},
     **{"_native_batch_norm_legit_no_training": _first(_batch_norm_eval)},
     **{"native_group_norm": _first(layers.native_group_norm)},
-    **{f"max_pool{n}d": layers.max_pool for n in (2, 3)},
-    **{f"max_pool{n}d_with_indices": _first(layers.max_pool) for n in (2, 3)},
-    **{f"avg_pool{n}d": layers.average_pool for n in (2, 3)},
-    **{f"adaptive_avg_pool{n}d": layers.adaptive("mean") for n in (2, 3)},
-    **{f"_adaptive_avg_pool{n}d": layers.adaptive("mean") for n in (2, 3)},
-    **{f"adaptive_max_pool{n}d": _first(layers.adaptive("maximum")) for n in (2, 3)},
-    **{"mean": layers.over_space("mean"), "amax": layers.over_space("maximum")},
-    **{f"upsample_nearest{n}d": layers.upsample_nearest for n in (2, 3)},
-    **{"upsample_bilinear2d": layers.upsample_linear},
-    **{"upsample_trilinear3d": layers.upsample_linear},
-    **{"pad": layers.pad, "constant_pad_nd": layers.constant_pad},
-    **{f"reflection_pad{n}d": layers.padded("reflect") for n in (2, 3)},
-    **{f"replication_pad{n}d": layers.padded("replicate") for n in (2, 3)},
-    **{kind: sizes.arithmetic(kind) for kind in ("add", "sub", "mul", "div")},
-    **{"truediv": sizes.arithmetic("div"), "rsub": sizes.reverse_subtract},
-    **{"floor_divide": sizes.floor_divide, "floordiv": sizes.floor_divide},
-    **{"neg": sizes.negative, "cat": sizes.concatenate, "concat": sizes.concatenate},
-    **{"size": sizes.size, "sym_size": sizes.size, "NumToTensor": _same},
-    **{"Int": sizes.truncate, "trunc": sizes.truncate, "ScalarImplicit": _same},
-    **{"view": sizes.view, "reshape": sizes.view, "_unsafe_view": sizes.view},
-    **{"flatten": sizes.flatten, "squeeze": sizes.squeeze, "repeat": sizes.repeat},
-    **{"unsqueeze": sizes.unsqueeze, "expand": sizes.expand},
-    **{"slice": sizes.cut, "narrow": sizes.narrow, "chunk": sizes.chunk},
-    **{"split": sizes.split, "split_with_sizes": sizes.split},
+    **{f"max_pool{n}d": pools.max_pool for n in (2, 3)},
+    **{f"max_pool{n}d_with_indices": _first(pools.max_pool) for n in (2, 3)},
+    **{f"avg_pool{n}d": pools.average_pool for n in (2, 3)},
+    **{f"adaptive_avg_pool{n}d": pools.adaptive("mean") for n in (2, 3)},
+    **{f"_adaptive_avg_pool{n}d": pools.adaptive("mean") for n in (2, 3)},
+    **{f"adaptive_max_pool{n}d": _first(pools.adaptive("maximum")) for n in (2, 3)},
+    **{"mean": pools.over_space("mean"), "amax": pools.over_space("maximum")},
+    **{f"upsample_nearest{n}d": pools.upsample_nearest for n in (2, 3)},
+    **{"upsample_bilinear2d": pools.upsample_linear},
+    **{"upsample_trilinear3d": pools.upsample_linear},
+    **{"pad": pools.pad, "constant_pad_nd": pools.constant_pad},
+    **{f"reflection_pad{n}d": pools.padded("reflect") for n in (2, 3)},
+    **{f"replication_pad{n}d": pools.padded("replicate") for n in (2, 3)},
+    **{kind: numbers.arithmetic(kind) for kind in ("add", "sub", "mul", "div")},
+    **{"truediv": numbers.arithmetic("div"), "rsub": numbers.reverse_subtract},
+    **{"floor_divide": numbers.floor_divide, "floordiv": numbers.floor_divide},
+    **{
+        "neg": numbers.negative,
+        "cat": shapes.concatenate,
+        "concat": shapes.concatenate,
+    },
+    **{"size": shapes.size, "sym_size": shapes.size, "NumToTensor": _same},
+    **{"Int": numbers.truncate, "trunc": numbers.truncate, "ScalarImplicit": _same},
+    **{"view": shapes.view, "reshape": shapes.view, "_unsafe_view": shapes.view},
+    **{"flatten": shapes.flatten, "squeeze": shapes.squeeze, "repeat": shapes.repeat},
+    **{"unsqueeze": shapes.unsqueeze, "expand": shapes.expand},
+    **{"slice": shapes.cut, "narrow": shapes.narrow, "chunk": shapes.chunk},
+    **{"split": shapes.split, "split_with_sizes": shapes.split},
     **dict.fromkeys(
         ("contiguous", "detach", "alias", "lift_fresh_copy", "lift", "detach_"), _same
     ),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), _dropout),
     **{"clone": _copy, "to": _to, "_to_copy": _to, "type_as": _same},
     **dict.fromkeys(
-        ("_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size"),
+        ("_assert_scalar", "_assert_tensor_metadata", "device"),
         _nothing,
     ),
 }

@@ -19,7 +19,6 @@ from napari_unet.checkpoints.formats.tape import (
     Refused,
     Tape,
     Value,
-    made_for,
     record,
 )
 from napari_unet.checkpoints.source import damaged
@@ -53,8 +52,7 @@ def read(path: Path) -> Found:
         raise _refused(path, str(error)) from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise damaged(path, f"an ONNX graph that does not fit ({error})") from error
-    if any(shape[2:]):
-        tape.note(made_for(shape))
+    tape.note_size(shape)
     found = Found(tape.tensors, hints={"program": program}, notes=tape.notes)
     check(found.tensors, path.name)
     to_float32(found)
@@ -67,7 +65,8 @@ def _check(path: Path, model: Any) -> None:
     if len(graph.node) > _MOST_NODES:
         raise damaged(path, f"{len(graph.node)} operators")
     if any(t.data_location == TensorProto.EXTERNAL for t in _all_tensors(graph)):
-        raise _refused(path, "weights in another file")
+        hint = "Export it again with external_data=False."
+        raise _refused(path, "weights in another file", hint)
     if graph.sparse_initializer or model.functions:
         raise _refused(path, "sparse weights or functions")
     foreign = [n.op_type for n in graph.node if n.domain not in _DOMAINS]
@@ -80,12 +79,12 @@ def _all_tensors(graph: Any) -> list[Any]:
     return [*graph.initializer, *inside]
 
 
-def _refused(path: Path, found: str) -> ModelError:
+def _refused(path: Path, found: str, hint: str = "") -> ModelError:
     return ModelError(
         f"The ONNX model {path.name} cannot be opened",
         found=found,
         expected="one image in, convolutions, norms, poolings, up-sampling and sums",
-        hint="Save the network's state_dict where it was made and open that.",
+        hint=hint or "Save the network's state_dict where it was made and open that.",
     )
 
 

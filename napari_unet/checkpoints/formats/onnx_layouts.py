@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Attributes = dict[str, Any]
 
 _POINTWISE = frozenset(
-    "Relu Sigmoid Tanh Selu Softplus Mish HardSwish LeakyRelu Elu Celu HardSigmoid Gelu "
-    "Clip Add Sub Mul Div Identity Dropout Cast Neg".split()
+    "Relu Sigmoid Tanh Selu Softplus Mish HardSwish LeakyRelu Elu Celu HardSigmoid "
+    "Gelu Clip Add Sub Mul Div Identity Dropout Cast Neg".split()
 )
 _ALONG = frozenset(("Concat", "Softmax", "LogSoftmax", "Split"))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import numpy_helper
 
 from napari_unet.checkpoints.formats.tape import Refused
 
@@ -105,7 +106,8 @@ def _axis(attributes: Attributes, array: Array, default: int = 0) -> int:
 
 
 def _gather(attributes: Attributes, data: Array, indices: Array) -> Array:
-    return np.take(data, plain(indices).astype(np.int64), _axis(attributes, data))
+    places = plain(indices).astype(np.int64)
+    return np.asarray(np.take(data, places, _axis(attributes, data)))
 
 
 def _concat(attributes: Attributes, *parts: Array) -> Array:
@@ -160,14 +162,21 @@ def _cast(attributes: Attributes, data: Array) -> Array:
     return data.astype(_TYPES[attributes["to"]])
 
 
-def _filled(attributes: Attributes, shape: Array) -> Array:
-    from onnx import numpy_helper
+def _shape(attributes: Attributes, data: Array) -> Array:
+    first, last = attributes.get("start", 0), attributes.get("end")
+    return np.array(data.shape[:-1], dtype=np.int64)[first:last, None]
 
+
+def _expand(attributes: Attributes, data: Array, shape: Array) -> Array:
+    return np.broadcast_arrays(*_aligned(data, _filled({}, shape)))[0]
+
+
+def _filled(attributes: Attributes, shape: Array) -> Array:
     lengths = [int(n) for n in plain(shape)]
-    value = numpy_helper.to_array(attributes["value"]) if "value" in attributes else 0
     if np.prod(lengths, dtype=float) > _MOST:
         raise Refused("constants without measure")
-    fill = np.asarray(value if "value" in attributes else np.float32(0)).ravel()[0]
+    value = attributes.get("value")
+    fill = np.float32(0) if value is None else numpy_helper.to_array(value).ravel()[0]
     return np.full((*lengths, 1), fill)
 
 
@@ -182,7 +191,7 @@ def _divided(attributes: Attributes, a: Array, b: Array) -> Array:
     """Divide; whole numbers towards zero, as the specification says."""
     a, b = _aligned(a, b)
     if a.dtype.kind in _INTEGERS and b.dtype.kind in _INTEGERS:
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+        return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), a.dtype)
     return np.asarray(a / b)
 
 
@@ -207,5 +216,8 @@ NUMBERS: dict[str, Callable[..., Array]] = {
     **{"Mul": _joined(np.multiply), "Floor": lambda _, a: np.floor(a)},
     **{"Ceil": lambda _, a: np.ceil(a), "Neg": lambda _, a: -a},
     **{"Identity": lambda _, a: a, "Sqrt": lambda _, a: np.sqrt(a)},
+    **{"Shape": _shape, "Expand": _expand, "Equal": _joined(np.equal)},
+    **{"Max": _joined(np.maximum), "Min": _joined(np.minimum)},
+    "CastLike": lambda _, a, b: a.astype(b.dtype),
 }
 """Operators on known tensors, each with a last axis for the probes."""

@@ -6,18 +6,16 @@ an input is left out. Layers are those of `aten_layers`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from napari_unet.checkpoints.formats import aten_layers as layers
-from napari_unet.checkpoints.formats import aten_sizes as sizes
+from napari_unet.checkpoints.formats import aten_numbers as numbers
+from napari_unet.checkpoints.formats import aten_pools as pools
+from napari_unet.checkpoints.formats import aten_shapes as shapes
+from napari_unet.checkpoints.formats import onnx_layers as own
 from napari_unet.checkpoints.formats import onnx_layouts as layouts
 from napari_unet.checkpoints.formats.aten_operators import call
+from napari_unet.checkpoints.formats.onnx_layers import Grouped, tensor
 from napari_unet.checkpoints.formats.onnx_numbers import NUMBERS, Known, work_out
-from napari_unet.checkpoints.formats.onnx_padding import around, beyond, evened
 from napari_unet.checkpoints.formats.onnx_resize import resize, upsample
 from napari_unet.checkpoints.formats.tape import Refused, Tape, Value, constant
 
@@ -71,26 +69,6 @@ def carry_out(
     return operate(tape, attributes, *inputs)
 
 
-@dataclass(frozen=True, eq=False)
-class Grouped:
-    """An image seen as (N, groups, rest), as a group norm is written with others."""
-
-    image: Value
-    groups: int
-
-
-def _tensor(value: Any) -> torch.Tensor:
-    """Return a known tensor that does not depend on the size of the image."""
-    fixed = value.fixed if isinstance(value, Known) else None
-    if fixed is None:
-        raise Refused("weights that are computed")
-    return torch.from_numpy(np.array(fixed))
-
-
-def _maybe(value: Any) -> torch.Tensor | None:
-    return None if value is None else _tensor(value)
-
-
 def _activation(name: str) -> Operator:
     return lambda tape, attributes, x: call(tape, name, [x], {})
 
@@ -114,7 +92,7 @@ def _softmax(name: str) -> Operator:
 
 def _sum(kind: str) -> Operator:
     def operate(tape: Tape, attributes: Attributes, a: Any, b: Any) -> Any:
-        pair = [v if isinstance(v, Value) else _tensor(v) for v in (a, b)]
+        pair = [v if isinstance(v, Value) else tensor(v) for v in (a, b)]
         return call(tape, kind, pair, {})
 
     return operate
@@ -126,7 +104,10 @@ def _hard_sigmoid(tape: Tape, attributes: Attributes, x: Any) -> Any:
     if (round(alpha, 5), beta) == (round(1 / 6, 5), 0.5):
         return call(tape, "hardsigmoid", [x], {})
     return call(
-        tape, "clamp", [call(tape, "add", [call(tape, "mul", [x, alpha], {}), beta], {}), 0, 1], {}
+        tape,
+        "clamp",
+        [call(tape, "add", [call(tape, "mul", [x, alpha], {}), beta], {}), 0, 1],
+        {},
     )
 
 
@@ -134,120 +115,26 @@ def _clip(
     tape: Tape, attributes: Attributes, x: Any, low: Any = None, high: Any = None
 ) -> Any:
     ends = [
-        attributes.get(name) if value is None else _tensor(value).item()
+        attributes.get(name) if value is None else tensor(value).item()
         for name, value in (("min", low), ("max", high))
     ]
     return call(tape, "clamp", [x, *ends], {})
 
 
-def _conv(
-    tape: Tape, attributes: Attributes, x: Any, weight: Any, bias: Any = None
-) -> Value:
-    kernel = _tensor(weight)
-    sides = around(tape, attributes, x, kernel.shape[2:])
-    x, padding = evened(tape, x, sides)
-    stride, dilation = attributes.get("strides", 1), attributes.get("dilations", 1)
-    groups = attributes.get("group", 1)
-    return layers.conv(
-        tape, x, kernel, _maybe(bias), stride, padding, dilation, groups
-    )
-
-
-def _transposed(
-    tape: Tape, attributes: Attributes, x: Any, weight: Any, bias: Any = None
-) -> Value:
-    if "output_shape" in attributes:
-        raise Refused("a transposed convolution to a fixed size")
-    kernel = _tensor(weight)
-    before, after = beyond(tape, attributes, kernel.shape[2:])
-    even = before == after
-    done = layers.conv_transpose(
-        tape,
-        x,
-        kernel,
-        _maybe(bias),
-        attributes.get("strides", 1),
-        before if even else 0,
-        attributes.get("output_padding", 0),
-        attributes.get("group", 1),
-        attributes.get("dilations", 1),
-    )
-    if even:
-        return done
-    settings = {"before": [-n for n in before], "after": [-n for n in after]}
-    return tape.add("pad", [done], settings)
-
-
-def _batch_norm(tape: Tape, attributes: Attributes, x: Any, *known: Any) -> Value:
-    weights = [_tensor(k) for k in known]
-    training, eps = attributes.get("training_mode", 0), attributes.get("epsilon", 1e-5)
-    return layers.batch_norm(tape, x, *weights, bool(training), 0, eps)
-
-
-def _instance_norm(
-    tape: Tape, attributes: Attributes, x: Any, weight: Any, bias: Any
-) -> Any:
-    eps, affine = attributes.get("epsilon", 1e-5), (_tensor(weight), _tensor(bias))
-    if not isinstance(x, Grouped):
-        return layers.instance_norm(tape, x, *affine, None, None, True, 0, eps)
-    times = x.image.channels // x.groups
-    each = [t.repeat_interleave(times) for t in affine]
-    return replace(x, image=layers.group_norm(tape, x.image, x.groups, *each, eps))
-
-
-def _group_norm(
-    tape: Tape, attributes: Attributes, x: Any, weight: Any, bias: Any
-) -> Value:
-    eps, groups = attributes.get("epsilon", 1e-5), attributes["num_groups"]
-    return layers.group_norm(tape, x, groups, _tensor(weight), _tensor(bias), eps)
-
-
-def _max_pool(tape: Tape, attributes: Attributes, x: Any) -> list[Value]:
-    kernel, ceil = attributes["kernel_shape"], bool(attributes.get("ceil_mode", 0))
-    before, after = around(tape, attributes, x, kernel)
-    if before != after and ceil:
-        raise Refused("a pooling padded unevenly that rounds up")
-    x, padding = evened(tape, x, (before, after), "-inf")
-    stride, dilation = attributes.get("strides", 1), attributes.get("dilations", 1)
-    return [layers.max_pool(tape, x, kernel, stride, padding, dilation, ceil)]
-
-
-def _average_pool(tape: Tape, attributes: Attributes, x: Any) -> Value:
-    if set(attributes.get("dilations", [1])) != {1}:
-        raise Refused("a dilated average pooling")
-    kernel, ceil = attributes["kernel_shape"], bool(attributes.get("ceil_mode", 0))
-    counts = bool(attributes.get("count_include_pad", 0))
-    before, after = around(tape, attributes, x, kernel)
-    if before != after and (ceil or not counts):
-        raise Refused("an average pooling padded unevenly")
-    x, padding = evened(tape, x, (before, after))
-    stride = attributes.get("strides", 1)
-    return layers.average_pool(tape, x, kernel, stride, padding, ceil, counts)
-
-
-def _global(kind: str) -> Operator:
-    return lambda tape, attributes, x: layers.adaptive(kind)(tape, x, 1)
-
-
-def _reduced(kind: str) -> Operator:
-    def operate(tape: Tape, attributes: Attributes, x: Any, axes: Any = None) -> Value:
-        given = attributes.get("axes") if axes is None else _tensor(axes).tolist()
-        keep = bool(attributes.get("keepdims", 1))
-        return layers.over_space(kind)(tape, x, given, keep)
-
-    return operate
-
-
 def _prelu(tape: Tape, attributes: Attributes, x: Any, slope: Any) -> Any:
-    return call(tape, "prelu", [x, _tensor(slope)], {})
+    return call(tape, "prelu", [x, tensor(slope)], {})
 
 
-def _concat(tape: Tape, attributes: Attributes, *parts: Any) -> Value:
-    return sizes.concatenate(tape, parts, attributes["axis"])
+def _concat(tape: Tape, attributes: Attributes, *parts: Any) -> Any:
+    return shapes.concatenate(tape, parts, attributes["axis"])
 
 
 def _same(tape: Tape, attributes: Attributes, x: Any, *_: Any) -> Any:
     return x
+
+
+def _expand(tape: Tape, attributes: Attributes, x: Any, shape: Any) -> Any:
+    return shapes.expand(tape, x, list(shape.values))
 
 
 def _cast(tape: Tape, attributes: Attributes, x: Any) -> Any:
@@ -264,12 +151,14 @@ def _shape(tape: Tape, attributes: Attributes, x: Any) -> Known:
 def _reshape(tape: Tape, attributes: Attributes, x: Any, shape: Any) -> Any:
     wanted = list(shape.values)
     if isinstance(x, Grouped):
-        return sizes.view(tape, x.image, [_kept(x.image, n, w) for n, w in enumerate(wanted)])
+        return shapes.view(
+            tape, x.image, [_kept(x.image, n, w) for n, w in enumerate(wanted)]
+        )
     if len(wanted) == 3 and len(x.shape) == tape.ndim + 2:
-        groups = sizes.whole(wanted[1])
+        groups = numbers.whole(wanted[1])
         if groups > 0 and x.channels % groups == 0:
             return Grouped(x, groups)
-    return sizes.view(tape, x, [_kept(x, n, w) for n, w in enumerate(wanted)])
+    return shapes.view(tape, x, [_kept(x, n, w) for n, w in enumerate(wanted)])
 
 
 def _kept(x: Value, axis: int, length: Any) -> Any:
@@ -288,34 +177,39 @@ def _pad(
     mode = attributes.get("mode", b"constant").decode()
     mode = {"edge": "replicate"}.get(mode, mode)
     given = list(pads.values) if pads is not None else attributes["pads"]
-    fill = attributes.get("value", 0.0) if value is None else _tensor(value).item()
+    fill = attributes.get("value", 0.0) if value is None else tensor(value).item()
     if axes is not None or len(given) != 2 * (tape.ndim + 2):
         raise Refused("padding of some axes only")
     before, after = given[: tape.ndim + 2], given[tape.ndim + 2 :]
     sides = [n for pair in list(zip(before, after, strict=True))[::-1] for n in pair]
-    return layers.pad(tape, x, sides, mode, fill)
+    return pools.pad(tape, x, sides, mode, fill)
 
 
 def _slice(tape: Tape, attributes: Attributes, x: Any, *known: Any) -> Any:
     """Cut along each axis in turn."""
     given = [list(k.values) if k is not None else None for k in known]
-    starts, ends, axes, steps = (*given, None, None, None, None)[:4]
-    starts, ends = starts or attributes["starts"], ends or attributes["ends"]
-    axes = axes or attributes.get("axes") or range(len(starts))
-    for a, b, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
-        x = sizes.cut(tape, x, axis, a, b, sizes.whole(step))
+    first, last, along, pace = (*given, None, None, None, None)[:4]
+    starts: list[Any] = first or attributes["starts"]
+    ends: list[Any] = last or attributes["ends"]
+    axes = along or attributes.get("axes") or range(len(starts))
+    steps = pace or [1] * len(starts)
+    for a, b, axis, step in zip(starts, ends, axes, steps, strict=True):
+        x = shapes.cut(tape, x, axis, a, b, numbers.whole(step))
     return x
 
 
 def _split(tape: Tape, attributes: Attributes, x: Any, parts: Any = None) -> list[Any]:
-    given = attributes.get("split") if parts is None else _tensor(parts).tolist()
-    if given is None:
+    given = attributes.get("split") if parts is None else tensor(parts).tolist()
+    axis = attributes.get("axis", 0)
+    if given is not None:
+        return shapes.split(tape, x, list(given), axis)
+    if "num_outputs" not in attributes:
         raise Refused("a division without sizes")
-    return sizes.split(tape, x, list(given), attributes.get("axis", 0))
+    return shapes.chunk(tape, x, attributes["num_outputs"], axis)
 
 
 def _negative(tape: Tape, attributes: Attributes, x: Any) -> Any:
-    return sizes.negative(tape, x)
+    return numbers.negative(tape, x)
 
 
 OPERATORS: dict[str, Operator] = {
@@ -324,14 +218,24 @@ OPERATORS: dict[str, Operator] = {
     **{name: _sum(kind) for name, kind in _SUMS.items()},
     **{"Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Clip": _clip, "PRelu": _prelu},
     **{"Softmax": _softmax("softmax"), "LogSoftmax": _softmax("log_softmax")},
-    **{"Conv": _conv, "ConvTranspose": _transposed, "GroupNormalization": _group_norm},
-    **{"BatchNormalization": _batch_norm, "InstanceNormalization": _instance_norm},
-    **{"MaxPool": _max_pool, "AveragePool": _average_pool},
-    **{"GlobalAveragePool": _global("mean"), "GlobalMaxPool": _global("maximum")},
-    **{"ReduceMean": _reduced("mean"), "ReduceMax": _reduced("maximum")},
+    **{
+        "Conv": own.conv,
+        "ConvTranspose": own.transposed,
+        "GroupNormalization": own.group_norm,
+    },
+    **{
+        "BatchNormalization": own.batch_norm,
+        "InstanceNormalization": own.instance_norm,
+    },
+    **{"MaxPool": own.max_pool, "AveragePool": own.average_pool},
+    **{
+        "GlobalAveragePool": own.over_all("mean"),
+        "GlobalMaxPool": own.over_all("maximum"),
+    },
+    **{"ReduceMean": own.reduced("mean"), "ReduceMax": own.reduced("maximum")},
     **{"Concat": _concat, "Split": _split, "Slice": _slice, "Pad": _pad},
     **{"Resize": resize, "Upsample": upsample, "Reshape": _reshape, "Shape": _shape},
     **{"Transpose": layouts.transpose, "Identity": _same, "Dropout": _same},
-    **{"Cast": _cast, "Neg": _negative},
+    **{"Cast": _cast, "CastLike": _same, "Expand": _expand, "Neg": _negative},
 }
 """By ``op_type``."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     Sides = tuple[list[int], list[int]]
 
 
-def around(tape: Tape, attributes: Attributes, x: Value, kernel: Sequence[int]) -> Sides:
+def around(
+    tape: Tape, attributes: Attributes, x: Value, kernel: Sequence[int]
+) -> Sides:
     """Return the padding before and after, for each axis, of a convolution or pooling.
 
     Parameters

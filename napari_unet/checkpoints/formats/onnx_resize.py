@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.checkpoints.formats.aten_layers import (
+from napari_unet.checkpoints.formats.aten_pools import (
     upsample_linear,
     upsample_nearest,
 )
@@ -23,7 +23,8 @@ def resize(tape: Tape, attributes: Attributes, x: Value, *rest: Any) -> Value:
     """Carry out ``Resize`` and ``Upsample``, by factors or to a size."""
     mode = attributes.get("mode", b"nearest").decode()
     place = attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
-    if attributes.get("antialias") or "keep_aspect_ratio_policy" in attributes:
+    aspect = attributes.get("keep_aspect_ratio_policy", b"stretch")
+    if attributes.get("antialias") or aspect != b"stretch":
         raise Refused("up-sampling with a filter or another aspect")
     size, factors = _target(tape, attributes, x, rest)
     if mode == "nearest":
@@ -39,7 +40,7 @@ def resize(tape: Tape, attributes: Attributes, x: Value, *rest: Any) -> Value:
 
 
 def upsample(tape: Tape, attributes: Attributes, x: Value, *rest: Any) -> Value:
-    """Carry out ``Upsample``, and ``Resize`` of opset 10: pixels lie at their corner."""
+    """Carry out ``Upsample``, and ``Resize`` of opset 10, which counts from corners."""
     corner = {
         "coordinate_transformation_mode": b"asymmetric",
         "nearest_mode": b"floor",
@@ -54,7 +55,9 @@ def _target(
     sizes = rest[2] if len(rest) > 2 else None
     scales = rest[0] if len(rest) == 1 else (rest[1] if len(rest) > 1 else None)
     given = attributes.get("scales", None if scales is None else plain(scales.values))
-    axes = [int(a) % (tape.ndim + 2) for a in attributes.get("axes", range(tape.ndim + 2))]
+    axes = [
+        int(a) % (tape.ndim + 2) for a in attributes.get("axes", range(tape.ndim + 2))
+    ]
     if given is not None and len(given):
         factors = [1.0] * (tape.ndim + 2)
         for axis, factor in zip(axes, given, strict=True):

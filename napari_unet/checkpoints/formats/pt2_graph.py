@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet.checkpoints.formats.aten_operators import call
-from napari_unet.checkpoints.formats.tape import Refused, Tape, Value, made_for, record
+from napari_unet.checkpoints.formats.tape import Refused, Tape, Value, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,8 +93,7 @@ class _Reader:
     def read(self) -> Value:
         """Carry out all nodes and return the output."""
         self.values[self.image] = self.tape.image
-        if any(self.shape()[2:]):
-            self.tape.note(made_for(self.shape()))
+        self.tape.note_size(self.shape())
         for node in self.graph["nodes"]:
             self._carry_out(node)
         return self._output()
@@ -132,9 +131,7 @@ class _Reader:
                 settings[entry["name"]] = value
             else:
                 args.append(value)
-        result = call(
-            self.tape, name.removeprefix(space).split(".")[0], args, settings
-        )
+        result = call(self.tape, name.removeprefix(space).split(".")[0], args, settings)
         self._keep(node["outputs"], result)
 
     def _keep(self, outputs: list[Mapping[str, Any]], result: Any) -> None:

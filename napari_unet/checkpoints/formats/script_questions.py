@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_unet.checkpoints.formats.aten_sizes import number
+from napari_unet.checkpoints.formats.aten_numbers import number
 from napari_unet.checkpoints.formats.tape import Refused, Value
 
 if TYPE_CHECKING:

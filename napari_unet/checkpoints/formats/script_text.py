@@ -1,10 +1,10 @@
 """TorchScript's own program text, read line by line and never run as Python.
 
 A traced network is saved as classes whose methods are straight lines of calls
-(torch/csrc/jit/serialization/python_print.cpp). The text is parsed into a tree, which is
-walked here: calls of modules lead to their own methods, calls of operators to
-`aten_operators`. A branch is followed where what it asks is known for every image,
-and a loop where it is counted beforehand; all else that Python has is refused.
+(torch/csrc/jit/serialization/python_print.cpp). The text is parsed into a tree, which
+is walked here: calls of modules lead to their own methods, calls of operators to
+`aten_operators`. A branch is followed where what it asks is known for every image, and
+a loop where it is counted beforehand; all else that Python has is refused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_unet.checkpoints.formats.aten_numbers import whole
 from napari_unet.checkpoints.formats.aten_operators import call
-from napari_unet.checkpoints.formats.aten_sizes import whole
 from napari_unet.checkpoints.formats.script_questions import ASKED, answer
 from napari_unet.checkpoints.formats.tape import Refused, Tape, Value
 from napari_unet.checkpoints.unpickle import Stub

@@ -110,6 +110,12 @@ class Tape:
         if text not in self.notes:
             self.notes.append(text)
 
+    def note_size(self, shape: Sequence[int | None]) -> None:
+        """Note the size of image that a graph was made for, where it is fixed."""
+        if any(shape[2:]):
+            sizes = " x ".join(str(n or "any") for n in shape[2:])
+            self.note(f"made for images of {sizes} pixels")
+
     def add(
         self,
         kind: str,
@@ -266,14 +272,8 @@ def record(
         if list(shape) == opened:
             raise
     tape = Tape(shape)
-    tape.note(made_for(shape))
+    tape.note_size(shape)
     return tape, play(tape)
-
-
-def made_for(shape: Sequence[int | None]) -> str:
-    """Return a note about the size of image that a graph was made for."""
-    sizes = " x ".join(str(n or "any") for n in shape[2:])
-    return f"made for images of {sizes} pixels"
 
 
 def constant(size: Any) -> int | None:

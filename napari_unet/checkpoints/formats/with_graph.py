@@ -1,7 +1,7 @@
 """What a file gives that holds both the weights by name and the graph.
 
-The weights keep their names, by which a known family may claim them; the graph refers to
-them. `napari_unet.checkpoints.graphs` decides which of the two is used.
+The weights keep their names, by which a known family may claim them; the graph refers
+to them. `napari_unet.checkpoints.graphs` decides which of the two is used.
 """
 
 from __future__ import annotations

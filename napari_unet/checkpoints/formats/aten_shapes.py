@@ -1,93 +1,20 @@
-"""ATen operators that join, cut and reshape: arithmetic, sizes, views and slices.
-
-What a graph computes of sizes and constants is worked out here; only what concerns the
-image becomes a step.
-"""
+"""ATen operators that look at an image otherwise, join images or cut them."""
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from napari_unet.checkpoints.formats.aten_numbers import MOST, number, plain, whole
 from napari_unet.checkpoints.formats.tape import Refused, Tape, Value, constant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-_MOST = 1 << 27
-_LARGEST = 1 << 62
-_FOLDED: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "floor": operator.floordiv,
-}
-
-
-def number(value: Any) -> Any:
-    """Return tensors without axes and sizes known for good as plain numbers."""
-    if isinstance(value, torch.Tensor) and value.ndim == 0:
-        return value.item()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "iu":
-        fixed = constant(value)
-        return value if fixed is None else fixed
-    return value
-
-
-def whole(value: Any) -> int:
-    """Return a whole number that does not depend on the size of the image."""
-    value = number(value)
-    if isinstance(value, (bool, np.ndarray)) or not isinstance(value, (int, float)):
-        raise Refused("a number that depends on the size of the image")
-    if value != int(value):
-        raise Refused(f"{value} where a whole number belongs")
-    return int(value)
-
-
-def plain(value: Any) -> Value:
-    """Return an image seen as (N, C, *spatial)."""
-    if not isinstance(value, Value) or value.dropped or value.merged:
-        raise Refused("an operation on something else than the image")
-    return value
-
-
-def arithmetic(kind: str) -> Callable[..., Any]:
-    """Make the operator add, sub, mul or div."""
-
-    def operate(
-        tape: Tape, a: Any, b: Any, alpha: Any = 1, rounding_mode: str | None = None
-    ) -> Any:
-        a, b = number(a), number(b)
-        if alpha != 1 or rounding_mode not in (None, "floor"):
-            raise Refused(f"{kind} with alpha {alpha}, rounding {rounding_mode}")
-        if not isinstance(a, Value) and not isinstance(b, Value):
-            return _fold(kind if rounding_mode is None else "floor", a, b)
-        if rounding_mode is not None:
-            raise Refused("rounding of the image")
-        return _sum(tape, kind, a, b)
-
-    return operate
-
-
-def reverse_subtract(tape: Tape, a: Any, b: Any, alpha: Any = 1) -> Any:
-    """Carry out ``rsub``: b - a."""
-    return arithmetic("sub")(tape, b, a, alpha)
-
-
-def negative(tape: Tape, a: Any) -> Any:
-    """Carry out ``neg``."""
-    return arithmetic("mul")(tape, a, -1)
-
-
-def floor_divide(tape: Tape, a: Any, b: Any) -> Any:
-    """Carry out ``floor_divide``, of numbers only."""
-    return arithmetic("div")(tape, a, b, rounding_mode="floor")
+    from collections.abc import Sequence
 
 
 def size(tape: Tape, x: Any, dim: int | None = None) -> Any:
@@ -95,15 +22,6 @@ def size(tape: Tape, x: Any, dim: int | None = None) -> Any:
     del tape
     shape = x.shape if isinstance(x, Value) else tuple(x.shape)
     return list(shape) if dim is None else shape[whole(dim)]
-
-
-def truncate(tape: Tape, value: Any) -> Any:
-    """Carry out ``Int``: sizes are whole already where they can be used."""
-    del tape
-    value = number(value)
-    if isinstance(value, np.ndarray):
-        return np.trunc(value).astype(np.int64)
-    return int(value)
 
 
 def view(tape: Tape, x: Any, *shape: Any) -> Any:
@@ -169,7 +87,11 @@ def expand(tape: Tape, x: Any, shape: Sequence[Any], implicit: bool = False) -> 
     """Carry out ``expand`` to the shape that is there already."""
     del tape, implicit
     if isinstance(x, torch.Tensor):
-        return x.expand([whole(n) for n in shape])
+        lengths = [whole(n) for n in shape]
+        known = zip(lengths[::-1], (*x.shape[::-1], *[1] * len(shape)), strict=False)
+        if prod(old if n < 0 else n for n, old in known) > MOST:
+            raise Refused("weights that grow without measure")
+        return x.expand(lengths).contiguous()
     if not _is_shape(plain_or_seen(x).shape, list(shape)):
         raise Refused("an expansion of the image")
     return x
@@ -178,7 +100,7 @@ def expand(tape: Tape, x: Any, shape: Sequence[Any], implicit: bool = False) -> 
 def cut(
     tape: Tape, x: Any, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1
 ) -> Any:
-    """Carry out ``slice``: some channels, or what is left of borders of a fixed width."""
+    """Carry out ``slice``: some channels, or all but borders of a fixed width."""
     if isinstance(x, (list, torch.Tensor)):
         raise Refused("a part of something else than the image")
     x, axis = plain(x), whole(dim) % (tape.ndim + 2)
@@ -227,54 +149,6 @@ def concatenate(tape: Tape, parts: Sequence[Any], dim: Any = 0) -> Any:
     return values[0] if len(values) == 1 else tape.add("concat", values)
 
 
-def _fold(kind: str, a: Any, b: Any) -> Any:
-    """Combine what is known: numbers, sizes and weights."""
-    for value in (a, b):
-        if not isinstance(value, (int, float, np.ndarray, torch.Tensor)):
-            raise Refused("arithmetic with something else than numbers")
-    is_tensor = [isinstance(v, torch.Tensor) for v in (a, b)]
-    if any(is_tensor) and any(isinstance(v, np.ndarray) for v in (a, b)):
-        raise Refused("weights that depend on the size of the image")
-    if all(is_tensor):
-        shape = torch.broadcast_shapes(a.shape, b.shape)
-        if shape.numel() > _MOST:
-            raise Refused("weights that grow without measure")
-    try:
-        result = number(_FOLDED[kind](a, b))
-    except (ZeroDivisionError, OverflowError) as error:
-        raise Refused(f"arithmetic without a result ({error})") from None
-    if isinstance(result, int) and abs(result) > _LARGEST:
-        raise Refused("a number without measure")
-    return result
-
-
-def _sum(tape: Tape, kind: str, a: Any, b: Any) -> Value:
-    """Write the step of a sum with the image."""
-    if isinstance(a, Value) and isinstance(b, Value):
-        if (a.dropped, a.merged) != (b.dropped, b.merged):
-            raise Refused("a sum of images of other shapes")
-        return replace(tape.add(kind, [a, b]), dropped=a.dropped, merged=a.merged)
-    image, other = (a, b) if isinstance(a, Value) else (b, a)
-    values = _per_channel(image, other)
-    settings = {"operation": kind, "channels": values.numel(), "first": image is b}
-    added = tape.add("constant", [image], settings, value=values)
-    return replace(added, dropped=image.dropped)
-
-
-def _per_channel(image: Value, other: Any) -> torch.Tensor:
-    """Return a constant as one number, or one for each channel."""
-    if isinstance(other, (int, float)):
-        return torch.tensor([float(other)])
-    if not isinstance(other, torch.Tensor) or image.merged:
-        raise Refused("arithmetic with the size of the image")
-    axes = len(image.shape)
-    shape = (*[1] * (axes - other.ndim), *other.shape)
-    is_plain = len(shape) == axes and shape[1] in (1, image.channels)
-    if not is_plain or shape[0] != 1 or any(n != 1 for n in shape[2:]):
-        raise Refused("arithmetic with an image in the file")
-    return other.flatten()
-
-
 def _ways(tape: Tape, x: Value) -> list[Value]:
     """Return the ways in which a graph may see an image."""
     ways = [replace(x, dropped=0, merged=False), replace(x, dropped=0, merged=True)]
@@ -289,7 +163,7 @@ def _is_shape(shape: Sequence[Any], wanted: Sequence[Any]) -> bool:
         return False
     free = [n for n in wanted if constant(n) == -1]
     same = [
-        constant(n) == -1 or np.array_equal(*np.broadcast_arrays(n, own))
+        constant(n) == -1 or bool(np.all(np.asarray(n) == own))
         for n, own in zip(wanted, shape, strict=True)
     ]
     return len(free) <= 1 and all(same)
@@ -304,4 +178,6 @@ def _place(value: Any, length: Any, default: Any) -> Any:
 
 
 def _axes(dims: Any) -> tuple[int, ...]:
-    return tuple(whole(d) for d in (dims if isinstance(dims, (list, tuple)) else [dims]))
+    return tuple(
+        whole(d) for d in (dims if isinstance(dims, (list, tuple)) else [dims])
+    )
