@@ -38,11 +38,11 @@ def network_of(draft: Draft) -> Network:
     program = draft.hints.get("program") or {}
     if "weights" in program:
         return _by_either(draft, dict(program))
-    try:
+    if "refused" not in draft.hints:
         return finish(draft)
+    try:  # no guessing by shapes: the graph says that there is more
+        return finish(draft, guess=False)
     except ModelError as error:
-        if "refused" not in draft.hints:
-            raise
         raise _neither(draft, error) from error
 
 
@@ -52,7 +52,7 @@ def _by_either(draft: Draft, program: dict[str, Any]) -> Network:
     try:
         graph = finish(_by_graph(draft, program))
         if named.tests is None:
-            named.tests = _proof(graph)
+            named.tests = _proof(graph, program["activation"] or "none")
     except (ModelError, RuntimeError):  # the weights' names may still tell
         return finish(named)
     try:
@@ -87,9 +87,9 @@ def _by_graph(draft: Draft, program: dict[str, Any]) -> Draft:
     )
 
 
-def _proof(graph: Network) -> Tests:
-    """Run a graph on noise."""
-    patch, activation = probe(graph), graph.spec.activation
+def _proof(graph: Network, activation: str) -> Tests:
+    """Run a graph, which ends in an activation or in none, on noise."""
+    patch = probe(graph)
     output = activate(patch.output, activation).numpy()
     tolerance = (_RELATIVE, _SHARE * float(abs(output).max()))
     arrays = [patch.patch.numpy()], [output]

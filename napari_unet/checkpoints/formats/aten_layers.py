@@ -100,6 +100,16 @@ def linear(tape: Tape, x: Any, weight: Any, bias: Any = None) -> Value:
     return replace(conv(tape, replace(x, dropped=0), kernel, bias), dropped=x.dropped)
 
 
+def matrix(tape: Tape, x: Any, weight: Any) -> Value:
+    """Carry out ``mm``: a linear layer whose weight is transposed."""
+    return linear(tape, x, known(weight).t())
+
+
+def added_matrix(tape: Tape, bias: Any, x: Any, weight: Any) -> Value:
+    """Carry out ``addmm`` without factors, what becomes of a linear layer."""
+    return linear(tape, x, known(weight).t(), bias)
+
+
 def batch_norm(
     tape: Tape,
     x: Any,

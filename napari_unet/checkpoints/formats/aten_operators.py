@@ -280,6 +280,8 @@ OPERATORS: dict[str, Operator] = {
     **{"view": shapes.view, "reshape": shapes.view, "_unsafe_view": shapes.view},
     **{"flatten": shapes.flatten, "squeeze": shapes.squeeze, "repeat": shapes.repeat},
     **{"unsqueeze": shapes.unsqueeze, "expand": shapes.expand},
+    **{"permute": shapes.permute, "t": shapes.permute},
+    **{"mm": layers.matrix, "addmm": layers.added_matrix},
     **{"slice": shapes.cut, "narrow": shapes.narrow, "chunk": shapes.chunk},
     **{"split": shapes.split, "split_with_sizes": shapes.split},
     **dict.fromkeys(

@@ -75,6 +75,14 @@ def unsqueeze(tape: Tape, x: Any, dim: int) -> Any:
     return replace(x, dropped=x.dropped - 1)
 
 
+def permute(tape: Tape, x: Any, order: Any = (1, 0)) -> Any:
+    """Carry out ``permute`` and ``t``, of constants."""
+    del tape
+    if not isinstance(x, torch.Tensor):
+        raise Refused("axes in another order")
+    return x.permute([whole(n) for n in order])
+
+
 def repeat(tape: Tape, x: Any, times: Sequence[Any]) -> Any:
     """Carry out ``repeat`` of constants: for each image of a merged batch the same."""
     del tape

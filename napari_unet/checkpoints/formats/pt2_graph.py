@@ -58,55 +58,53 @@ def translate(
     Refused
         If it is more than a plain graph from one image to one image.
     """
-    module = facts["graph_module"]
     try:
-        shape = _Reader(module, tensors).shape()
-        return record(shape, lambda tape: _Reader(module, tensors, tape).read())
+        module = facts["graph_module"]
+        values, image = _bound(module["signature"]["input_specs"], tensors)
+        sizes = module["graph"]["tensor_values"][image]["sizes"]
+        shape = [n.get("as_int") for n in sizes]
+        tape, output = record(
+            shape,
+            lambda tape: _Reader(module, tape, {**values, image: tape.image}).read(),
+        )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise Refused(f"a graph that does not fit ({error!r})"[:300]) from error
+    tape.note_size(shape)
+    return tape, output
+
+
+def _bound(
+    specs: list[Mapping[str, Any]], tensors: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, Any], str]:
+    """Give the inputs of a graph their tensors; return the name of the image, too."""
+    values, images = {}, []
+    for spec in specs:
+        ((kind, entry),) = spec.items()
+        if kind == "user_input":
+            images.append(str(entry["arg"]["as_tensor"]["name"]))
+        elif kind in ("parameter", "buffer", "tensor_constant"):
+            values[entry["arg"]["name"]] = tensors[entry[f"{kind}_name"]]
+        else:
+            raise Refused(f"an input of kind {kind}")
+    if len(images) != 1:
+        raise Refused(f"{len(images)} inputs")
+    return values, images[0]
 
 
 class _Reader:
     """Carries out the nodes in their order."""
 
     def __init__(
-        self,
-        module: Mapping[str, Any],
-        tensors: Mapping[str, torch.Tensor],
-        tape: Tape | None = None,
+        self, module: Mapping[str, Any], tape: Tape, values: dict[str, Any]
     ) -> None:
         self.graph, self.signature = module["graph"], module["signature"]
-        self.tensors = tensors
-        self.values: dict[str, Any] = {}
-        specs = self.signature["input_specs"]
-        images = [name for s in specs if (name := self._bind(s))]
-        if len(images) != 1:
-            raise Refused(f"{len(images)} inputs")
-        self.image = images[0]
-        self.tape = Tape(self.shape()) if tape is None else tape
-
-    def shape(self) -> list[int | None]:
-        """Return the shape of the input, None where it is free."""
-        sizes = self.graph["tensor_values"][self.image]["sizes"]
-        return [n.get("as_int") for n in sizes]
+        self.tape, self.values = tape, values
 
     def read(self) -> Value:
         """Carry out all nodes and return the output."""
-        self.values[self.image] = self.tape.image
-        self.tape.note_size(self.shape())
         for node in self.graph["nodes"]:
             self._carry_out(node)
         return self._output()
-
-    def _bind(self, spec: Mapping[str, Any]) -> str:
-        """Give an input of the graph its tensor; return the name of an image."""
-        ((kind, entry),) = spec.items()
-        if kind == "user_input":
-            return str(entry["arg"]["as_tensor"]["name"])
-        if kind not in ("parameter", "buffer", "tensor_constant"):
-            raise Refused(f"an input of kind {kind}")
-        self.values[entry["arg"]["name"]] = self.tensors.get(entry[f"{kind}_name"])
-        return ""
 
     def _output(self) -> Value:
         specs = self.signature["output_specs"]
