@@ -44,6 +44,7 @@ _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "tanh": lambda _: nn.Tanh(),
     "softplus": lambda _: nn.Softplus(),
     "softmax": lambda _: nn.Softmax(1),
+    "erf": lambda _: ErrorFunction(),
     "log_softmax": lambda _: nn.LogSoftmax(1),
 }
 
@@ -156,6 +157,18 @@ class Constant(Leaf):
         if self.operation in ("add", "sub"):
             return a + b if self.operation == "add" else a - b
         return a * b if self.operation == "mul" else a / b
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """One pixel."""
+        return (STILL,) * ndim
+
+
+class ErrorFunction(Leaf):
+    """The error function, of which some exporters make GELU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, *spatial)."""
+        return torch.erf(x)
 
     def windows(self, ndim: int) -> tuple[Window, ...]:
         """One pixel."""

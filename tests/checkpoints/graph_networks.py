@@ -84,7 +84,11 @@ class Volumes(nn.Module):
         return self.up(self.slope(self.norm(self.down(x))) + self.skip(x))
 
 
-NETWORKS = {"mixed": (Mixed, 1, 2), "attentive": (Attentive, 2, 2), "volumes": (Volumes, 1, 3)}
+NETWORKS = {
+    "mixed": (Mixed, 1, 2),
+    "attentive": (Attentive, 2, 2),
+    "volumes": (Volumes, 1, 3),
+}
 """Class, channels and axes of each."""
 
 

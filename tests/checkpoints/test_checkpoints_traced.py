@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from graph_networks import NETWORKS, network, whole, traced
+from graph_networks import NETWORKS, network, traced, whole
 from shared import shared
 from tiny_networks import lively
 from torch import nn
 
 from napari_unet import checkpoints
+from napari_unet.checkpoints.draft import Draft
 from napari_unet.checkpoints.formats import torchscript_file
 from napari_unet.checkpoints.formats.script_text import Script
 from napari_unet.checkpoints.formats.tape import Refused
 from napari_unet.checkpoints.graphs import network_of
-from napari_unet.checkpoints.draft import Draft
 from napari_unet.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -233,7 +233,7 @@ _batch_norm_eval: Operator = lambda tape, x, w, b, mean, var, momentum, eps: (  
 OPERATORS: dict[str, Operator] = {
     **{
         name: _activation(name)
-        for name in ("relu", "selu", "silu", "mish", "sigmoid", "tanh")
+        for name in ("relu", "selu", "silu", "mish", "sigmoid", "tanh", "erf")
     },
     **{"hardsigmoid": _activation("hard_sigmoid")},
     **{"hardswish": _activation("hard_swish"), "gelu": _gelu, "softplus": _softplus},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.checkpoints.formats import aten_layers as layers
 from napari_unet.checkpoints.formats import aten_numbers as numbers
 from napari_unet.checkpoints.formats import aten_pools as pools
 from napari_unet.checkpoints.formats import aten_shapes as shapes
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _ACTIVATIONS = {
     **{"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Selu": "selu"},
     **{"Softplus": "softplus", "Mish": "mish", "HardSwish": "hardswish"},
+    "Erf": "erf",
 }
 _SLOPES = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0), "Celu": ("celu", 1)}
 _SUMS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
@@ -61,7 +63,8 @@ def carry_out(
     """
     if operator in NUMBERS and all(i is None or isinstance(i, Known) for i in inputs):
         return work_out(operator, attributes, inputs)
-    if any(isinstance(i, layouts.Last) for i in inputs):
+    is_last = any(isinstance(i, layouts.Last) for i in inputs)
+    if is_last and operator not in ("Transpose", "Shape"):
         return layouts.turned(tape, operator, attributes, inputs, carry_out)
     operate = OPERATORS.get(operator)
     if operate is None:
@@ -166,6 +169,39 @@ def _kept(x: Value, axis: int, length: Any) -> Any:
     return x.shape[axis] if constant(length) == 0 else length
 
 
+def _flatten(tape: Tape, attributes: Attributes, x: Any) -> Any:
+    return shapes.flatten(tape, x, attributes.get("axis", 1))
+
+
+def _axes(turn: Operator) -> Operator:
+    """Make ``Unsqueeze`` or ``Squeeze`` of an image, one axis after another."""
+
+    def operate(tape: Tape, attributes: Attributes, x: Any, axes: Any = None) -> Any:
+        given = attributes.get("axes") if axes is None else tensor(axes).tolist()
+        if given is None:
+            raise Refused("axes that are not named")
+        for axis in sorted(given, reverse=turn is shapes.squeeze):
+            x = turn(tape, x, axis)
+        return x
+
+    return operate
+
+
+def _gemm(
+    tape: Tape, attributes: Attributes, x: Any, weight: Any, bias: Any = None
+) -> Any:
+    factors = {attributes.get(name, 1) for name in ("alpha", "beta")}
+    if factors != {1} or attributes.get("transA"):
+        raise Refused("a linear layer with factors")
+    known = tensor(weight)
+    known = known if attributes.get("transB") else known.t()
+    return layers.linear(tape, x, known, own.maybe(bias))
+
+
+def _matmul(tape: Tape, attributes: Attributes, x: Any, weight: Any) -> Any:
+    return layers.matrix(tape, x, tensor(weight))
+
+
 def _pad(
     tape: Tape,
     attributes: Attributes,
@@ -236,6 +272,8 @@ OPERATORS: dict[str, Operator] = {
     **{"Concat": _concat, "Split": _split, "Slice": _slice, "Pad": _pad},
     **{"Resize": resize, "Upsample": upsample, "Reshape": _reshape, "Shape": _shape},
     **{"Transpose": layouts.transpose, "Identity": _same, "Dropout": _same},
+    **{"Flatten": _flatten, "Gemm": _gemm, "MatMul": _matmul},
+    **{"Unsqueeze": _axes(shapes.unsqueeze), "Squeeze": _axes(shapes.squeeze)},
     **{"Cast": _cast, "CastLike": _same, "Expand": _expand, "Neg": _negative},
 }
 """By ``op_type``."""

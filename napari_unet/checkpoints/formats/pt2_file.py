@@ -117,7 +117,7 @@ def _tensor(
 ) -> torch.Tensor:
     """Read one tensor; several may share the bytes of a member."""
     if entry["use_pickle"]:
-        raise TypeError("weights of a class of their own")
+        raise TypeError("objects of another class among the weights")
     if name not in stores:
         stores[name] = bytearray(source.read(name, _MOST_WEIGHTS))
     meta, data = entry["tensor_meta"], stores[name]

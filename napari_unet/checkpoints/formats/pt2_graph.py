@@ -63,12 +63,12 @@ def translate(
         values, image = _bound(module["signature"]["input_specs"], tensors)
         sizes = module["graph"]["tensor_values"][image]["sizes"]
         shape = [n.get("as_int") for n in sizes]
-        tape, output = record(
-            shape,
-            lambda tape: _Reader(module, tape, {**values, image: tape.image}).read(),
-        )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise Refused(f"a graph that does not fit ({error!r})"[:300]) from error
+    tape, output = record(
+        shape,
+        lambda tape: _Reader(module, tape, {**values, image: tape.image}).read(),
+    )
     tape.note_size(shape)
     return tape, output
 

@@ -266,14 +266,22 @@ def record(
     """
     opened = [None, shape[1], *[None] * len(shape[2:])]
     try:
-        tape = Tape(opened)
-        return tape, play(tape)
+        return _played(Tape(opened), play)
     except Refused:
         if list(shape) == opened:
             raise
     tape = Tape(shape)
     tape.note_size(shape)
-    return tape, play(tape)
+    return _played(tape, play)
+
+
+def _played(tape: Tape, play: Callable[[Tape], Value]) -> tuple[Tape, Value]:
+    try:
+        return tape, play(tape)
+    except Refused:
+        raise
+    except Exception as error:  # the file's graph decides what breaks here
+        raise Refused(f"a graph that does not fit ({error!r})"[:300]) from error
 
 
 def constant(size: Any) -> int | None:
