@@ -9,13 +9,14 @@ none computes the same, the graph itself is the network.
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.checkpoints import sidecar
 from napari_unet.checkpoints.draft import Draft, Tests, finish
 from napari_unet.checkpoints.formats.with_graph import is_own
 from napari_unet.checkpoints.oracle import activate
-from napari_unet.checkpoints.probe import probe
+from napari_unet.checkpoints.probe import lengths, probe
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_unet.networks.network import Network
 
+_MOST_PIXELS = 1 << 19
 _RELATIVE, _SHARE = 1e-4, 1e-5
 """How far a family may be from the graph: of each value, and of the largest."""
 
@@ -51,13 +53,15 @@ def _by_either(draft: Draft, program: dict[str, Any]) -> Network:
     named = _by_names(draft)
     try:
         graph = finish(_by_graph(draft, program))
+        if prod(lengths(graph)) > _MOST_PIXELS:
+            return graph
         if named.tests is None:
             named.tests = _proof(graph, program["activation"] or "none")
     except (ModelError, RuntimeError):  # the weights' names may still tell
         return finish(named)
     try:
         return finish(named, guess=False)
-    except ModelError:
+    except (ModelError, RuntimeError):  # another network, or for other images
         return graph
 
 

@@ -156,7 +156,9 @@ def test_training_mode_is_refused(tmp_path):
             return self.odd_norm(self.odd_name(x))
 
     image = torch.zeros(2, 1, 16, 16)
-    assert_refused(tmp_path, Training().train(), image, "training|changes its own")
+    assert_refused(
+        tmp_path, Training().train(), image, "training|weights that are changed"
+    )
 
 
 def test_an_operation_in_place_is_seen_by_all_who_read(tmp_path):
@@ -168,6 +170,25 @@ def test_an_operation_in_place_is_seen_by_all_who_read(tmp_path):
     module, image = lively(Ending(end)), torch.randn(2, 1, 8, 8)
     opened = checkpoints.load(exported(module, image, tmp_path / "net.pt2"))
     assert torch.equal(opened(image), module(image))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_operation_in_place_on_a_part_is_refused(tmp_path, first):
+    def end(x):
+        part = x[:, :2]
+        torch.relu_(part if first else x)
+        return torch.cat([x, part], 1)
+
+    words = "in place on a part"
+    assert_refused(tmp_path, Ending(end), torch.zeros(1, 1, 8, 8), words)
+
+
+def test_growth_without_measure_is_refused(tmp_path):
+    def end(x):
+        return nn.functional.interpolate(x, scale_factor=64)
+
+    words = "grows without measure"
+    assert_refused(tmp_path, Ending(end), torch.zeros(1, 1, 8, 8), words)
 
 
 def changed(tmp_path, change):

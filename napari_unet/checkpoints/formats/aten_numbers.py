@@ -138,7 +138,7 @@ def _sum(tape: Tape, kind: str, a: Any, b: Any) -> Value:
     values = _per_channel(image, other)
     settings = {"operation": kind, "channels": values.numel(), "first": image is b}
     added = tape.add("constant", [image], settings, value=values)
-    return replace(added, dropped=image.dropped)
+    return replace(added, dropped=image.dropped, merged=image.merged)
 
 
 def _per_channel(image: Value, other: Any) -> torch.Tensor:

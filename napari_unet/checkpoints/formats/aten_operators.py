@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     Operator = Callable[..., Any]
 
-_FLOAT32 = 6
-"""What TorchScript calls float32, the number of c10::ScalarType."""
+_FLOATS = (6, torch.float32)
+"""What TorchScript (the number of c10::ScalarType) and torch.export call float32."""
 
 
 def call(
@@ -60,8 +60,11 @@ def call(
     if operate is None:
         raise Refused(f"the operator {name[:80]}")
     read = [_newest(tape, a) for a in args]
+    given = {key: _newest(tape, value) for key, value in settings.items()}
+    if name.endswith("_") and isinstance(read[0], torch.Tensor):
+        raise Refused("weights that are changed")
     try:
-        result = operate(tape, *read, **settings)
+        result = operate(tape, *read, **given)
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise Refused(f"the operator {name} with such arguments ({error})") from None
     if name.endswith("_") and isinstance(read[0], Value):
@@ -77,11 +80,12 @@ class _Positive:
 
 
 def _newest(tape: Tape, value: Any) -> Any:
-    if isinstance(value, Value):
-        return tape.newest(value)
+    """Return an argument as it is by now; lists hold no lists."""
     if isinstance(value, (list, tuple)):
+        if any(isinstance(v, (list, tuple)) for v in value):
+            raise Refused("lists in lists")
         return [_newest(tape, v) for v in value]
-    return value
+    return tape.newest(value) if isinstance(value, Value) else value
 
 
 def _activation(name: str) -> Operator:
@@ -136,7 +140,8 @@ def _clip(tape: Tape, x: Any, low: Any = None, high: Any = None) -> Value:
         "high": "inf" if high is None else str(float(high)),
     }
     image = plain_or_seen(x)
-    return replace(tape.add("clip", [image], settings), dropped=image.dropped)
+    done = tape.add("clip", [image], settings)
+    return replace(done, dropped=image.dropped, merged=image.merged)
 
 
 def _clip_below(tape: Tape, x: Any, low: Any) -> Value:
@@ -205,15 +210,17 @@ def _copy(tape: Tape, x: Any, memory_format: Any = None) -> Any:
 
 
 def _to(tape: Tape, x: Any, *args: Any, dtype: Any = None, **_: Any) -> Any:
-    """Carry out ``to``, of images only to float32."""
-    del tape
-    wanted = [a for a in (*args, dtype) if isinstance(a, (int, torch.dtype))]
-    numbers = [w for w in wanted if not isinstance(w, bool)]
-    if isinstance(x, Value) and any(
-        n not in (_FLOAT32, torch.float32) for n in numbers
-    ):
+    """Carry out ``to``: images stay in float32, numbers may become whole."""
+    kinds = [
+        a
+        for a in (*args, dtype)
+        if isinstance(a, (int, torch.dtype)) and not isinstance(a, bool)
+    ]
+    if all(kind in _FLOATS for kind in kinds):
+        return x
+    if isinstance(x, Value) or (number(x) is x and isinstance(x, torch.Tensor)):
         raise Refused("another precision than float32")
-    return x
+    return numbers.truncate(tape, x)
 
 
 def _nothing(tape: Tape, *_: Any, **__: Any) -> None:

@@ -136,6 +136,14 @@ def _same(tape: Tape, attributes: Attributes, x: Any, *_: Any) -> Any:
     return x
 
 
+def _dropout(
+    tape: Tape, attributes: Attributes, x: Any, ratio: Any = None, training: Any = None
+) -> Any:
+    if training is not None and bool(tensor(training).any()):
+        raise Refused("dropout that is still training")
+    return x
+
+
 def _expand(tape: Tape, attributes: Attributes, x: Any, shape: Any) -> Any:
     return shapes.expand(tape, x, list(shape.values))
 
@@ -271,7 +279,7 @@ OPERATORS: dict[str, Operator] = {
     **{"ReduceMean": own.reduced("mean"), "ReduceMax": own.reduced("maximum")},
     **{"Concat": _concat, "Split": _split, "Slice": _slice, "Pad": _pad},
     **{"Resize": resize, "Upsample": upsample, "Reshape": _reshape, "Shape": _shape},
-    **{"Transpose": layouts.transpose, "Identity": _same, "Dropout": _same},
+    **{"Transpose": layouts.transpose, "Identity": _same, "Dropout": _dropout},
     **{"Flatten": _flatten, "Gemm": _gemm, "MatMul": _matmul},
     **{"Unsqueeze": _axes(shapes.unsqueeze), "Squeeze": _axes(shapes.squeeze)},
     **{"Cast": _cast, "CastLike": _same, "Expand": _expand, "Neg": _negative},

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     Attributes = dict[str, Any]
 
 
+_HALF = ("half_pixel", "pytorch_half_pixel")
+_NEAREST = {("asymmetric", "floor")} | {
+    (place, f"round_prefer_{side}") for place in _HALF for side in ("floor", "ceil")
+}
+"""Ways of rounding that repeat each pixel, for whole factors."""
+
+
 def resize(tape: Tape, attributes: Attributes, x: Value, *rest: Any) -> Value:
     """Carry out ``Resize`` and ``Upsample``, by factors or to a size."""
     mode = attributes.get("mode", b"nearest").decode()
@@ -30,11 +37,10 @@ def resize(tape: Tape, attributes: Attributes, x: Value, *rest: Any) -> Value:
     if mode == "nearest":
         done = upsample_nearest(tape, x, size, factors)
         rounding = attributes.get("nearest_mode", b"round_prefer_floor").decode()
-        if not _is_plain(x, done) or (place == "asymmetric") != (rounding == "floor"):
+        if not _is_plain(x, done) or (place, rounding) not in _NEAREST:
             raise Refused(f"nearest up-sampling of kind {place}, {rounding}")
         return done
-    places = ("half_pixel", "pytorch_half_pixel", "align_corners")
-    if mode != "linear" or place not in places:
+    if mode != "linear" or place not in (*_HALF, "align_corners"):
         raise Refused(f"up-sampling of kind {mode}, {place}")
     return upsample_linear(tape, x, size, place == "align_corners", factors)
 

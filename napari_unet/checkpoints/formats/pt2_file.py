@@ -34,6 +34,7 @@ Tensors = dict[str, torch.Tensor]
 
 _MOST_JSON = 1 << 26
 _MOST_WEIGHTS = 1 << 34
+_ORDER = b"little"
 _OLD_GRAPH = "serialized_exported_program.json"
 _OLD = {
     "weights": "serialized_state_dict.pt",
@@ -54,6 +55,8 @@ def read(path: Path) -> Found:
         source = Zip(path, archive)
         name = _graph(source)
         try:
+            if "byteorder" in source.names() and source.read("byteorder", 8) != _ORDER:
+                raise ValueError("numbers in another byte order")
             facts = read_json(source.read(name, _MOST_JSON))
             state = _tensors(source, name, "weights")
             constants = _tensors(source, name, "constants")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_STEPS = 10_000
 _PROBES = 3
 _LENGTH = 3840  # divisible by 2 eight times, by 3 and by 5
+_MOST_GROWTH = 1 << 12
 _FINAL = ("sigmoid", "softmax")
 
 
@@ -104,6 +105,7 @@ class Tape:
         self.tensors: dict[str, torch.Tensor] = {}
         self._steps: list[Operation] = []
         self._newest: dict[int, Value] = {}
+        self._bases: dict[int, int] = {}
 
     def note(self, text: str) -> None:
         """Add a note, once."""
@@ -151,6 +153,7 @@ class Tape:
                 settings=settings or {},
             )
             probes = self._carried_out(step, inputs)
+            self._check_size(probes)
         except (RuntimeError, ValueError, TypeError) as error:
             raise Refused(f"a step {kind} that does not fit ({_line(error)})") from None
         self._steps.append(step)
@@ -158,6 +161,12 @@ class Tape:
             if tensor is not None:
                 self.tensors[f"n{number}.{name}"] = tensor
         return Value(number, probes)
+
+    def _check_size(self, probes: tuple[torch.Tensor, ...]) -> None:
+        for result, image in zip(probes, self.image.probes, strict=True):
+            pixels = image.numel() // image.shape[1]
+            if result.numel() > _MOST_GROWTH * pixels:
+                raise Refused("an image that grows without measure")
 
     def _carried_out(
         self, step: Operation, inputs: Sequence[Value]
@@ -172,9 +181,23 @@ class Tape:
         )
 
     def overwrite(self, old: Value, new: Value) -> None:
-        """Let whoever reads `old` from now on read `new`: an operation in place."""
+        """Let whoever reads `old` from now on read `new`: an operation in place.
+
+        Raises
+        ------
+        Refused
+            If `old` shares its pixels with another image.
+        """
+        if old.number in self._bases or old.number in self._bases.values():
+            raise Refused("an operation in place on a part of an image")
         if new.number != old.number:
             self._newest[old.number] = new
+
+    def part(self, whole: Value, kind: str, settings: dict[str, Any]) -> Value:
+        """Write a step that gives a part of an image, which shares its pixels."""
+        done = self.add(kind, [whole], settings)
+        self._bases[done.number] = whole.number
+        return done
 
     def newest(self, value: Value) -> Value:
         """Return what is in the place of a value by now."""
