@@ -61,13 +61,14 @@ def call(
         raise Refused(f"the operator {name[:80]}")
     read = [_newest(tape, a) for a in args]
     given = {key: _newest(tape, value) for key, value in settings.items()}
-    if name.endswith("_") and isinstance(read[0], torch.Tensor):
+    in_place = name.endswith("_") and operate is not _same
+    if in_place and isinstance(read[0], torch.Tensor):
         raise Refused("weights that are changed")
     try:
         result = operate(tape, *read, **given)
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise Refused(f"the operator {name} with such arguments ({error})") from None
-    if name.endswith("_") and isinstance(read[0], Value):
+    if in_place and isinstance(read[0], Value):
         tape.overwrite(read[0], result)
     return result
 
@@ -292,7 +293,7 @@ OPERATORS: dict[str, Operator] = {
     **{"slice": shapes.cut, "narrow": shapes.narrow, "chunk": shapes.chunk},
     **{"split": shapes.split, "split_with_sizes": shapes.split},
     **dict.fromkeys(
-        ("contiguous", "detach", "alias", "lift_fresh_copy", "lift", "detach_"), _same
+        ("contiguous", "detach", "alias", "lift_fresh_copy", "lift"), _same
     ),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), _dropout),
     **{"clone": _copy, "to": _to, "_to_copy": _to, "type_as": _same},
