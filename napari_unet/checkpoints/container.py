@@ -6,7 +6,6 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from napari_unet.checkpoints import formats
 from napari_unet.checkpoints.source import check_local_headers, open_zip
 from napari_unet.errors import ModelError
 
@@ -48,12 +47,6 @@ _REFUSED_ZIPS = {
     "torch.package": Refusal("a torch.package, which holds Python code"),
     "npz": Refusal("a NumPy archive"),
 }
-_REFUSED_KINDS = {
-    "pt2": Refusal(
-        "a torch.export package (.pt2), which would have to be run to be opened"
-    ),
-    "onnx": Refusal("an ONNX model"),
-}
 _REFUSED_HEADS = {
     b"version https://git-lfs": Refusal(
         "a Git LFS pointer, which stands for the real file",
@@ -90,10 +83,7 @@ def sniff(path: Path) -> Kind:
         raise ModelError(f"There is no file {path}")
     if not path.is_file():
         raise refuse(path, Refusal("neither a file nor a folder"))
-    kind = _file(path)
-    if kind in _REFUSED_KINDS and not formats.is_read(kind):
-        raise refuse(path, _REFUSED_KINDS[kind])
-    return kind
+    return _file(path)
 
 
 def _file(path: Path) -> Kind:
@@ -118,7 +108,7 @@ def _zip(path: Path) -> Kind:
     """Tell zip archives apart by the names inside."""
     with open_zip(path) as file:
         kind = _zip_kind(file.namelist())
-        if kind in ("torch", "torchscript"):
+        if kind in ("torch", "torchscript", "pt2"):
             check_local_headers(path, file)
     if kind in _REFUSED_ZIPS:
         raise refuse(path, _REFUSED_ZIPS[kind])
@@ -131,7 +121,7 @@ def _zip_kind(names: list[str]) -> str:
     last = {name.rsplit("/", 1)[-1] for name in names}
     if "constants.pkl" in inside:
         return "torchscript"
-    if "archive_format" in inside:
+    if "archive_format" in inside or "serialized_exported_program.json" in names:
         return "pt2"
     if ".data/extern_modules" in inside:
         return "torch.package"

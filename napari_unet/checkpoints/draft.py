@@ -33,12 +33,26 @@ _WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class Tests:
-    """Arrays that came with the checkpoint, (1, C, *spatial), and how to compare."""
+    """Arrays that came with the checkpoint, (1, C, *spatial), and how to compare.
+
+    Attributes
+    ----------
+    inputs, outputs : list of numpy.ndarray
+        What goes in and what must come out.
+    activation : str
+        After the network: sigmoid, softmax or none.
+    tolerance : tuple of float
+        Relative and absolute.
+    of_graph : bool
+        Whether they are what the graph in the file itself gives, for an input that is
+        not scaled.
+    """
 
     inputs: list[np.ndarray[Any, Any]]
     outputs: list[np.ndarray[Any, Any]]
     activation: str
     tolerance: tuple[float, float]
+    of_graph: bool = False
 
 
 @dataclass
@@ -97,8 +111,15 @@ def settings(found: Found) -> dict[str, Any]:
     return {**gathered, **found.hints}
 
 
-def finish(draft: Draft) -> Network:
+def finish(draft: Draft, guess: bool = True) -> Network:
     """Make the network of a draft; settings left open are tried on its test tensors.
+
+    Parameters
+    ----------
+    draft : Draft
+        What is known of it.
+    guess : bool
+        Whether families count whose outputs were not compared with the source's own.
 
     Raises
     ------
@@ -106,7 +127,7 @@ def finish(draft: Draft) -> Network:
         If no family fits, or no variant gives the stored outputs.
     """
     told = sidecar.read(draft.path) if draft.told is None else draft.told
-    match = identify(draft.found.tensors, draft.hints, draft.path.name)
+    match = identify(draft.found.tensors, draft.hints, draft.path.name, guess)
     match = _settled(match, draft.found.hints.get("evidence", {}))
     checks: list[Check] = []
     for settings in _variants(match, told):
@@ -115,7 +136,7 @@ def finish(draft: Draft) -> Network:
             return network
         checks.append(_compare(network, draft.tests, match))
         if checks[-1].passed:
-            return _proved(network, checks[-1])
+            return _proved(network, checks[-1], draft.tests)
     raise _unproved(draft, match, checks)
 
 
@@ -265,17 +286,22 @@ def _compare(network: Network, tests: Tests, match: Match) -> Check:
     """Run the test tensors; what the source's own network ends in is part of it."""
     inside = match.inferred.fields.get("activation", "none")
     activation = inside if tests.activation == "none" else tests.activation
-    return compare(network, tests.inputs, tests.outputs, activation, tests.tolerance)
+    arrays = tests.inputs, tests.outputs
+    return compare(network, *arrays, activation, tests.tolerance, tests.of_graph)
 
 
-def _proved(network: Network, check: Check) -> Network:
+def _proved(network: Network, check: Check, tests: Tests) -> Network:
     """Record the outcome; the test tensors settle the architecture."""
+    outcome: dict[str, Any] = {"test": check.as_dict()}
+    if tests.of_graph:
+        words = f"computes what the graph in the file does, to {check.difference:.0e}"
+        outcome = {"notes": [*network.spec.provenance["notes"], words]}
     spec = network.spec.model_copy(
         update={
             "assumed": tuple(
                 a for a in network.spec.assumed if not a.field.startswith(_ARCHITECTURE)
             ),
-            "provenance": {**network.spec.provenance, "test": check.as_dict()},
+            "provenance": {**network.spec.provenance, **outcome},
         }
     )
     return Network(network.module, spec, network.digest)

@@ -85,7 +85,9 @@ class Miss:
         return f"nearest to {self.title}: {'; '.join(parts)}"
 
 
-def identify(tensors: Tensors, hints: Mapping[str, Any], name: str) -> Match:
+def identify(
+    tensors: Tensors, hints: Mapping[str, Any], name: str, guess: bool = True
+) -> Match:
     """Find the one family that a set of tensors belongs to.
 
     Parameters
@@ -96,6 +98,8 @@ def identify(tensors: Tensors, hints: Mapping[str, Any], name: str) -> Match:
         The source's own settings, as far as known.
     name : str
         Name of the file, for messages.
+    guess : bool
+        Whether families count whose outputs were not compared with the source's own.
 
     Raises
     ------
@@ -104,7 +108,7 @@ def identify(tensors: Tensors, hints: Mapping[str, Any], name: str) -> Match:
         than one does.
     """
     misses: list[Miss] = []
-    for families in (PROVEN, UNPROVEN):
+    for families in (PROVEN, UNPROVEN) if guess else (PROVEN,):
         for view in views(tensors):
             matches = list(_claims(view, hints, families, misses))
             if len(matches) == 1:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from napari_unet.checkpoints import sidecar
 from napari_unet.checkpoints.container import Refusal, refuse, sniff
-from napari_unet.checkpoints.draft import Draft, finish, settings
+from napari_unet.checkpoints.draft import Draft, settings
+from napari_unet.checkpoints.graphs import network_of
 from napari_unet.checkpoints.native import METADATA, open_native
 from napari_unet.checkpoints.packages import PACKAGES
 from napari_unet.checkpoints.source import Folder, Zip, open_zip
@@ -56,7 +57,7 @@ def load(model: str | Path | Network) -> Network:
             return native
     draft = _draft(path, kind)
     draft.path = path
-    return finish(draft)
+    return network_of(draft)
 
 
 def _draft(path: Path, kind: Kind) -> Draft:

@@ -51,6 +51,7 @@ def compare(
     outputs: list[Array],
     activation: str,
     tolerance: tuple[float, float],
+    is_scaled: bool = False,
 ) -> Check:
     """Run test inputs, (1, C, *spatial) each, and compare with the stored outputs.
 
@@ -64,8 +65,12 @@ def compare(
         Declared after the network: sigmoid, softmax or none.
     tolerance : tuple of float
         Relative and absolute.
+    is_scaled : bool
+        Whether the inputs are what the network itself sees.
     """
-    image = normalized(np.concatenate(inputs, axis=1), network.spec.normalization)
+    image = np.concatenate(inputs, axis=1)
+    if not is_scaled:
+        image = normalized(image, network.spec.normalization)
     expected = np.concatenate(outputs, axis=1)
     found = activate(network(image), activation).numpy()
     if found.shape != expected.shape:

@@ -32,6 +32,7 @@ _LOCK = threading.Lock()
 _MOST_BYTES = 1 << 27
 _MOST_OPERATIONS = 5_000_000
 _MOST_STUBS = 256
+_MOST_CLASSES = 20_000
 _LEGACY_PICKLES = 5
 _DAMAGE = (
     *(ValueError, EOFError, OSError, KeyError, MemoryError),
@@ -89,13 +90,20 @@ def read_tree(path: Path, *, is_zip: bool) -> Any:
     ModelError
         If the file is damaged, or names something that could run code.
     """
-    refuse_dangerous(path, _named(path, is_zip))
-    stubs: dict[str, type] = {}
+    names = _named(path, is_zip)
+    refuse_dangerous(path, names)
+    # TorchScript has a class of its own for each module, which no Python name is
+    stubs = {n: _inert(n) for n in names if n.startswith("__torch__.")}
+    asked = len(stubs) + _MOST_STUBS
+    if asked > _MOST_CLASSES:
+        raise damaged(path, f"{len(stubs)} classes of TorchScript")
     with _LOCK:
         while True:
             try:
                 return _load(path, stubs)
             except pickle.UnpicklingError as error:
+                if len(stubs) >= asked:
+                    raise damaged(path, f"over {_MOST_STUBS} foreign names") from error
                 _stub_unknown(path, error, stubs)
             except ModelError:
                 raise
@@ -118,7 +126,7 @@ def _stub_unknown(
     unknown, mapping = _UNKNOWN.search(text), _NOT_A_DICT.search(text)
     if mapping and issubclass(stubs[mapping[1]], Stub):
         stubs[mapping[1]] = _dictionary(mapping[1])
-    elif unknown and unknown[1] not in stubs and len(stubs) < _MOST_STUBS:
+    elif unknown and unknown[1] not in stubs:
         for name in (unknown[1], f"builtins.{unknown[1]}"):
             stubs.setdefault(name, _inert(name))
     elif _WHOLE_MODULE in text:

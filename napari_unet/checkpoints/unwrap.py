@@ -48,9 +48,9 @@ class Found:
         Keys of other sets of the same weights, such as ``"model_ema"``.
     hints : dict
         JSON-able settings of the network that the format itself tells; ``"program"``
-        is the whole graph, see `napari_unet.networks.program`, ``"unordered"`` says
-        that the order of the names means nothing; ``"caffe"`` and ``"modeldef"`` are of
-        `napari_unet.checkpoints.formats.caffe`.
+        is the whole graph, see `napari_unet.networks.program`, ``"refused"`` says why
+        a graph is left out, ``"unordered"`` that the order of the names means nothing;
+        ``"caffe"`` and ``"modeldef"`` are of `napari_unet.checkpoints.formats.caffe`.
     """
 
     tensors: dict[str, torch.Tensor]

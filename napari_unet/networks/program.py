@@ -1,12 +1,13 @@
 """A network given as a list of operations instead of code.
 
-For files that tell the whole graph (ONNX, Keras): an allow-list of operations, each
-made of torch's own layers, so that the graph is exact and can be traced for its
-receptive field.
+For files that tell the whole graph (ONNX, torch.export, TorchScript): an allow-list of
+operations, each made of torch's own layers, so that the graph is exact and can be
+traced for its receptive field.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
 
 OPERATIONS = (
     *("conv", "transposed", "batch_norm", "instance_norm", "group_norm"),
-    *("max_pool", "average_pool", "mean", "resize", "pad", "concat"),
+    *("max_pool", "average_pool", "mean", "maximum", "resize", "pad", "concat"),
     *("add", "sub", "mul", "div", "constant", "activation", "clip", "prelu"),
-    "identity",
+    *("channels", "identity"),
 )
 _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda _: nn.ReLU(),
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
+    "celu": nn.CELU,
     "selu": lambda _: nn.SELU(),
     "gelu": lambda _: nn.GELU(),
+    "gelu_tanh": lambda _: nn.GELU("tanh"),
     "silu": lambda _: nn.SiLU(),
     "mish": lambda _: nn.Mish(),
     "sigmoid": lambda _: nn.Sigmoid(),
@@ -41,6 +44,8 @@ _ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "tanh": lambda _: nn.Tanh(),
     "softplus": lambda _: nn.Softplus(),
     "softmax": lambda _: nn.Softmax(1),
+    "erf": lambda _: ErrorFunction(),
+    "log_softmax": lambda _: nn.LogSoftmax(1),
 }
 
 
@@ -54,7 +59,7 @@ class Operation(Config):
     inputs : tuple of int
         Numbers of the steps it reads, -1 for the image.
     settings : dict
-        What the layer is made with, see `_layer`.
+        What the layer is made with, see `make_layer`.
     """
 
     kind: str
@@ -90,7 +95,7 @@ class Program(nn.Module):
         super().__init__()
         self.spec = spec
         for n, step in enumerate(spec.steps):
-            layer = _layer(step, spec.ndim)
+            layer = make_layer(step, spec.ndim)
             if layer is not None:
                 self.add_module(f"n{n}", layer)
 
@@ -99,22 +104,32 @@ class Program(nn.Module):
         values: list[torch.Tensor] = []
         for n, step in enumerate(self.spec.steps):
             read = [x if i < 0 else values[i] for i in step.inputs]
-            values.append(self._run(n, step, read))
+            layer = getattr(self, f"n{n}", None)
+            values.append(carry_out(step.kind, layer, read))
         return values[-1]
 
-    def _run(self, n: int, step: Operation, read: list[torch.Tensor]) -> torch.Tensor:
-        if step.kind == "concat":
-            return torch.cat(read, 1)
-        if step.kind == "add":
-            return read[0] + read[1]
-        if step.kind == "sub":
-            return read[0] - read[1]
-        if step.kind == "mul":
-            return read[0] * read[1]
-        if step.kind == "div":
-            return read[0] / read[1]
-        result: torch.Tensor = self.get_submodule(f"n{n}")(read[0])
+
+def carry_out(
+    kind: str, layer: nn.Module | None, read: list[torch.Tensor]
+) -> torch.Tensor:
+    """Return what a step gives for its inputs.
+
+    Parameters
+    ----------
+    kind : str
+        One of `OPERATIONS`.
+    layer : torch.nn.Module, optional
+        As `make_layer` made it.
+    read : list of torch.Tensor
+        The inputs, (N, C, *spatial) each.
+    """
+    if layer is not None:
+        result: torch.Tensor = layer(read[0])
         return result
+    if kind == "concat":
+        return torch.cat(read, 1)
+    combined: torch.Tensor = _SUMS[kind](read[0], read[1])
+    return combined
 
 
 class Constant(Leaf):
@@ -142,6 +157,18 @@ class Constant(Leaf):
         if self.operation in ("add", "sub"):
             return a + b if self.operation == "add" else a - b
         return a * b if self.operation == "mul" else a / b
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """One pixel."""
+        return (STILL,) * ndim
+
+
+class ErrorFunction(Leaf):
+    """The error function, of which some exporters make GELU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, C, *spatial)."""
+        return torch.erf(x)
 
     def windows(self, ndim: int) -> tuple[Window, ...]:
         """One pixel."""
@@ -186,14 +213,45 @@ class Pad(Leaf):
         return tuple(Slide(1, 1, 1, b, a) for b, a in pairs)
 
 
-def _layer(step: Operation, ndim: int) -> nn.Module | None:
-    """Make the layer of a step; ValueError or TypeError where its settings do not fit.
+class Channels(Leaf):
+    """Take some of the channels.
 
-    Settings are those of torch's layer; a padding may be a pair of tuples, before and
-    after.
+    Parameters
+    ----------
+    start, stop : int
+        The first one, and the one behind the last.
+    """
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, stop - start, *spatial)."""
+        return x[:, self.start : self.stop]
+
+    def windows(self, ndim: int) -> tuple[Window, ...]:
+        """One pixel."""
+        return (STILL,) * ndim
+
+
+def make_layer(step: Operation, ndim: int) -> nn.Module | None:
+    """Make the layer of a step, None for those that join inputs.
+
+    Parameters
+    ----------
+    step : Operation
+        Its settings are those of torch's layer.
+    ndim : int
+        Number of spatial axes.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the settings do not fit.
     """
     kind, settings = step.kind, dict(step.settings)
-    if kind in ("concat", "add", "sub", "mul", "div"):
+    if kind == "concat" or kind in _SUMS:
         return None
     if kind == "activation":
         return _ACTIVATIONS[settings["name"]](float(settings.get("slope", 0.01)))
@@ -201,10 +259,8 @@ def _layer(step: Operation, ndim: int) -> nn.Module | None:
         return nn.Hardtanh(float(settings["low"]), float(settings["high"]))
     if kind == "prelu":
         return nn.PReLU(settings["num_parameters"])
-    if kind == "constant":
-        return Constant(**settings)
-    if kind == "pad":
-        return Pad(**settings)
+    if kind in _OWN:
+        return _OWN[kind](**settings)
     if kind == "identity":
         return nn.Identity()
     if kind == "group_norm":
@@ -213,10 +269,17 @@ def _layer(step: Operation, ndim: int) -> nn.Module | None:
         factors = tuple(float(f) for f in settings.pop("scale_factor"))
         return nn.Upsample(scale_factor=factors, **settings)
     name, extra = _TORCH[kind]
-    layer: nn.Module = getattr(nn, f"{name}{ndim}d")(**settings, **extra)
+    layer: nn.Module = getattr(nn, f"{name}{ndim}d")(**{**extra, **settings})
     return layer
 
 
+_SUMS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+}
+_OWN: dict[str, type[Leaf]] = {"constant": Constant, "pad": Pad, "channels": Channels}
 _TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("Conv", {}),
     "transposed": ("ConvTranspose", {}),
@@ -225,4 +288,5 @@ _TORCH: dict[str, tuple[str, dict[str, Any]]] = {
     "max_pool": ("MaxPool", {}),
     "average_pool": ("AvgPool", {}),
     "mean": ("AdaptiveAvgPool", {"output_size": 1}),
+    "maximum": ("AdaptiveMaxPool", {"output_size": 1}),
 }

@@ -14,9 +14,9 @@ from zoo import recipe
 
 from napari_unet import api, checkpoints
 from napari_unet.checkpoints.exports import compiled, export
-from napari_unet.checkpoints.exports.proof import probe
 from napari_unet.checkpoints.families import FAMILIES
 from napari_unet.checkpoints.families.base import Shapes
+from napari_unet.checkpoints.probe import probe
 from napari_unet.checkpoints.sidecar import beside
 from napari_unet.config import ExportConfig
 from napari_unet.errors import ModelError, OutputError, UsageError

@@ -111,7 +111,7 @@ NOT_CHECKPOINTS = {
     ),
     "npz": (lambda p: np.savez(p.open("wb"), a=np.zeros(3)), "a NumPy archive"),
     "keras": (write_keras, "no readable HDF5"),
-    "pt2": (write_pt2, "torch.export package"),
+    "pt2": (write_pt2, r"lacks a file it names: found no data/weights/model_w"),
 }
 
 

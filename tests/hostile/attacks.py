@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import marshal
+import math
 import os
 import pickle
 import warnings
@@ -83,6 +84,12 @@ def unpickle(path: Path) -> None:
 def run_script(path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         torch.jit.load(path)
+
+
+def run_forward(path: Path) -> None:
+    """Load a traced network and use it."""
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.load(path)(torch.zeros(1, 1, 8, 8))
 
 
 def run_export(path: Path) -> None:
@@ -183,6 +190,15 @@ def size_of_tensors(path: Path) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+def size_of_pt2(path: Path) -> int:
+    """Add up what the tensors claim."""
+    with zipfile.ZipFile(path) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("weights_config.json"))
+        entries = json.loads(archive.read(name))["config"].values()
+    sizes = [[n["as_int"] for n in e["tensor_meta"]["sizes"]] for e in entries]
+    return sum(4 * math.prod(size) for size in sizes)
+
+
 def size_of_members(path: Path) -> int:
     with zipfile.ZipFile(path) as archive:
         return sum(info.file_size for info in archive.infolist())
@@ -221,8 +237,12 @@ CORPUS = [
     Attack("A6", files.short_storage, "damaged"),
     Attack("A7", files.odd_beside, r"call of (_?io\.open|posix|nt)", fall_back),
     Attack("A8", files.torchscript, "model.pth", run_script),
-    Attack("A9", files.pt2_inputs, "model.pt2", run_export, "model.pt2"),
-    Attack("A10", files.pt2_library, "model.pt2", run_library, "model.pt2"),
+    Attack("A8", files.script_text, "operator from_file", run_forward),
+    Attack("A9", files.pt2_inputs, "", run_export, "model.pt2"),
+    Attack("A9", files.pt2_weights, OPEN, run_export, "model.pt2"),
+    Attack("A9", files.pt2_old_weights, OPEN, run_export, "model.pt2"),
+    Attack("A9", files.pt2_object, "objects of another class", run_export, "model.pt2"),
+    Attack("A10", files.pt2_library, "machine code", run_library, "model.pt2"),
     Attack("A11", files.torch_package, "torch.package", import_package),
     Attack("A11", files.module_of_the_folder, "no network weights", unsafe_load),
     Attack("A13", files.code_in_package, "known kinds", run_architecture, "package"),
@@ -237,6 +257,12 @@ CORPUS = [
     Attack("B2", files.meta, "without data", size_of_tensors),
     Attack("B3", files.bomb, "grows from", size_of_members),
     Attack("B6", files.yaml_bomb, "aliases", expand_yaml, "package"),
+    Attack("B6", files.pt2_depth, "too many levels", name="model.pt2"),
+    Attack("B6", files.pt2_number, "package that does not fit", name="model.pt2"),
+    Attack("B6", files.script_depth, "nested too deeply"),
+    Attack("B6", files.script_number, "number without measure"),
+    Attack("B1", files.pt2_stride, "larger than its data", size_of_pt2, "model.pt2"),
+    Attack("B3", files.pt2_bomb, "grows from", size_of_members, "model.pt2"),
     Attack("B6", files.yaml_depth, "levels|no readable YAML", name="package"),
     Attack("B7", files.many_tensors, "tensors", name="model.safetensors"),
     Attack("B6", files.keras_depth, "no readable config", name="model.keras"),
@@ -248,6 +274,7 @@ CORPUS = [
     Attack("C2", files.keras_external, "kept outside", read_keras, "model.keras"),
     Attack("C3", files.onnx_external, "model.onnx", read_onnx, "model.onnx"),
     Attack("D1", files.climbing_name, "points outside itself"),
+    Attack("D1", files.pt2_climbing, "points outside itself", name="model.pt2"),
     Attack("D1", files.zip_slip, "points outside itself", extract, "package.zip"),
     Attack("D2", files.zip_link, "link inside", name="package.zip"),
 ]

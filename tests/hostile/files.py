@@ -173,18 +173,146 @@ def torchscript(path: Path) -> None:
         torch.jit.script(Script()).save(path)
 
 
-def pt2_inputs(path: Path) -> None:
-    """Hide a pickle in a torch.export package (CVE-2026-4538)."""
-    good = path.with_name("good.pt2")
+class Traced(torch.nn.Module):
+    """A network that no family knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        return torch.sigmoid(self.odd(x))
+
+
+def traced(path: Path, old: str, new: str) -> None:
+    """Trace a network and change the text of its program."""
+    good = path.with_name("good.pth")
     with warnings.catch_warnings(action="ignore"):
-        net = torch.nn.Conv2d(1, 1, 3)
-        torch.export.save(torch.export.export(net, (torch.zeros(1, 1, 8, 8),)), good)
-    evil = io.BytesIO()
-    torch.save(Evil(), evil)
+        torch.jit.trace(Traced().eval(), torch.zeros(1, 1, 8, 8)).save(good)
+
+    def change(name: str, data: bytes) -> bytes:
+        is_text = "/code/" in name and name.endswith(".py")
+        return data.replace(old.encode(), new.encode()) if is_text else data
+
+    rezip(good, path, change)
+
+
+def script_text(path: Path) -> None:
+    """Touch a file when the network is used."""
+    traced(path, "torch.sigmoid(", f'torch.add(torch.from_file("{MARK}", True, 1), ')
+
+
+def script_depth(path: Path) -> None:
+    line = f"y = {'(' * 500}1{')' * 500}"
+    traced(path, "    return torch.sigmoid", f"    {line}\n    return torch.sigmoid")
+
+
+def script_number(path: Path) -> None:
+    line = f"y = {'9' * 4000}"
+    traced(path, "    return torch.sigmoid", f"    {line}\n    return torch.sigmoid")
+
+
+def package(path: Path) -> Path:
+    """Write a harmless torch.export package."""
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.export.export(Traced().eval(), (torch.zeros(1, 1, 8, 8),))
+        torch.export.save(program, path)
+    return path
+
+
+def evil_file() -> bytes:
+    data = io.BytesIO()
+    torch.save({"odd.weight": Evil()}, data)
+    return data.getvalue()
+
+
+def pt2_inputs(path: Path) -> None:
+    """Hide a pickle among the example inputs (CVE-2026-4538), which are not read."""
+    good = package(path.with_name("good.pt2"))
+    evil, end = evil_file(), "sample_inputs/model.pt"
+    rezip(good, path, lambda n, b: evil if n.endswith(end) else b)
+
+
+def pt2_weights(path: Path) -> None:
+    """Keep the weights in a pickle, as torch 2.7 did."""
+    good = package(path.with_name("good.pt2"))
+    rezip(good, path, extra=[("good/data/weights/model.pt", evil_file())])
+
+
+def pt2_old_weights(path: Path) -> None:
+    """Keep the weights in a pickle, as before torch 2.8."""
+    with zipfile.ZipFile(package(path.with_name("good.pt2"))) as good:
+        graph = good.read("good/models/model.json")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("version", "8.20")
+        archive.writestr("serialized_exported_program.json", graph)
+        for name in ("state_dict", "constants", "example_inputs"):
+            archive.writestr(f"serialized_{name}.pt", evil_file())
+
+
+def pt2_object(path: Path) -> None:
+    """Say that a weight is a pickle of a class of its own."""
+    good = package(path.with_name("good.pt2"))
+
+    def change(name: str, data: bytes) -> bytes:
+        if name.endswith("weights/weight_0"):
+            return evil_file()
+        if name.endswith("model_weights_config.json"):
+            return data.replace(b'"use_pickle": false', b'"use_pickle": true')
+        return data
+
+    rezip(good, path, change)
+
+
+def pt2_graph(path: Path, graph: str) -> None:
+    good = package(path.with_name("good.pt2"))
+    end = "models/model.json"
+    rezip(good, path, lambda n, b: graph.encode() if n.endswith(end) else b)
+
+
+def pt2_depth(path: Path) -> None:
+    pt2_graph(path, '{"graph_module": ' + "[" * 10**5 + "]" * 10**5 + "}")
+
+
+def pt2_number(path: Path) -> None:
+    pt2_graph(path, '{"graph_module": ' + "9" * 10**5 + "}")
+
+
+def pt2_stride(path: Path) -> None:
+    """Let a tensor of nine numbers claim to be of a million million."""
+    good = package(path.with_name("good.pt2"))
+
+    def change(name: str, data: bytes) -> bytes:
+        if not name.endswith("model_weights_config.json"):
+            return data
+        facts = json.loads(data)
+        meta = facts["config"]["odd.weight"]["tensor_meta"]
+        meta["sizes"] = [{"as_int": 10**3}] * 4
+        meta["strides"] = [{"as_int": 0}] * 4
+        return json.dumps(facts).encode()
+
+    rezip(good, path, change)
+
+
+def pt2_bomb(path: Path) -> None:
+    good = package(path.with_name("good.pt2"))
+    zeros = bytes(10**8)
     rezip(
         good,
         path,
-        lambda n, b: evil.getvalue() if n.endswith("sample_inputs/model.pt") else b,
+        lambda n, b: zeros if n.endswith("weight_0") else b,
+        how=zipfile.ZIP_DEFLATED,
+    )
+
+
+def pt2_climbing(path: Path) -> None:
+    """Let a weight lie outside the package."""
+    good = package(path.with_name("good.pt2"))
+    end = "model_weights_config.json"
+    rezip(
+        good,
+        path,
+        lambda n, b: b.replace(b"weight_0", b"../../../MARK") if n.endswith(end) else b,
     )
 
 

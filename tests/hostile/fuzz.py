@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def seeds(folder: Path) -> list[Path]:
     net = UNet(spec)
     state = net.state_dict()
     lightning = {"state_dict": {f"net.{k}": v for k, v in state.items()}, "epoch": 3}
-    paths = [folder / f"seed{n}" for n in range(6)]
+    paths = [folder / f"seed{n}" for n in range(8)]
     torch.save(state, paths[0])
     torch.save(lightning, paths[1])
     torch.save(state, paths[2], _use_new_zipfile_serialization=False)
@@ -49,6 +50,10 @@ def seeds(folder: Path) -> list[Path]:
     torch.save(
         {"model": state, "model_ema": state, "cfg": {"a": [1.5, None]}}, paths[5]
     )
+    image = torch.zeros(1, 1, 8, 8)
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.trace(net.eval(), image).save(paths[6])
+        torch.export.save(torch.export.export(net.eval(), (image,)), paths[7])
     return [*paths, *keras_seeds(folder)]
 
 

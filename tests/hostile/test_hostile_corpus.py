@@ -67,11 +67,14 @@ def test_the_attack_is_refused(scene, monkeypatch, attack, forced):
     monkeypatch.setattr(weights, "read_foreign", formats.read)
     attack.build(scene / attack.name)
     before, modules = names(scene), set(sys.modules)
-    with pytest.raises(ModelError) as error:
+    if attack.words:
+        with pytest.raises(ModelError) as error:
+            checkpoints.load(scene / attack.name)
+        text = str(error.value)
+        assert re.search(attack.words, text), text
+        assert "do not read this" not in text
+    else:
         checkpoints.load(scene / attack.name)
-    text = str(error.value)
-    assert re.search(attack.words, text), text
-    assert "do not read this" not in text
     assert names(scene) == before
     assert not {"evilnet", "evil", "architecture"} & (set(sys.modules) - modules)
 

@@ -24,10 +24,11 @@ from napari_unet.checkpoints.exports.description import (
     limits,
     sizes,
 )
-from napari_unet.checkpoints.exports.proof import Written, lengths
+from napari_unet.checkpoints.exports.proof import Written
 from napari_unet.checkpoints.exports.tensors import emit
 from napari_unet.checkpoints.loading import load
 from napari_unet.checkpoints.oracle import activate, normalized
+from napari_unet.checkpoints.probe import lengths
 from napari_unet.errors import UNetError
 
 if TYPE_CHECKING:

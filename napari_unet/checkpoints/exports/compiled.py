@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet import __version__
-from napari_unet.checkpoints.exports.proof import Written, lengths, probe
+from napari_unet.checkpoints.exports.proof import Written
+from napari_unet.checkpoints.probe import lengths, probe
 from napari_unet.errors import ModelError, UsageError
 
 if TYPE_CHECKING:

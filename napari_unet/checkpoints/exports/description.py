@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import __version__
-from napari_unet.checkpoints.exports.proof import lengths
+from napari_unet.checkpoints.probe import lengths
 from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:

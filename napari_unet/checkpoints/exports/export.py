@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.checkpoints.exports import bioimageio, compiled, tensors
-from napari_unet.checkpoints.exports.proof import TOLERANCE, probe
+from napari_unet.checkpoints.exports.proof import TOLERANCE
+from napari_unet.checkpoints.probe import probe
 from napari_unet.errors import ModelError, UsageError
 from napari_unet.files import commit, digest
 

@@ -10,11 +10,12 @@ from safetensors.torch import save as to_bytes
 from napari_unet.checkpoints import formats, sidecar
 from napari_unet.checkpoints import native as own
 from napari_unet.checkpoints.container import sniff
-from napari_unet.checkpoints.exports.proof import Written, probe
+from napari_unet.checkpoints.exports.proof import Written
 from napari_unet.checkpoints.families import by_name
 from napari_unet.checkpoints.families.base import Inferred, Shapes
 from napari_unet.checkpoints.identify import Match, assemble, fit, identify
 from napari_unet.checkpoints.loading import load
+from napari_unet.checkpoints.probe import probe
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.errors import ModelError
 

@@ -28,7 +28,10 @@ class Graph(Family):
     name = "program"
     title = "a network whose file holds its graph"
     is_graph = True
-    source = "ONNX operator specification, opset 7 to 23; Keras 1.2 to 3.15"
+    source = (
+        "ONNX operator specification, opset 7 to 23; ATen of torch 2.13; "
+        "Keras 1.2 to 3.15"
+    )
     typical: ClassVar[Mapping[str, Any]] = {
         **{"ndim": 2, "in_channels": 1, "out_channels": 1},
         "steps": [

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, numpy_helper
 
-from napari_unet.checkpoints.formats.onnx_operators import translate, uneven_padding
-from napari_unet.checkpoints.formats.refusal import Refused
+from napari_unet.checkpoints.formats.onnx_layouts import Last
+from napari_unet.checkpoints.formats.onnx_numbers import Known
+from napari_unet.checkpoints.formats.onnx_operators import carry_out
+from napari_unet.checkpoints.formats.tape import (
+    Refused,
+    Tape,
+    Value,
+    record,
+)
 from napari_unet.checkpoints.source import damaged
 from napari_unet.checkpoints.unwrap import Found, check, to_float32
 from napari_unet.errors import ModelError
@@ -24,7 +30,8 @@ if TYPE_CHECKING:
 
 _MOST_NODES = 10_000
 _DOMAINS = ("", "ai.onnx")
-_FINAL = ("sigmoid", "softmax")
+_RESIZE = 11  # before, pixels lay at their corners
+_SOFTMAX = 13  # before, it was over all axes from one on
 
 
 def read(path: Path) -> Found:
@@ -34,14 +41,19 @@ def read(path: Path) -> Found:
     except Exception as error:  # protobuf raises what it likes
         raise damaged(path, "no readable ONNX model") from error
     _check(path, model)
+    opset = max([o.version for o in model.opset_import if o.domain in _DOMAINS] or [1])
     try:
-        reader = _Reader(model.graph)
-        program = reader.program()
+        name, shape, is_last = _input(model.graph)
+        tape, output = record(
+            shape, lambda tape: _Reader(model.graph, opset, tape).play(name, is_last)
+        )
+        program = tape.program(output)
     except Refused as error:
         raise _refused(path, str(error)) from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise damaged(path, f"an ONNX graph that does not fit ({error})") from error
-    found = Found(reader.tensors, hints={"program": program}, notes=reader.notes)
+    tape.note_size(shape)
+    found = Found(tape.tensors, hints={"program": program}, notes=tape.notes)
     check(found.tensors, path.name)
     to_float32(found)
     return found
@@ -53,7 +65,8 @@ def _check(path: Path, model: Any) -> None:
     if len(graph.node) > _MOST_NODES:
         raise damaged(path, f"{len(graph.node)} operators")
     if any(t.data_location == TensorProto.EXTERNAL for t in _all_tensors(graph)):
-        raise _refused(path, "weights in another file")
+        hint = "Export it again with external_data=False."
+        raise _refused(path, "weights in another file", hint)
     if graph.sparse_initializer or model.functions:
         raise _refused(path, "sparse weights or functions")
     foreign = [n.op_type for n in graph.node if n.domain not in _DOMAINS]
@@ -66,111 +79,92 @@ def _all_tensors(graph: Any) -> list[Any]:
     return [*graph.initializer, *inside]
 
 
-def _refused(path: Path, found: str) -> ModelError:
+def _refused(path: Path, found: str, hint: str = "") -> ModelError:
     return ModelError(
         f"The ONNX model {path.name} cannot be opened",
         found=found,
         expected="one image in, convolutions, norms, poolings, up-sampling and sums",
-        hint="Save the network's state_dict where it was made and open that.",
+        hint=hint or "Save the network's state_dict where it was made and open that.",
     )
 
 
 class _Reader:
-    """Turns the nodes of a graph into steps of a program."""
+    """Carries out the nodes of a graph on a tape."""
 
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
-        self.constants: dict[str, np.ndarray[Any, Any]] = {
-            t.name: numpy_helper.to_array(t) for t in graph.initializer
+    def __init__(self, graph: Any, opset: int, tape: Tape) -> None:
+        self.graph, self.opset, self.tape = graph, opset, tape
+        self.values: dict[str, Any] = {
+            t.name: Known.of(numpy_helper.to_array(t)) for t in graph.initializer
         }
-        inputs = [i for i in graph.input if i.name not in self.constants]
-        if len(inputs) != 1:
-            raise Refused(f"{len(inputs)} inputs")
-        self.ndim = len(inputs[0].type.tensor_type.shape.dim) - 2
-        if self.ndim not in (2, 3):
-            raise Refused(f"an input of {self.ndim + 2} axes")
-        self.numbers = {inputs[0].name: -1}
-        self.steps: list[dict[str, Any]] = []
-        self.tensors: dict[str, torch.Tensor] = {}
-        self.notes: list[str] = []
-        sizes = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim[2:]]
-        if any(sizes):
-            self.notes.append(f"exported for images of {sizes} pixels")
 
-    def program(self) -> dict[str, Any]:
-        """Return the graph as `napari_unet.networks.program.ProgramSpec` wants it."""
+    def play(self, image: str, is_last: bool) -> Value:
+        """Carry out all nodes and return the output."""
+        self.values[image] = Last(self.tape.image) if is_last else self.tape.image
         for node in self.graph.node:
             self._add(node)
-        output = self.graph.output[0].name
         if len(self.graph.output) > 1:
-            self.notes.append("only the first of several outputs is used")
-        final = self._cut(self.numbers[output])
-        convs = [s for s in self.steps if s["kind"] in ("conv", "transposed")]
-        if not convs:
-            raise Refused("no convolution")
-        return {
-            "ndim": self.ndim,
-            "in_channels": convs[0]["settings"]["in_channels"],
-            "out_channels": self._channels(len(self.steps) - 1),
-            "steps": self.steps,
-            "activation": final,
-        }
+            self.tape.note("only the first of several outputs is used")
+        output = self.values[self.graph.output[0].name]
+        output = output.image if isinstance(output, Last) else output
+        if not isinstance(output, Value):
+            raise Refused("an output that is no image")
+        return output
 
     def _add(self, node: Any) -> None:
-        """Translate one node; constants are taken aside."""
+        """Carry out one node."""
         attributes = {
             a.name: onnx.helper.get_attribute_value(a) for a in node.attribute
         }
         if node.op_type == "Constant":
-            self.constants[node.output[0]] = _constant(attributes)
+            self.values[node.output[0]] = Known.of(_constant(attributes))
             return
-        if node.op_type == "Identity" and node.input[0] in self.constants:
-            self.constants[node.output[0]] = self.constants[node.input[0]]
-            return
-        read = [self.numbers[n] for n in node.input if n in self.numbers]
-        if node.op_type == "Conv":
-            read = self._evened(attributes, read)
-        fixed = [self.constants.get(n) if n else None for n in node.input]
-        kind, settings, weights = translate(node.op_type, attributes, fixed, self.ndim)
-        self.numbers[node.output[0]] = len(self.steps)
-        for name, value in weights.items():
-            tensor = torch.from_numpy(np.array(value))
-            self.tensors[f"n{len(self.steps)}.{name}"] = tensor
-        self.steps.append({"kind": kind, "inputs": read, "settings": settings})
+        operator = node.op_type
+        if operator == "Resize" and self.opset < _RESIZE:
+            operator = "Upsample"
+        if "Softmax" in operator and self.opset < _SOFTMAX:
+            _check_softmax(attributes, self.tape.ndim)
+        read = [self.values[n] if n else None for n in node.input]
+        result = carry_out(self.tape, operator, attributes, read)
+        results = result if isinstance(result, list) else [result]
+        self.values.update(zip(node.output, results, strict=False))
 
-    def _evened(self, attributes: dict[str, Any], read: list[int]) -> list[int]:
-        """Put padding that differs between the sides into a step of its own."""
-        before, after = uneven_padding(attributes, self.ndim)
-        if before == after:
-            return read
-        attributes["pads"] = [0] * 2 * self.ndim
-        settings = {"before": before, "after": after}
-        self.steps.append({"kind": "pad", "inputs": read, "settings": settings})
-        return [len(self.steps) - 1]
 
-    def _cut(self, last: int) -> str:
-        """Leave off what follows the output, and an activation that ends the graph."""
-        step = self.steps[last]
-        final = str(step["settings"].get("name", ""))
-        is_cut = final in _FINAL and step["inputs"] == [last - 1]
-        last -= is_cut
-        self.steps = self.steps[: last + 1]
-        kept = {f"n{n}" for n in range(last + 1)}
-        self.tensors = {
-            k: v for k, v in self.tensors.items() if k.split(".")[0] in kept
-        }
-        return final if is_cut else ""
+def _check_softmax(attributes: dict[str, Any], ndim: int) -> None:
+    """Refuse what old versions did: all axes from the one given on were one."""
+    if attributes.get("axis", 1) not in (-1, ndim + 1):
+        raise Refused("a softmax over space")
 
-    def _channels(self, number: int) -> int:
-        """Count the channels that a step gives."""
-        step = self.steps[number]
-        if step["kind"] in ("conv", "transposed"):
-            return int(step["settings"]["out_channels"])
-        if number < 0 or step["inputs"] == [-1]:
-            raise Refused("an output that is no network's")
-        if step["kind"] == "concat":
-            return sum(self._channels(n) for n in step["inputs"])
-        return self._channels(step["inputs"][0])
+
+def _input(graph: Any) -> tuple[str, list[int | None], bool]:
+    """Return name and shape of the image, and whether its channels are last."""
+    weights = {t.name for t in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in weights]
+    if len(inputs) != 1:
+        raise Refused(f"{len(inputs)} inputs")
+    name = inputs[0].name
+    shape = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
+    if len(shape) not in (4, 5):
+        raise Refused(f"an input of {len(shape)} axes")
+    orders = [
+        list(a.ints)
+        for node in graph.node
+        for a in node.attribute
+        if node.op_type == "Transpose" and node.input[0] == name and a.name == "perm"
+    ]
+    is_last = [0, len(shape) - 1, *range(1, len(shape) - 1)] in orders
+    if is_last:
+        shape = [shape[0], shape[-1], *shape[1:-1]]
+    return name, [shape[0], shape[1] or _channels(graph), *shape[2:]], is_last
+
+
+def _channels(graph: Any) -> int:
+    """Return the channels of the first convolution's input."""
+    weights = {t.name: t.dims for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and node.input[1] in weights:
+            groups = [a.i for a in node.attribute if a.name == "group"]
+            return int(weights[node.input[1]][1] * (groups or [1])[0])
+    raise Refused("no convolution")
 
 
 def _constant(attributes: dict[str, Any]) -> np.ndarray[Any, Any]:

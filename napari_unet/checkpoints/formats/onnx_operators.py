@@ -1,256 +1,288 @@
-"""ONNX operators as steps of a program (operator specification, opset 7 to 23)."""
+"""ONNX operators as steps of a program (operator specification, opset 7 to 23).
+
+An operator gets what it reads: images (`Value`), known tensors (`Known`), or None where
+an input is left out. Layers are those of `aten_layers`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.checkpoints.formats import aten_layers as layers
+from napari_unet.checkpoints.formats import aten_numbers as numbers
+from napari_unet.checkpoints.formats import aten_pools as pools
+from napari_unet.checkpoints.formats import aten_shapes as shapes
+from napari_unet.checkpoints.formats import onnx_layers as own
+from napari_unet.checkpoints.formats import onnx_layouts as layouts
+from napari_unet.checkpoints.formats.aten_operators import call
+from napari_unet.checkpoints.formats.onnx_layers import Grouped, tensor
+from napari_unet.checkpoints.formats.onnx_numbers import NUMBERS, Known, work_out
+from napari_unet.checkpoints.formats.onnx_resize import resize, upsample
 from napari_unet.checkpoints.formats.refusal import Refused
+from napari_unet.checkpoints.formats.tape import Tape, Value, constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
-
-    Fixed = Sequence[np.ndarray[Any, Any] | None]
-    Step = tuple[str, dict[str, Any], dict[str, np.ndarray[Any, Any]]]
+    Attributes = dict[str, Any]
+    Operator = Callable[..., Any]
 
 _ACTIVATIONS = {
     **{"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Selu": "selu"},
-    **{"Softplus": "softplus", "Mish": "mish", "HardSwish": "hard_swish"},
-    "Gelu": "gelu",
+    **{"Softplus": "softplus", "Mish": "mish", "HardSwish": "hardswish"},
+    "Erf": "erf",
 }
-_SLOPES = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0)}
+_SLOPES = {"LeakyRelu": ("leaky_relu", 0.01), "Elu": ("elu", 1.0), "Celu": ("celu", 1)}
 _SUMS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
-_LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-def translate(
-    operator: str, attributes: dict[str, Any], fixed: Fixed, ndim: int
-) -> Step:
-    """Return kind, settings and weights of the step that does the same.
+def carry_out(
+    tape: Tape, operator: str, attributes: Attributes, inputs: Sequence[Any]
+) -> Any:
+    """Carry out an operator.
 
     Parameters
     ----------
+    tape : Tape
+        Gets the steps.
     operator : str
         Its ``op_type``.
     attributes : dict
         As the file gives them.
-    fixed : sequence of numpy.ndarray or None
-        The values of those inputs that are constants.
-    ndim : int
-        Number of spatial axes.
+    inputs : sequence of Value, Known or None
+        What it reads.
+
+    Returns
+    -------
+    Value, Known or list
+        What it gives; a list for operators with several outputs.
 
     Raises
     ------
     Refused
-        If there is none.
+        If the operator, or this use of it, is not carried out.
     """
-    if operator in _ACTIVATIONS:
-        return "activation", {"name": _ACTIVATIONS[operator]}, {}
-    if operator in _SLOPES:
-        name, slope = _SLOPES[operator]
-        return "activation", {"name": name, "slope": attributes.get("alpha", slope)}, {}
-    if operator in _SUMS:
-        return _sum(_SUMS[operator], fixed)
-    if operator not in _TRANSLATORS:
-        raise Refused(f"the operator {operator}")
-    return _TRANSLATORS[operator](attributes, fixed, ndim)
+    if operator in NUMBERS and all(i is None or isinstance(i, Known) for i in inputs):
+        return work_out(operator, attributes, inputs)
+    is_last = any(isinstance(i, layouts.Last) for i in inputs)
+    if is_last and operator not in ("Transpose", "Shape"):
+        return layouts.turned(tape, operator, attributes, inputs, carry_out)
+    operate = OPERATORS.get(operator)
+    if operate is None:
+        raise Refused(f"the operator {operator[:80]}")
+    return operate(tape, attributes, *inputs)
 
 
-def _conv(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    weight, bias = _needed(fixed, 1), _optional(fixed, 2)
-    groups = attributes.get("group", 1)
-    settings = {
-        "in_channels": weight.shape[1] * groups,
-        "out_channels": weight.shape[0],
-        "kernel_size": list(weight.shape[2:]),
-        "stride": list(attributes.get("strides", [1] * ndim)),
-        "dilation": list(attributes.get("dilations", [1] * ndim)),
-        "padding": _padding(attributes, ndim),
-        "groups": groups,
-        "bias": bias is not None,
-    }
-    return "conv", settings, _weights(weight=weight, bias=bias)
+def _activation(name: str) -> Operator:
+    return lambda tape, attributes, x: call(tape, name, [x], {})
 
 
-def _transposed(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    weight, bias = _needed(fixed, 1), _optional(fixed, 2)
-    groups = attributes.get("group", 1)
-    if "output_shape" in attributes:
-        raise Refused("a transposed convolution to a fixed size")
-    settings = {
-        "in_channels": weight.shape[0],
-        "out_channels": weight.shape[1] * groups,
-        "kernel_size": list(weight.shape[2:]),
-        "stride": list(attributes.get("strides", [1] * ndim)),
-        "padding": _padding(attributes, ndim),
-        "output_padding": list(attributes.get("output_padding", [0] * ndim)),
-        "dilation": list(attributes.get("dilations", [1] * ndim)),
-        "groups": groups,
-        "bias": bias is not None,
-    }
-    return "transposed", settings, _weights(weight=weight, bias=bias)
+def _sloped(name: str, slope: float) -> Operator:
+    return lambda tape, attributes, x: call(
+        tape, name, [x, attributes.get("alpha", slope)], {}
+    )
 
 
-def _batch_norm(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    weight, bias, mean, var = (_needed(fixed, n) for n in (1, 2, 3, 4))
-    settings = {"num_features": len(weight), "eps": attributes.get("epsilon", 1e-5)}
-    weights = _weights(weight=weight, bias=bias, running_mean=mean, running_var=var)
-    return "batch_norm", settings, weights
+def _gelu(tape: Tape, attributes: Attributes, x: Any) -> Any:
+    kind = attributes.get("approximate", b"none").decode()
+    return call(tape, "gelu", [x], {"approximate": kind})
 
 
-def _instance_norm(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    weight, bias = _needed(fixed, 1), _needed(fixed, 2)
-    settings = {"num_features": len(weight), "eps": attributes.get("epsilon", 1e-5)}
-    return "instance_norm", settings, _weights(weight=weight, bias=bias)
+def _softmax(name: str) -> Operator:
+    return lambda tape, attributes, x: call(
+        tape, name, [x, attributes.get("axis", -1)], {}
+    )
 
 
-def _pool(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    settings = {
-        "kernel_size": list(attributes["kernel_shape"]),
-        "stride": list(attributes.get("strides", [1] * ndim)),
-        "padding": _padding(attributes, ndim),
-        "ceil_mode": bool(attributes.get("ceil_mode", 0)),
-    }
-    if "dilations" in attributes:
-        settings["dilation"] = list(attributes["dilations"])
-    return "max_pool", settings, {}
+def _sum(kind: str) -> Operator:
+    def operate(tape: Tape, attributes: Attributes, a: Any, b: Any) -> Any:
+        pair = [v if isinstance(v, Value) else tensor(v) for v in (a, b)]
+        return call(tape, kind, pair, {})
+
+    return operate
 
 
-def _average_pool(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    _, settings, _ = _pool(attributes, fixed, ndim)
-    if set(settings.pop("dilation", [1])) != {1}:
-        raise Refused("a dilated average pooling")
-    settings["count_include_pad"] = bool(attributes.get("count_include_pad", 0))
-    return "average_pool", settings, {}
+def _hard_sigmoid(tape: Tape, attributes: Attributes, x: Any) -> Any:
+    """Carry out max(0, min(1, alpha * x + beta))."""
+    alpha, beta = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
+    if (round(alpha, 5), beta) == (round(1 / 6, 5), 0.5):
+        return call(tape, "hardsigmoid", [x], {})
+    return call(
+        tape,
+        "clamp",
+        [call(tape, "add", [call(tape, "mul", [x, alpha], {}), beta], {}), 0, 1],
+        {},
+    )
 
 
-def _prelu(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    slope = _needed(fixed, 1).ravel()
-    return "prelu", {"num_parameters": len(slope)}, _weights(weight=slope)
+def _clip(
+    tape: Tape, attributes: Attributes, x: Any, low: Any = None, high: Any = None
+) -> Any:
+    ends = [
+        attributes.get(name) if value is None else tensor(value).item()
+        for name, value in (("min", low), ("max", high))
+    ]
+    return call(tape, "clamp", [x, *ends], {})
 
 
-def _softmax(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    if attributes.get("axis", -1) not in (1, -ndim - 1):
-        raise Refused("a softmax over space")
-    return "activation", {"name": "softmax"}, {}
+def _prelu(tape: Tape, attributes: Attributes, x: Any, slope: Any) -> Any:
+    return call(tape, "prelu", [x, tensor(slope)], {})
 
 
-def _hard_sigmoid(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    if abs(attributes.get("alpha", 0.2) - 1 / 6) > 1e-5:
-        raise Refused("a hard sigmoid of another slope")
-    return "activation", {"name": "hard_sigmoid"}, {}
+def _concat(tape: Tape, attributes: Attributes, *parts: Any) -> Any:
+    return shapes.concatenate(tape, parts, attributes["axis"])
 
 
-def _concat(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    if attributes["axis"] not in (1, -ndim - 1) or any(f is not None for f in fixed):
-        raise Refused("a concatenation that is not of channels")
-    return "concat", {}, {}
+def _same(tape: Tape, attributes: Attributes, x: Any, *_: Any) -> Any:
+    return x
 
 
-def _same(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    return "identity", {}, {}
+def _dropout(
+    tape: Tape, attributes: Attributes, x: Any, ratio: Any = None, training: Any = None
+) -> Any:
+    if training is not None and bool(tensor(training).any()):
+        raise Refused("dropout that is still training")
+    return x
 
 
-def _mean(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    return "mean", {}, {}
+def _expand(tape: Tape, attributes: Attributes, x: Any, shape: Any) -> Any:
+    return shapes.expand(tape, x, list(shape.values))
 
 
-def _pad(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    mode = attributes.get("mode", b"constant")
-    value = float(fixed[2]) if len(fixed) > 2 and fixed[2] is not None else 0.0
-    given = attributes.get("pads", _optional(fixed, 1))
-    pads = [int(n) for n in given] if given is not None else []
-    before, after = pads[: ndim + 2], pads[ndim + 2 :]
-    is_plain = mode == b"constant" and value == 0 and len(after) == ndim + 2
-    if not is_plain or any((*before[:2], *after[:2])):
-        raise Refused(f"padding of mode {mode.decode()}")
-    return "pad", {"before": before[2:], "after": after[2:]}, {}
+def _cast(tape: Tape, attributes: Attributes, x: Any) -> Any:
+    if attributes["to"] != 1:
+        raise Refused("another precision than float32")
+    return x
 
 
-def _resize(attributes: dict[str, Any], fixed: Fixed, ndim: int) -> Step:
-    scales = next((f for f in fixed[1:] if f is not None and f.dtype.kind == "f"), None)
-    if scales is None and "scales" not in attributes:
-        raise Refused("up-sampling to a size that is computed")
-    given = attributes.get("scales", scales)
-    factors = [float(s) for s in given] if given is not None else []
-    mode = attributes.get("mode", b"nearest").decode()
-    place = attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
-    if len(factors) != ndim + 2 or factors[:2] != [1.0, 1.0]:
-        raise Refused("up-sampling of channels")
-    settings: dict[str, Any] = {"scale_factor": factors[2:]}
-    if mode == "nearest":
-        rounding = attributes.get("nearest_mode", b"round_prefer_floor").decode()
-        whole = all(f == int(f) for f in factors)
-        if not whole or (place == "asymmetric") != (rounding == "floor"):
-            raise Refused(f"nearest up-sampling of kind {place}, {rounding}")
-        return "resize", settings | {"mode": "nearest"}, {}
-    if mode != "linear" or place == "asymmetric":
-        raise Refused(f"up-sampling of kind {mode}, {place}")
-    align = place == "align_corners"
-    return "resize", settings | {"mode": _LINEAR[ndim], "align_corners": align}, {}
+def _shape(tape: Tape, attributes: Attributes, x: Any) -> Known:
+    first, last = attributes.get("start", 0), attributes.get("end")
+    return Known(layouts.shape(x).values[first:last])
 
 
-def _sum(kind: str, fixed: Fixed) -> Step:
-    """Translate arithmetic of two inputs, one of which may be a constant."""
-    first, second = fixed
-    if first is None and second is None:
-        return kind, {}, {}
-    value = first if first is not None else second
-    assert value is not None
-    flat = value.ravel()
-    if value.ndim > 1 and value.size > 1 and value.shape[-1] != 1:
-        raise Refused("arithmetic with an image in the file")
-    settings = {"operation": kind, "channels": flat.size, "first": first is not None}
-    return "constant", settings, _weights(value=flat)
+def _reshape(tape: Tape, attributes: Attributes, x: Any, shape: Any) -> Any:
+    wanted = list(shape.values)
+    if isinstance(x, Grouped):
+        return shapes.view(
+            tape, x.image, [_kept(x.image, n, w) for n, w in enumerate(wanted)]
+        )
+    if len(wanted) == 3 and len(x.shape) == tape.ndim + 2:
+        groups = numbers.whole(wanted[1])
+        if groups > 0 and x.channels % groups == 0:
+            return Grouped(x, groups)
+    return shapes.view(tape, x, [_kept(x, n, w) for n, w in enumerate(wanted)])
 
 
-def _padding(attributes: dict[str, Any], ndim: int) -> list[int]:
-    """Return the padding of each axis, alike on both sides."""
-    before, after = uneven_padding(attributes, ndim)
-    if before != after:
-        raise Refused("padding that differs between the sides")
-    return before
+def _kept(x: Value, axis: int, length: Any) -> Any:
+    """Return a length, where 0 stands for the one that is there."""
+    return x.shape[axis] if constant(length) == 0 else length
 
 
-def uneven_padding(attributes: dict[str, Any], ndim: int) -> tuple[list[int], ...]:
-    """Return the padding before and after, one number for each axis."""
-    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID", b""):
-        raise Refused("automatic padding")
-    pads = [int(n) for n in attributes.get("pads", [0] * 2 * ndim)]
-    return pads[:ndim], pads[ndim:]
+def _flatten(tape: Tape, attributes: Attributes, x: Any) -> Any:
+    return shapes.flatten(tape, x, attributes.get("axis", 1))
 
 
-def _needed(fixed: Fixed, n: int) -> np.ndarray[Any, Any]:
-    value = fixed[n] if n < len(fixed) else None
-    if value is None:
-        raise Refused("weights that are computed")
-    return value
+def _axes(turn: Operator) -> Operator:
+    """Make ``Unsqueeze`` or ``Squeeze`` of an image, one axis after another."""
+
+    def operate(tape: Tape, attributes: Attributes, x: Any, axes: Any = None) -> Any:
+        given = attributes.get("axes") if axes is None else tensor(axes).tolist()
+        if given is None:
+            raise Refused("axes that are not named")
+        for axis in sorted(given, reverse=turn is shapes.squeeze):
+            x = turn(tape, x, axis)
+        return x
+
+    return operate
 
 
-def _optional(fixed: Fixed, n: int) -> Any:
-    return fixed[n] if n < len(fixed) else None
+def _gemm(
+    tape: Tape, attributes: Attributes, x: Any, weight: Any, bias: Any = None
+) -> Any:
+    factors = {attributes.get(name, 1) for name in ("alpha", "beta")}
+    if factors != {1} or attributes.get("transA"):
+        raise Refused("a linear layer with factors")
+    known = tensor(weight)
+    known = known if attributes.get("transB") else known.t()
+    return layers.linear(tape, x, known, own.maybe(bias))
 
 
-def _weights(**values: Any) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: value for name, value in values.items() if value is not None}
+def _matmul(tape: Tape, attributes: Attributes, x: Any, weight: Any) -> Any:
+    return layers.matrix(tape, x, tensor(weight))
 
 
-_TRANSLATORS: dict[str, Callable[[dict[str, Any], Fixed, int], Step]] = {
-    "Conv": _conv,
-    "ConvTranspose": _transposed,
-    "BatchNormalization": _batch_norm,
-    "InstanceNormalization": _instance_norm,
-    "MaxPool": _pool,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": _mean,
-    "PRelu": _prelu,
-    "Softmax": _softmax,
-    "HardSigmoid": _hard_sigmoid,
-    "Concat": _concat,
-    "Identity": _same,
-    "Dropout": _same,
-    "Pad": _pad,
-    "Resize": _resize,
-    "Upsample": _resize,
+def _pad(
+    tape: Tape,
+    attributes: Attributes,
+    x: Any,
+    pads: Any = None,
+    value: Any = None,
+    axes: Any = None,
+) -> Value:
+    mode = attributes.get("mode", b"constant").decode()
+    mode = {"edge": "replicate"}.get(mode, mode)
+    given = list(pads.values) if pads is not None else attributes["pads"]
+    fill = attributes.get("value", 0.0) if value is None else tensor(value).item()
+    if axes is not None or len(given) != 2 * (tape.ndim + 2):
+        raise Refused("padding of some axes only")
+    before, after = given[: tape.ndim + 2], given[tape.ndim + 2 :]
+    sides = [n for pair in list(zip(before, after, strict=True))[::-1] for n in pair]
+    return pools.pad(tape, x, sides, mode, fill)
+
+
+def _slice(tape: Tape, attributes: Attributes, x: Any, *known: Any) -> Any:
+    """Cut along each axis in turn."""
+    given = [list(k.values) if k is not None else None for k in known]
+    first, last, along, pace = (*given, None, None, None, None)[:4]
+    starts: list[Any] = first or attributes["starts"]
+    ends: list[Any] = last or attributes["ends"]
+    axes = along or attributes.get("axes") or range(len(starts))
+    steps = pace or [1] * len(starts)
+    for a, b, axis, step in zip(starts, ends, axes, steps, strict=True):
+        x = shapes.cut(tape, x, axis, a, b, numbers.whole(step))
+    return x
+
+
+def _split(tape: Tape, attributes: Attributes, x: Any, parts: Any = None) -> list[Any]:
+    given = attributes.get("split") if parts is None else tensor(parts).tolist()
+    axis = attributes.get("axis", 0)
+    if given is not None:
+        return shapes.split(tape, x, list(given), axis)
+    if "num_outputs" not in attributes:
+        raise Refused("a division without sizes")
+    return shapes.chunk(tape, x, attributes["num_outputs"], axis)
+
+
+def _negative(tape: Tape, attributes: Attributes, x: Any) -> Any:
+    return numbers.negative(tape, x)
+
+
+OPERATORS: dict[str, Operator] = {
+    **{name: _activation(aten) for name, aten in _ACTIVATIONS.items()},
+    **{name: _sloped(*pair) for name, pair in _SLOPES.items()},
+    **{name: _sum(kind) for name, kind in _SUMS.items()},
+    **{"Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Clip": _clip, "PRelu": _prelu},
+    **{"Softmax": _softmax("softmax"), "LogSoftmax": _softmax("log_softmax")},
+    **{
+        "Conv": own.conv,
+        "ConvTranspose": own.transposed,
+        "GroupNormalization": own.group_norm,
+    },
+    **{
+        "BatchNormalization": own.batch_norm,
+        "InstanceNormalization": own.instance_norm,
+    },
+    **{"MaxPool": own.max_pool, "AveragePool": own.average_pool},
+    **{
+        "GlobalAveragePool": own.over_all("mean"),
+        "GlobalMaxPool": own.over_all("maximum"),
+    },
+    **{"ReduceMean": own.reduced("mean"), "ReduceMax": own.reduced("maximum")},
+    **{"Concat": _concat, "Split": _split, "Slice": _slice, "Pad": _pad},
+    **{"Resize": resize, "Upsample": upsample, "Reshape": _reshape, "Shape": _shape},
+    **{"Transpose": layouts.transpose, "Identity": _same, "Dropout": _dropout},
+    **{"Flatten": _flatten, "Gemm": _gemm, "MatMul": _matmul},
+    **{"Unsqueeze": _axes(shapes.unsqueeze), "Squeeze": _axes(shapes.squeeze)},
+    **{"Cast": _cast, "CastLike": _same, "Expand": _expand, "Neg": _negative},
 }
+"""By ``op_type``."""

@@ -1,5 +1,5 @@
-"""What readers of graphs raise at an operation they do not carry out."""
+"""What readers of graphs raise at something they do not carry out."""
 
 
 class Refused(Exception):
-    """An operator, or a use of one, that is not carried out."""
+    """Something in a graph that is not carried out; the text says what."""
