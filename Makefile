@@ -24,7 +24,7 @@ lint: .venv/complete
 	$(BIN)/mypy
 
 pytest: .venv/complete
-	$(SCREEN) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest -n auto
 
 fuzz: .venv/complete
 	UNET_MUTANTS=5000 $(BIN)/python -m pytest tests/hostile/test_hostile_fuzz.py --timeout 1200

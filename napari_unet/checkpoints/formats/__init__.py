@@ -9,7 +9,6 @@ take no `choice`.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,11 +26,6 @@ WORDS = {
     "hdf5": "HDF5 file",
 }
 """Each format in words; ``formats/<name>_file.py`` reads it."""
-
-
-def is_read(kind: str) -> bool:
-    """Whether there is a reader for a format."""
-    return kind in WORDS and find_spec(_module(kind)) is not None
 
 
 def read(path: Path, kind: str, choice: str = "") -> Found:

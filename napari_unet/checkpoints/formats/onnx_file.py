@@ -15,8 +15,8 @@ from onnx import TensorProto, numpy_helper
 from napari_unet.checkpoints.formats.onnx_layouts import Last
 from napari_unet.checkpoints.formats.onnx_numbers import Known
 from napari_unet.checkpoints.formats.onnx_operators import carry_out
+from napari_unet.checkpoints.formats.refusal import Refused
 from napari_unet.checkpoints.formats.tape import (
-    Refused,
     Tape,
     Value,
     record,

@@ -99,6 +99,8 @@ def _evident(hints: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]
     written = arguments.get("architecture")
     if set(arguments) != _OWN or not isinstance(written, dict):
         return hints
+    if arguments["family"] == "program":
+        return {**hints, "program": written}
     return {**hints, "evidence": {**hints.get("evidence", {}), **written}}
 
 
