@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import napari_unet
 from napari_unet.errors import UsageError
@@ -14,7 +15,7 @@ from napari_unet.images.sinks import OutputSpec
 from napari_unet.inference import footprint, tiling
 from napari_unet.inference.finish import Finisher, finisher
 from napari_unet.inference.layout import Layout, lay_out
-from napari_unet.inference.plan import Memory, Plan, plan
+from napari_unet.inference.plan import Memory, Plan, RowCost, plan
 from napari_unet.networks import device as devices
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _CPU_BUDGET = 4 << 30
 """Larger tiles save little on a CPU and crowd out the user's other programs."""
 _COMFORT = 256 << 20
 """Frames that take more are streamed on a CPU, as fast and in less memory."""
+_row_costs: WeakKeyDictionary[Network, RowCost | None] = WeakKeyDictionary()
 _BATCH = 16
 """Most tiles per forward pass on a GPU where the user says nothing else."""
 
@@ -167,13 +169,20 @@ def _memory(network: Network, placed: Network, per_pixel: float) -> Memory:
     """Return what a forward pass may and does cost."""
     budget = _budget(placed.device)
     is_cpu = placed.device.type == "cpu"
-    measured = placed if is_cpu else network
     return Memory(
         budget,
         per_pixel,
         min(budget, _COMFORT) if is_cpu else budget,
-        partial(footprint.row_cost, measured, tiling.grids(network.geometry)),
+        partial(_row_cost, network, placed if is_cpu else network),
     )
+
+
+def _row_cost(network: Network, measured: Network) -> RowCost | None:
+    """Measure what streaming takes, once for a network."""
+    if network not in _row_costs:
+        grids = tiling.grids(network.geometry)
+        _row_costs[network] = footprint.row_cost(measured, grids)
+    return _row_costs[network]
 
 
 def _budget(device: torch.device) -> int:
