@@ -11,6 +11,7 @@ import torch
 from napari_unet.errors import UsageError
 from napari_unet.images.sinks import label_dtype
 from napari_unet.inference.blending import RollingSum, weigh
+from napari_unet.inference.objects import RowQueue, Slabs
 from napari_unet.networks.device import free_memory
 from napari_unet.tasks.task import probabilities, task_of
 
@@ -88,10 +89,13 @@ class Finisher(Protocol):
         Of the result.
     channels : int or None
         Size of its C axis, None where it has none.
+    notes : list of str
+        What the user should be told.
     """
 
     dtype: np.dtype[Any]
     channels: int | None
+    notes: list[str]
 
     def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
         """Finish the logits (C, *spatial) of a part of the current frame."""
@@ -106,6 +110,7 @@ class Pointwise:
     """Labels, probabilities or logits: each block is finished at once."""
 
     def __init__(self, spec: ModelSpec, config: PredictConfig) -> None:
+        self.notes: list[str] = []
         self._task = task_of(spec)
         self._activation = spec.activation
         self._kind = config.kind
@@ -134,7 +139,61 @@ class Pointwise:
 
 
 class Objects:
-    """Instances: a whole frame's evidence is gathered, then parted into objects.
+    """Instances, found while the rows of a frame come.
+
+    Numbers go on from frame to frame, so none occurs twice.
+
+    Raises
+    ------
+    UsageError
+        If the rows of a frame are too large for the memory.
+    """
+
+    channels: int | None = None
+
+    def __init__(
+        self, spec: ModelSpec, config: PredictConfig, target: Sequence[Range]
+    ) -> None:
+        self.dtype: np.dtype[Any] = np.dtype(np.uint32)
+        self.notes: list[str] = []
+        self._task = task_of(spec)
+        self._threshold = config.threshold
+        self._target = tuple(target)
+        self._shape = tuple(stop - start for start, stop in target)
+        self._begin(0)
+
+    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
+        """Take a part of the frame, and give the rows whose objects are known."""
+        evidence = self._task.evidence(logits, self._threshold).cpu().numpy()
+        place = tuple(
+            slice(a - start, b - start)
+            for (a, b), (start, _) in zip(write, self._target, strict=True)
+        )
+        rows = self._rows.add(place, evidence)
+        if rows is None:
+            return
+        first = self._target[0][0]
+        for start, numbers in self._slabs.add(rows):
+            span = (first + start, first + start + len(numbers))
+            yield (span, *self._target[1:]), numbers
+
+    def end_frame(self) -> Iterator[Block]:
+        """Begin the next frame; all rows of this one have left."""
+        if self._slabs.was_cut and not self.notes:
+            self.notes.append(
+                "Some objects hang together over more rows than fit into memory; "
+                "branches of one object that meet only later have different numbers."
+            )
+        self._begin(self._slabs.count)
+        yield from ()
+
+    def _begin(self, count: int) -> None:
+        self._rows = RowQueue(self._shape)
+        self._slabs = Slabs(self._task, self._threshold, self._shape[0], count)
+
+
+class FrameObjects:
+    """Instances that need the whole frame: its evidence is gathered first.
 
     Numbers go on from frame to frame, so none occurs twice.
 
@@ -150,6 +209,7 @@ class Objects:
         self, spec: ModelSpec, config: PredictConfig, target: Sequence[Range]
     ) -> None:
         self.dtype: np.dtype[Any] = np.dtype(np.uint32)
+        self.notes: list[str] = []
         self._task = task_of(spec)
         self._threshold = config.threshold
         self._target = tuple(target)
@@ -205,7 +265,9 @@ def finisher(
     UsageError
         If the network cannot give this kind, or a frame is too large for it.
     """
-    task_of(spec).check(config.kind)
+    task = task_of(spec)
+    task.check(config.kind)
     if config.kind == "instances":
-        return Objects(spec, config, target)
+        kind = Objects if task.falls_apart else FrameObjects
+        return kind(spec, config, target)
     return Pointwise(spec, config)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SLACK = 1.5
 """Factor over the activations for convolution workspaces and results."""
-CHUNK = {2: 64, 3: 16}
+CHUNK = {2: 64, 3: 8}
 """Rows and planes at a time; fewer make the deepest layers slow."""
 
 

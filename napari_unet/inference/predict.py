@@ -144,6 +144,8 @@ def _run(
                 region, values = job.layout.place(advance.position, write, block)
                 sink.write(region, values)
                 yield Preview(region, values)
+            yield from (Warned(note) for note in job.finisher.notes)
+            job.finisher.notes.clear()
             yield Progress(min(done, job.total), job.total, "tiles")
 
 

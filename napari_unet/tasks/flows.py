@@ -48,6 +48,8 @@ class Flows:
         If it is not of two dimensions and three channels.
     """
 
+    falls_apart = False
+
     def __init__(self, spec: ModelSpec) -> None:
         if spec.out_channels != 3 or spec.ndim != 2:
             raise ModelError(
@@ -74,6 +76,11 @@ class Flows:
     def evidence_bytes(self) -> int:
         """Bytes of `evidence` per pixel, and of the matrix that spreads heat."""
         return 12 + 9 * 16
+
+    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Where the probability of a cell is over the threshold."""
+        found: np.ndarray = evidence[2] > _logit(threshold)
+        return found
 
     def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
         """Gather pixels into cells.

@@ -35,6 +35,8 @@ class Instances:
         If it does not have three channels.
     """
 
+    falls_apart = True
+
     def __init__(self, spec: ModelSpec) -> None:
         if spec.out_channels != 3:
             raise ModelError(
@@ -64,6 +66,11 @@ class Instances:
         """Bytes of `evidence` per pixel."""
         return 8
 
+    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Where interior and boundary together reach the threshold."""
+        found: np.ndarray = evidence[0] + evidence[1] >= threshold
+        return found
+
     def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
         """Flood the foreground from the interiors, most certain pixels first.
 
@@ -84,7 +91,7 @@ class Instances:
             (*spatial) int32, 0 and 1, 2 ... without gaps.
         """
         interior, boundary = evidence
-        foreground = interior + boundary >= threshold
+        foreground = self.foreground(evidence, threshold)
         sure = foreground & (interior > boundary)
         sure &= interior > 1 - interior - boundary
         seeds, count = label(sure, background=0, return_num=True, connectivity=1)

@@ -22,6 +22,8 @@ class Restoration:
         Of the network.
     """
 
+    falls_apart = False
+
     def __init__(self, spec: ModelSpec) -> None:
         self._name = spec.name
 
@@ -43,6 +45,10 @@ class Restoration:
         self._refuse("instances")
 
     def evidence_bytes(self) -> int:
+        """Refuse: there are no objects."""
+        self._refuse("instances")
+
+    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
         """Refuse: there are no objects."""
         self._refuse("instances")
 

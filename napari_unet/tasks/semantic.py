@@ -29,6 +29,8 @@ class Semantic:
         Of the network.
     """
 
+    falls_apart = True
+
     def __init__(self, spec: ModelSpec) -> None:
         self._activation = spec.activation
         self._channels = spec.out_channels
@@ -79,6 +81,11 @@ class Semantic:
     def evidence_bytes(self) -> int:
         """Bytes of `evidence` per pixel."""
         return 1 if self.classes() <= 255 else 4
+
+    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Where there is a class."""
+        found: np.ndarray = evidence[0] > 0
+        return found
 
     def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
         """Part into connected components of one class; corners connect."""

@@ -16,8 +16,17 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """From logits to results.
 
-    All methods work on any block of a frame; only `separate` needs a whole frame.
+    All methods work on any block of a frame; only `separate` needs a whole frame, or
+    whole parts of the foreground.
+
+    Attributes
+    ----------
+    falls_apart : bool
+        Whether parts of the foreground that do not touch have nothing to do with each
+        other, so that `separate` may see them one by one.
     """
+
+    falls_apart: bool
 
     def check(self, kind: str) -> None:
         """Refuse a kind of result the network cannot give, with a `UsageError`."""
@@ -37,6 +46,10 @@ class Task(Protocol):
 
     def evidence_bytes(self) -> int:
         """Bytes of `evidence` per pixel."""
+        ...
+
+    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Where objects are, bool (*spatial); evidence of 0 is never foreground."""
         ...
 
     def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:

@@ -340,10 +340,12 @@ def test_a_pass_that_fills_the_memory_is_refused(
 def test_a_frame_too_large_for_objects_is_refused(
     make_network, noise, monkeypatch
 ) -> None:
+    """Flows are followed over the whole frame, which is known before it is read."""
     monkeypatch.setattr(
         "napari_unet.inference.finish.free_memory", lambda device: 10_000
     )
     stack = ImageStack(noise(64, 64), "YX")
+    network = make_network(task="flows", out_channels=3, activation="none")
     config = PredictConfig(kind="instances", **CPU)
     with pytest.raises(UsageError, match="too large"):
-        next(predict(stack, make_network(), config, Recorder()))
+        next(predict(stack, network, config, Recorder()))
