@@ -5,8 +5,10 @@
 One process, engines taking turns, order reversed every other round; the figures are
 medians over rounds, ratios those of the rounds. Every engine gets the same network with
 random weights. "plain" is the network as peers run it, "prepared" ours: batch norm
-folded, channels last. Ours runs with the memory settings of its own processes. monai and nnunetv2 are left out where they are not installed;
-CUDA is used with --device cuda. Labels are compared with the whole-image forward.
+folded, channels last. Ours has the memory settings of its own processes, see
+`napari_unet.execution.memory`. monai and nnunetv2 are left out where they are not
+installed; CUDA is used with --device cuda. Labels are compared with the whole-image
+forward.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Slabs:
         anew with the rows that follow.
         """
         self.was_cut = True
-        stop = numbers.shape[0] // 2
+        stop = len(numbers) // 2
         self._separate(evidence, where, numbers)
         crossing = np.intersect1d(numbers[stop - 1], numbers[stop])
         behind = numbers[stop:]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from napari_unet.inference import tiling
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.pipeline import Piece, read
-from napari_unet.inference.plan import PATCH
 from napari_unet.networks import device as devices
 from napari_unet.tasks.task import task_of
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_FLIPS = 1e-3
 """Share of labels that bfloat16 may change."""
+_TILE = {2: (256, 256), 3: (32, 64, 64)}
+"""Enough labels to tell one in 10,000, in little memory."""
 _WORTH = {2: 16 << 20, 3: 32 << 20}
 """Pixels of a stack from which on the measurement is soon paid back."""
 _measured: dict[object, float] = {}
@@ -91,7 +92,7 @@ def _middle(job: Job, scaling: Scaling) -> Piece:
     plan, layout = job.plan, job.layout
     spans = []
     for grid, size, length in zip(
-        plan.grids, layout.size, PATCH[len(layout.size)], strict=True
+        plan.grids, layout.size, _TILE[len(layout.size)], strict=True
     ):
         start = max(0, (size - length) // 2)
         target = (start, min(size, start + length))

@@ -33,7 +33,7 @@ def test_the_share_is_that_of_the_labels_that_differ(make_network, noise, as_is)
     network = make_network(out_channels=5, widths=(8, 12, 16))
     torch.nn.init.normal_(network.module.head.weight)
     torch.nn.init.zeros_(network.module.head.bias)
-    stack = ImageStack(noise(500, 400), "YX")
+    stack = ImageStack(noise(250, 200), "YX")
     exact = said(stack, network, as_is, precision="float32")[1]
     half = said(stack, network, as_is, precision="bfloat16")[1]
     flips = float((exact != half).mean())
