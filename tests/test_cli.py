@@ -342,3 +342,22 @@ def test_plain_values_and_table():
     facts = {"classes": {"1": {"dice": 0.5, "pixels": 3}, "2": {}}, "g": [{"h": True}]}
     assert table(facts) == "classes\n  1: dice 0.5, pixels 3\n  2: -\ng\n  h: yes"
     assert table({"k": [(3, 3), (2, 2)]}) == "k: 3 x 3, 2 x 2"
+
+
+def test_plan_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
+    image, model = str(sample("timelapse.ome.tif")), str(sample("nuclei.safetensors"))
+    assert main(["predict", image, "--model", model, "--plan"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = [line.partition(":")[0] for line in lines]
+    assert words == ["way", "pieces", "device", "memory", "result", "time"]
+    assert "12 x 256 x 256, 786 kB" in lines[4]
+    assert main(["predict", image, "--model", model, "--plan", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["output_shape"] == [12, 256, 256]
+    assert facts["pieces"] == 12
+
+
+def test_a_plan_or_an_output_but_not_both(capsys):
+    assert main(["predict", "i.tif", "--model", "m"]) == 2
+    assert "--output --plan is required" in capsys.readouterr().err
+    assert main(["predict", "i.tif", "--model", "m", "--plan", "--output", "o"]) == 2

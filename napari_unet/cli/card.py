@@ -16,7 +16,7 @@ def card(forecast: Forecast) -> str:
         "pieces": f"{forecast.pieces:,}",
         "device": forecast.device,
         "memory": f"{_size(forecast.device_bytes)} for the network, "
-        f"{_size(forecast.host_bytes)} for pixels on their way",
+        f"{_size(forecast.host_bytes)} for pixels on their way and the program",
         "result": f"{shape}, {_size(forecast.output_bytes)} before compression",
         "time": f"about {_duration(forecast.seconds)}",
     }

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psutil
 import torch
 
 from napari_unet.errors import UsageError
@@ -42,7 +43,7 @@ class Forecast:
     device_bytes : int
         Estimated memory of the network at work.
     host_bytes : int
-        Estimated memory of pixels and results on their way.
+        Estimated memory of pixels and results on their way, and of the program.
     output_shape : tuple of int
         Size of the result.
     output_bytes : int
@@ -99,7 +100,8 @@ def forecast(
         pieces=job.total,
         device=words,
         device_bytes=job.plan.peak * job.batch,
-        host_bytes=_ON_THEIR_WAY * _piece_bytes(job),
+        host_bytes=_ON_THEIR_WAY * _piece_bytes(job)
+        + psutil.Process().memory_info().rss,
         output_shape=shape,
         output_bytes=math.prod(shape) * dtype.itemsize,
         seconds=_seconds(job),
