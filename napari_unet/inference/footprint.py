@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SLACK = 1.5
 """Factor over the activations for convolution workspaces and results."""
+STREAM_SLACK = 2.2
+"""The same for streaming, whose tensors of many sizes and ages leave gaps between them
+where freed memory is kept, see `napari_unet.execution.memory`."""
 CHUNK = {2: 64, 3: 8}
 """Rows and planes at a time; fewer make the deepest layers slow."""
 
@@ -76,8 +79,8 @@ def row_cost(network: Network, grids: tuple[Grid, ...]) -> RowCost | None:
     held = max(0.0, peaks[0] - moving * first.stride)
     finished = 8 * (spec.in_channels + 2 * spec.out_channels)
     return RowCost(
-        SLACK * held / width,
-        SLACK * moving / width + finished,
+        STREAM_SLACK * held / width,
+        STREAM_SLACK * moving / width + finished,
         first.up(CHUNK[spec.ndim]),
     )
 
