@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_unet.errors import UsageError
 from napari_unet.inference import tiling
+from napari_unet.inference.cuts import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -187,7 +188,7 @@ def plan(
         If exact tiles are asked of a network that has none, or the tile size has the
         wrong number of axes.
     """
-    cut = _Cut(_grids(geometry, size), size, target or tuple((0, n) for n in size))
+    cut = Cut(_grids(geometry, size), size, target or tuple((0, n) for n in size))
     tile = _user_tile(config.tile, len(size))
     way, reason = _choose(config, geometry, cut, memory)
     windows: tuple[tuple[np.ndarray, ...], ...] = ()
@@ -211,7 +212,7 @@ def plan(
 
 
 def _choose(
-    config: PredictConfig, geometry: Geometry, cut: _Cut, memory: Memory
+    config: PredictConfig, geometry: Geometry, cut: Cut, memory: Memory
 ) -> tuple[Way, str]:
     """Choose the way and say why."""
     if config.tiling == "blend":
@@ -237,7 +238,7 @@ def _choose(
     return "blend", f"exact tiles are not possible, {geometry.reason}"
 
 
-def _choose_exact(config: PredictConfig, cut: _Cut, memory: Memory) -> tuple[Way, str]:
+def _choose_exact(config: PredictConfig, cut: Cut, memory: Memory) -> tuple[Way, str]:
     """Choose between the ways that all give the whole frame's values."""
     fits = memory.cost(cut.extents()) <= memory.comfortable
     reason = "equal to the whole frame"
@@ -271,119 +272,3 @@ def _user_tile(tile: tuple[int, ...] | None, ndim: int) -> tuple[int, ...] | Non
         found=" x ".join(map(str, tile)),
         expected=f"one number, or {ndim} for this {ndim}D network",
     )
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """A frame and the part of it that is wanted."""
-
-    grids: tuple[Grid, ...]
-    size: tuple[int, ...]
-    target: tuple[Range, ...]
-
-    @property
-    def partial(self) -> bool:
-        return self.target != tuple((0, n) for n in self.size)
-
-    def inputs(self, tile: Sequence[int] | None = None) -> list[int]:
-        """Input lengths for a tile, or for the whole frame."""
-        lengths = zip(self.grids, tile or self.size, strict=True)
-        return [g.fit(n) + 2 * g.margin for g, n in lengths]
-
-    def extents(self) -> list[int]:
-        """Input lengths for one tile over all that is wanted."""
-        reads = [tiling.extent_span(*axis).read for axis in self._targets()]
-        return [stop - start for start, stop in reads]
-
-    def stream(
-        self, memory: Memory, can_cut: bool
-    ) -> tuple[tuple[tuple[Span, ...], ...], int, int] | None:
-        """Return strips with their memory and rows at a time, None where it is short.
-
-        Fewer rows at a time cost little, narrower strips compute their halos and are
-        only right where the network has exact tiles.
-        """
-        cost = memory.rows()
-        if cost is None:
-            return None
-        stride, counts = self.grids[0].stride, [1] * len(self.size)
-        chunk, tile = self.grids[0].up(cost.chunk), self._tiles(counts)
-        while True:
-            width = math.prod(self.inputs(tile)[1:])
-            peak = int(width * (cost.held + cost.moving * chunk))
-            if peak <= memory.budget:
-                break
-            if chunk > stride:
-                chunk = self.grids[0].up(chunk // 2)
-                continue
-            axis = self._longest(tile, first=1) if can_cut else None
-            if axis is None:
-                return None
-            counts[axis] += 1
-            tile = self._tiles(counts)
-        if not can_cut:
-            return self.whole(), peak, chunk
-        rows = tiling.extent_span(self.grids[0], self.size[0], self.target[0])
-        others = list(self._axes(tile))[1:]
-        return ((rows,), *(tiling.exact_spans(*axis) for axis in others)), peak, chunk
-
-    def whole(self) -> tuple[tuple[Span, ...], ...]:
-        return tuple((tiling.whole_span(*axis),) for axis in self._targets())
-
-    def raised(self, tile: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
-        """Raise a tile that is all halo until it keeps half of itself; say so."""
-        fair = []
-        for grid, size, length, target in self._axes(tile):
-            start, stop = grid.extent(size, target)
-            short = grid.fit(length) < min(grid.smallest, stop - start)
-            fair.append(min(2 * grid.overlap, stop - start) if short else length)
-        if tuple(fair) == tile:
-            return tile, ""
-        asked, used = (" x ".join(map(str, t)) for t in (tile, fair))
-        why = "less than this network's receptive field allows"
-        return tuple(fair), f"; a tile of {asked} is {why}, {used} is used"
-
-    def exact(self, tile: Sequence[int]) -> tuple[tuple[Span, ...], ...]:
-        return tuple(tiling.exact_spans(*axis) for axis in self._axes(tile))
-
-    def blend(
-        self, tile: Sequence[int], overlap: float
-    ) -> tuple[tuple[tuple[Span, ...], ...], tuple[tuple[np.ndarray, ...], ...]]:
-        axes = zip(self.grids, self.size, tile, self.target, strict=True)
-        parts = [tiling.blend_spans(g, n, t, overlap, part) for g, n, t, part in axes]
-        return tuple(p[0] for p in parts), tuple(p[1] for p in parts)
-
-    def largest(self, memory: Memory) -> tuple[int, ...]:
-        """Largest exact tile in the budget.
-
-        The least is computed twice when all axes keep equally much per halo, so the
-        axis with the longest kept part in units of its halo is cut next.
-        """
-        counts = [1] * len(self.size)
-        tile = self._tiles(counts)
-        while memory.cost(self.inputs(tile)) > memory.budget:
-            axis = self._longest(tile)
-            if axis is None:
-                break
-            counts[axis] += 1
-            tile = self._tiles(counts)
-        return tile
-
-    def _longest(self, tile: Sequence[int], first: int = 0) -> int | None:
-        """Return the axis to cut next, None where all tiles are as short as can be."""
-        kept = [
-            (t - g.overlap) / max(g.overlap, 0.5) if t > g.smallest else 0.0
-            for g, t in zip(self.grids, tile, strict=True)
-        ]
-        kept[:first] = [0.0] * first
-        return kept.index(max(kept)) if any(kept) else None
-
-    def _targets(self) -> Iterator[tuple[Grid, int, Range]]:
-        return zip(self.grids, self.size, self.target, strict=True)
-
-    def _axes(self, tile: Sequence[int]) -> Iterator[tuple[Grid, int, int, Range]]:
-        return zip(self.grids, self.size, tile, self.target, strict=True)
-
-    def _tiles(self, counts: Sequence[int]) -> tuple[int, ...]:
-        axes = zip(self.grids, self.size, self.target, counts, strict=True)
-        return tuple(tiling.exact_tile(*axis) for axis in axes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -229,20 +231,28 @@ def test_a_part_has_the_values_of_the_whole(make_network, noise, run) -> None:
     np.testing.assert_allclose(found, whole[1:3, :, 101:187, 3:150], atol=1e-5)
 
 
-@pytest.mark.parametrize("budget", [3_000_000, 1_500_000, 900_000])
 def test_a_wide_frame_is_streamed_in_strips(
-    make_network, noise, run, monkeypatch, budget: int
+    make_network, noise, run, monkeypatch
 ) -> None:
     """The less memory, the fewer rows at a time and the narrower the strips."""
     from napari_unet.inference import job
 
     network, image = make_network(), noise(150, 900)
     whole = run(image, "YX", network, tiling="whole")
-    monkeypatch.setattr(job, "_budget", lambda _: budget)
-    found = run(image, "YX", network, tiling="stream")
-    assert "streamed" in run.events[0].title
-    assert ("1 strip," in run.events[0].title) == (budget > 1_000_000)
-    np.testing.assert_allclose(found, whole, atol=1e-5)
+    seen = []
+    for budget in (20_000_000, 4_000_000, 900_000):
+        monkeypatch.setattr(job, "_budget", lambda _, n=budget: n)
+        found = run(image, "YX", network, tiling="stream")
+        np.testing.assert_allclose(found, whole, atol=1e-5)
+        words = run.events[0].title
+        rows, strips = re.search(
+            r"of (\d+) x \d+ pixels in (\d+) strip", words
+        ).groups()
+        seen.append((int(rows), int(strips)))
+    assert seen[0] == (64, 1)
+    assert 4 <= seen[1][0] < 64
+    assert seen[2][0] == 4
+    assert seen[2][1] > 1
 
 
 def test_short_memory_steps_back_and_the_result_stays(
