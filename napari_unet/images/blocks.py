@@ -6,6 +6,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,6 +41,38 @@ def blocks(stack: ImageStack, most: int = MOST_PIXELS) -> Iterator[dict[str, sli
                 stack.axes, place, sizes, stack.shape, strict=True
             )
         }
+
+
+def sample(stack: ImageStack, most: int) -> tuple[list[dict[str, slice]], float]:
+    """Choose blocks that stand for a stack: all of them where that is not too much.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        The image.
+    most : int
+        Pixels to read, about.
+
+    Returns
+    -------
+    regions : list of dict of str to slice
+        By axis name, in the order of the stack; always the same ones. All channels of
+        a place are chosen together.
+    share : float
+        Share of the places that were chosen, 1 for all.
+    """
+    found = list(blocks(stack))
+    places = list(dict.fromkeys(_place(region) for region in found))
+    count = math.ceil(len(places) * min(1.0, most / math.prod(stack.shape)))
+    if count == len(places):
+        return found, 1.0
+    numbers = np.random.default_rng(0).choice(len(places), count, replace=False)
+    chosen = {places[n] for n in numbers}
+    return [r for r in found if _place(r) in chosen], count / len(places)
+
+
+def _place(region: dict[str, slice]) -> tuple[int, ...]:
+    return tuple(part.start for axis, part in region.items() if axis != "C")
 
 
 def _block_shape(stack: ImageStack, most: int) -> list[int]:

@@ -130,7 +130,8 @@ def measure(
     Mean and standard deviation are merged in double precision; percentiles are exact
     and equal `numpy.percentile` (method "linear"). The stack is read once; percentiles
     of 32-bit pixels take two readings and of 64-bit pixels four. Where no statistic is
-    needed nothing is read, and NaN is met in `Scaling.apply`.
+    needed nothing is read, and NaN is met in `Scaling.apply`. Of stacks of over a
+    thousand million pixels a random part is measured, which a note says.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_unet.events import Stopped
 from napari_unet.images import checks
-from napari_unet.images.blocks import blocks
+from napari_unet.images.blocks import sample
 from napari_unet.images.statistics import Moments, Selection, merged
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from napari_unet.events import CancelToken
     from napari_unet.images.intensity import Nan, Normalization
     from napari_unet.images.stack import ImageStack
+
+
+MOST_PIXELS = 1 << 30
+"""Pixels of a stack that is looked at as a whole."""
+SAMPLE = 1 << 28
+"""Pixels that are looked at in a larger one, which is enough for its statistics."""
 
 
 class Survey:
@@ -33,6 +39,10 @@ class Survey:
     ) -> None:
         self.stack, self.numbers, self.rules = stack, numbers, rules
         self.nan, self.cancel = nan, cancel
+        pixels = math.prod(stack.shape)
+        self.regions, self.share = sample(
+            stack, pixels if pixels <= MOST_PIXELS else SAMPLE
+        )
         self.moments = [Moments() for _ in numbers]
         self.selections = self._selections()
         self.bad = 0
@@ -78,10 +88,16 @@ class Survey:
         return gain, -zero * gain
 
     def notes(self) -> list[str]:
-        """Say how many pixels were replaced."""
-        if not self.bad:
-            return []
-        return [f"{self.bad} NaN or infinite pixels are taken as 0."]
+        """Say how many pixels were replaced, and whether all were looked at."""
+        notes = []
+        if self.share < 1:
+            notes.append(
+                f"The intensities were measured in {100 * self.share:.2g} % of this "
+                "large image, in places chosen at random, the same each time."
+            )
+        if self.bad:
+            notes.append(f"{self.bad} NaN or infinite pixels are taken as 0.")
+        return notes
 
     def _flat(self, place: int, rule: Normalization) -> str:
         """Note on a channel without contrast."""
@@ -93,7 +109,8 @@ class Survey:
     def _selections(self) -> dict[tuple[int, float, float], Selection]:
         """One selection for each channel, or one for those taken together."""
         stack = self.stack
-        size = math.prod(stack.shape) // stack.channels
+        size = sum(self._pixels(region) for region in self.regions)
+        size //= max(1, len({r.get("C", slice(0, 1)).start for r in self.regions}))
         together = size * len(self.numbers)
         return {
             self._key(i): Selection(
@@ -104,6 +121,12 @@ class Survey:
             for i, rule in enumerate(self.rules)
             if rule.kind == "percentile"
         }
+
+    @staticmethod
+    def _pixels(region: dict[str, slice]) -> int:
+        """Pixels of a region in each of its channels."""
+        sides = (s.stop - s.start for a, s in region.items() if a != "C")
+        return math.prod(sides)
 
     def _key(self, place: int) -> tuple[int, float, float]:
         """Which selection a channel uses."""
@@ -116,7 +139,7 @@ class Survey:
 
     def _values(self, report: bool) -> Iterator[tuple[int, np.ndarray]]:
         """Finite values of every block, with the place of their channel."""
-        for region in blocks(self.stack):
+        for region in self.regions:
             if self.cancel is not None and self.cancel.is_set():
                 raise Stopped("stopped while the intensities were measured")
             held = region.get("C", slice(0, 1))

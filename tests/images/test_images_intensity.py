@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from napari_unet.errors import ImageError, UsageError
 from napari_unet.events import CancelToken, Stopped
 from napari_unet.images import blocks as block_module
+from napari_unet.images import survey
 from napari_unet.images.blocks import blocks
 from napari_unet.images.intensity import Normalization, Scaling, measure
 from napari_unet.images.readers import open_image
@@ -220,3 +221,32 @@ def test_blocks_cover_every_pixel_once(data):
         assert count[part].size <= most
         count[part] += 1
     assert (count == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["zscore", "minmax", "percentile"])
+def test_a_part_stands_for_a_large_stack(monkeypatch, kind):
+    draw = np.random.default_rng(0)
+    pixels = draw.normal(100, 20, (60, 2, 64, 64)).astype(np.float32)
+    pixels[:, 1] *= 3
+    whole = measure(ImageStack(pixels, "ZCYX"), [Normalization(kind=kind)])
+    assert not whole.notes
+    monkeypatch.setattr(survey, "MOST_PIXELS", pixels.size - 1)
+    monkeypatch.setattr(survey, "SAMPLE", pixels.size // 4)
+    monkeypatch.setattr(blocks, "__defaults__", (64 * 64,))
+    read = []
+    stack = ImageStack(pixels, "ZCYX")
+    original = ImageStack.read
+
+    def noted(stack, box, order):
+        read.append(box)
+        return original(stack, box, order)
+
+    monkeypatch.setattr(ImageStack, "read", noted)
+    part = measure(stack, [Normalization(kind=kind)])
+    seen = {(box["Z"].start, box["C"].start) for box in read}
+    assert len(seen) == 30
+    assert {c for _, c in seen} == {0, 1}
+    assert "25 %" in part.notes[0]
+    tolerance = 0.3 if kind == "minmax" else 0.02
+    np.testing.assert_allclose(part.gain, whole.gain, rtol=tolerance)
+    assert measure(stack, [Normalization(kind=kind)]).gain == part.gain
