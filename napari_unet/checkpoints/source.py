@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _MOST_MEMBERS = 100_000
 _MOST_RATIO = 20
 _SLACK = 1 << 20
+_UNREADABLE = (
+    *(zipfile.BadZipFile, OSError, zlib.error, NotImplementedError, EOFError),
+    *(RuntimeError, ValueError),
+)
+"""What zipfile raises on damaged members."""
 _UNSAFE = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.(/|$)|[\x00-\x1f\u202a-\u202e]")
 _DEEPEST = 2
 _MOST_NAMES = 10_000
@@ -110,10 +115,7 @@ class Zip(Source):
             raise _absent(self.path, name) from None
         if info.file_size > most:
             raise _too_large(self.path, name)
-        try:
-            return self._zip.read(info)
-        except (zipfile.BadZipFile, OSError, zlib.error, NotImplementedError) as error:
-            raise damaged(self.path, f"{name}: {error}") from error
+        return member(self.path, self._zip, info)
 
     @contextmanager
     def file(self, name: str, most: int) -> Iterator[Path]:
@@ -160,6 +162,20 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         file.close()
         raise
     return file
+
+
+def member(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a member of the archive `path`.
+
+    Raises
+    ------
+    ModelError
+        If they are damaged.
+    """
+    try:
+        return file.read(info)
+    except _UNREADABLE as error:
+        raise damaged(path, f"{info.filename}: {error}") from error
 
 
 def check_local_headers(path: Path, file: zipfile.ZipFile) -> None:

@@ -21,7 +21,7 @@ import torch
 from napari_unet.checkpoints.formats.script_text import Script
 from napari_unet.checkpoints.formats.tape import record
 from napari_unet.checkpoints.formats.with_graph import found
-from napari_unet.checkpoints.source import damaged, open_zip
+from napari_unet.checkpoints.source import damaged, member, open_zip
 from napari_unet.checkpoints.unpickle import Stub, read_tree
 from napari_unet.checkpoints.unwrap import unwrap
 from napari_unet.errors import ModelError
@@ -57,7 +57,7 @@ def read(path: Path, choice: str = "") -> Found:
         if not any(tensor.ndim >= 3 for tensor in state.values()):
             return unwrap(state, path.name, choice)
         made = found(path.name, state, lambda: _graph(path, archive, tree))
-        settings = evidence("\n".join(_texts(archive).values()))
+        settings = evidence("\n".join(_texts(path, archive).values()))
     made.notes.append("the program of a TorchScript file was read, not run")
     if settings:
         made.hints["evidence"] = settings
@@ -66,8 +66,8 @@ def read(path: Path, choice: str = "") -> Found:
 
 def _graph(path: Path, archive: zipfile.ZipFile, tree: Stub) -> tuple[Tape, Value]:
     """Translate the program of the network."""
-    script = Script(_texts(archive), _constants(path, archive))
-    shape = _input(archive) or _guessed(_state(tree))
+    script = Script(_texts(path, archive), _constants(path, archive))
+    shape = _input(path, archive) or _guessed(_state(tree))
     return record(shape, lambda tape: script.play(tape, tree))
 
 
@@ -79,7 +79,7 @@ def _constants(path: Path, archive: zipfile.ZipFile) -> list[Any]:
         return []
 
 
-def _input(archive: zipfile.ZipFile) -> list[int | None]:
+def _input(path: Path, archive: zipfile.ZipFile) -> list[int | None]:
     """Return the shape of the image a network was traced with, where it is kept.
 
     The tensor itself is left out of the file, so its pickle is only looked through: the
@@ -88,9 +88,10 @@ def _input(archive: zipfile.ZipFile) -> list[int | None]:
     names = [n for n in archive.namelist() if n.endswith("/traced_inputs.pkl")]
     if len(names) != 1 or archive.getinfo(names[0]).file_size > _MOST_INPUTS:
         return []
+    data = member(path, archive, archive.getinfo(names[0]))
     numbers: list[list[int | None]] = []
     try:
-        for code, value, _ in pickletools.genops(archive.read(names[0])):
+        for code, value, _ in pickletools.genops(data):
             if code.name == "BINPERSID":
                 numbers.append([])
             elif isinstance(value, int) and code.name.startswith("BININT") and numbers:
@@ -156,24 +157,22 @@ def _copy(path: Path, archive: zipfile.ZipFile, name: str, target: Path) -> None
     ]
     if sum(info.file_size for info in members) > _MOST_WEIGHTS:
         raise damaged(path, "weights of over 16 GB")
-    try:
-        with zipfile.ZipFile(target, "w") as copy:
-            for info in members:
-                copy.writestr(_as_data(info.filename, top, name), archive.read(info))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise damaged(path, str(error)) from error
+    with zipfile.ZipFile(target, "w") as copy:
+        for info in members:
+            place = _as_data(info.filename, top, name)
+            copy.writestr(place, member(path, archive, info))
 
 
-def _as_data(member: str, top: str, name: str) -> str:
+def _as_data(name_inside: str, top: str, name: str) -> str:
     """Name a member as if its pickle were the one of the weights."""
-    inside = member.removeprefix(top)
+    inside = name_inside.removeprefix(top)
     for end in (".pkl", "/"):
         if inside.startswith(name + end):
             inside = f"data{inside.removeprefix(name)}"
     return f"net/{inside}"
 
 
-def _texts(archive: zipfile.ZipFile) -> dict[str, str]:
+def _texts(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
     """Return the program by module, as far as it is of a sane size."""
     texts, room = {}, _MOST_TEXT
     for info in archive.infolist():
@@ -183,7 +182,7 @@ def _texts(archive: zipfile.ZipFile) -> dict[str, str]:
             if room < 0:
                 break
             module = name.removesuffix(".py").replace("/", ".")
-            texts[module] = archive.read(info).decode(errors="replace")
+            texts[module] = member(path, archive, info).decode(errors="replace")
     return texts
 
 
