@@ -165,11 +165,7 @@ class Objects:
     def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
         """Take a part of the frame, and give the rows whose objects are known."""
         evidence = self._task.evidence(logits, self._threshold).cpu().numpy()
-        place = tuple(
-            slice(a - start, b - start)
-            for (a, b), (start, _) in zip(write, self._target, strict=True)
-        )
-        rows = self._rows.add(place, evidence)
+        rows = self._rows.add(_within(write, self._target), evidence)
         if rows is None:
             return
         first = self._target[0][0]
@@ -223,11 +219,7 @@ class FrameObjects:
         evidence = self._task.evidence(logits, self._threshold).cpu().numpy()
         if self._evidence is None:
             self._evidence = np.empty((len(evidence), *self._shape), evidence.dtype)
-        place = [
-            slice(a - start, b - start)
-            for (a, b), (start, _) in zip(write, self._target, strict=True)
-        ]
-        self._evidence[(slice(None), *place)] = evidence
+        self._evidence[(slice(None), *_within(write, self._target))] = evidence
         yield from ()
 
     def end_frame(self) -> Iterator[Block]:
@@ -253,6 +245,14 @@ class FrameObjects:
                 hint="Ask for --kind labels or probabilities, or use a machine with "
                 "more memory.",
             )
+
+
+def _within(write: Sequence[Range], target: Sequence[Range]) -> tuple[slice, ...]:
+    """Where a part of the frame lies in what is wanted of it."""
+    return tuple(
+        slice(a - start, b - start)
+        for (a, b), (start, _) in zip(write, target, strict=True)
+    )
 
 
 def finisher(

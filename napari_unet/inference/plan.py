@@ -198,7 +198,7 @@ def plan(
             spans, peak, chunk = streamed
             exact = geometry.exact
             return Plan(way, reason, spans, cut.grids, size, exact, peak, chunk)
-        way = "exact" if geometry.exact else "blend"
+        way, reason = _without_stream(config, geometry)
     if way == "whole":
         spans = cut.whole()
     elif way == "exact":
@@ -236,6 +236,20 @@ def _choose(
     if config.tile is None and geometry.streams and memory.rows() is not None:
         return "stream", "equal to the whole frame at every pixel"
     return "blend", f"exact tiles are not possible, {geometry.reason}"
+
+
+def _without_stream(config: PredictConfig, geometry: Geometry) -> tuple[Way, str]:
+    """Choose another way where streaming was chosen and cannot be done."""
+    if config.tiling == "stream":
+        raise UsageError(
+            "This frame cannot be streamed",
+            found="rows that are too long for the memory, or a layer that needs more "
+            "than some rows",
+            hint="Use --tiling auto.",
+        )
+    if geometry.exact:
+        return "exact", "equal to the whole frame at every pixel"
+    return "blend", f"the memory is too small to stream it; {geometry.reason}"
 
 
 def _choose_exact(config: PredictConfig, cut: Cut, memory: Memory) -> tuple[Way, str]:

@@ -16,7 +16,7 @@ from napari_unet.inference.pipeline import Piece, read, read_ahead
 from napari_unet.inference.streaming.stream import Stream, Streamed
 from napari_unet.inference.tiling import Span
 from napari_unet.networks import device as devices
-from napari_unet.networks.graph import read_graph
+from napari_unet.networks.graph import UnknownLayerError, read_graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +103,7 @@ class Strips:
         axes = zip(plan.grids, plan.size, box, strict=True)
         spans = tuple(around(*axis) for axis in axes)
         start, stop = spans[0].read
-        stream = Stream(self._streamed, stop - start, self._chunk)
+        stream = self._stream(stop - start)
         row = start + spans[0].margin
         with closing(read_ahead(self._pieces(position, spans))) as ahead:
             for piece in ahead:
@@ -116,6 +116,16 @@ class Strips:
                 yield parts
                 if row >= box[0][1]:
                     return
+
+    def _stream(self, length: int) -> Stream:
+        try:
+            return Stream(self._streamed, length, self._chunk)
+        except UnknownLayerError as error:
+            raise ModelError(
+                "The network cannot be streamed over this frame",
+                found=str(error),
+                hint="Use --tiling exact.",
+            ) from error
 
     def _pieces(
         self, position: Mapping[str, int], spans: tuple[Span, ...]

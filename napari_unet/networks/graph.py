@@ -73,6 +73,9 @@ class Layer:
         Where it comes from.
     module : torch.nn.Module, optional
         What `node` calls, where that is a module.
+    turned : bool
+        Whether its output has the spatial axes in reverse order; `windows` are in the
+        order of the image all the same.
     """
 
     inputs: tuple[int, ...]
@@ -80,6 +83,7 @@ class Layer:
     crop: CropTo | None = None
     node: fx.Node | None = None
     module: nn.Module | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,8 @@ class _Reader:
         is_module = node.op == "call_module"
         module = self.modules[str(node.target)] if is_module else None
         self.numbers[node] = len(self.graph.layers)
-        self.graph.layers.append(Layer(known, windows, crop, node, module))
+        layer = Layer(known, windows, crop, node, module, self.turned)
+        self.graph.layers.append(layer)
 
     def _still(self) -> Windows:
         return (STILL,) * self.ndim

@@ -128,31 +128,18 @@ class Enlarge:
 
 
 @dataclass(frozen=True)
-class Align:
+class Align(Enlarge):
     """Linear interpolation by a whole factor that puts the end pixels on each other.
 
     Where an output lies between two inputs depends on the length of the axis; which
     inputs those are is bounded for all lengths.
     """
 
-    factor: int
-
-    @property
-    def pitch(self) -> Fraction:
-        """Distance of two outputs, counted in inputs."""
-        return Fraction(1, self.factor)
-
-    def length(self, inputs: int) -> int:
-        """Return the number of outputs for a number of inputs."""
-        return inputs * self.factor
+    linear: bool = True
 
     def reads(self, first: int, last: int) -> tuple[int, int]:
         """First and last input that outputs `first` to `last` depend on at most."""
         return first // self.factor - 1, last // self.factor + 1
-
-    def fits(self, inputs: int) -> bool:
-        """Whether no input is left over at the end: always."""
-        return inputs > 0
 
 
 STILL = Slide(1)

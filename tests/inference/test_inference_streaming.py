@@ -23,6 +23,7 @@ from napari_unet.inference.predict import predict
 from napari_unet.inference.streaming.stream import Stream, Streamed
 from napari_unet.networks.folding import fold_batch_norm
 from napari_unet.networks.graph import UnknownLayerError, read_graph
+from napari_unet.networks.leaves import TurnAxes
 from napari_unet.networks.unet import UNet, UNetSpec
 
 ZOO = [case for case in cases() if "nnunet" not in case.library]
@@ -186,6 +187,37 @@ def test_single_layers(module, axis) -> None:
         whole = module.double()(image)
         for chunk, step in ((1, 1), (5, 3), (12, 24), (64, 64)):
             assert worst(streamed(module, image, axis, chunk, step), whole) < 1e-12
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_axes_that_are_turned_inside(axis) -> None:
+    """MONAI's bundles run with X, Y, Z: rows lie along another axis within."""
+    torch.manual_seed(0)
+    module = _layers(
+        TurnAxes(),
+        nn.Conv3d(2, 3, (3, 1, 5), padding=(1, 0, 2)),
+        nn.ReLU(),
+        nn.MaxPool3d((2, 1, 4)),
+        nn.ConvTranspose3d(3, 2, (2, 1, 4), (2, 1, 4)),
+        nn.Upsample(scale_factor=(2, 2, 2), mode="trilinear"),
+        nn.Conv3d(2, 2, 3, 2, 1),
+        TurnAxes(),
+    ).double()
+    image = torch.randn(1, 2, 16, 10, 12, dtype=torch.float64)
+    with torch.inference_mode():
+        whole = module(image)
+        for chunk, step in ((1, 1), (4, 3), (16, 16)):
+            assert worst(streamed(module, image, axis, chunk, step), whole) < 1e-12
+
+
+def test_too_little_memory_to_stream_is_told(make_network, noise, as_is, monkeypatch):
+    from napari_unet.inference import job
+
+    monkeypatch.setattr(job, "_budget", lambda _: 1000)
+    config = PredictConfig(device="cpu", tiling="stream")
+    stack = ImageStack(noise(64, 64), "YX")
+    with pytest.raises(UsageError, match="cannot be streamed"):
+        list(predict(stack, make_network(), config, ArraySink(), scaling=as_is()))
 
 
 def test_a_layer_that_sees_everything_is_not_streamed() -> None:

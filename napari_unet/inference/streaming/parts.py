@@ -44,6 +44,8 @@ class Part:
         Which rows an output row depends on.
     own : int
         Number of the layer in the network's graph.
+    axis : int
+        Number of the spatial axis of its output that rows are stacked along.
     fill : float or str
         What lies outside its inputs.
     pads : bool
@@ -59,6 +61,7 @@ class Part:
     inputs: tuple[int, ...]
     window: Window
     own: int
+    axis: int
     fill: Fill = 0.0
     pads: bool = False
     crop: CropTo | None = None
@@ -73,29 +76,31 @@ def parts(graph: Graph, axis: int) -> list[Part]:
     graph : Graph
         The network's layers.
     axis : int
-        Number of the spatial axis that rows are stacked along.
+        Number of the image's spatial axis that rows are stacked along.
     """
     return [_part(one, axis) for one in condense(graph.layers)]
 
 
 def _part(one: Condensed, axis: int) -> Part:
     layer, own = one.layer, one.own
-    window = layer.windows[axis]
+    window, windows = layer.windows[axis], layer.windows
+    if layer.turned:
+        axis, windows = len(windows) - 1 - axis, windows[::-1]
     if layer.crop is not None:
         crop = layer.crop
         call: Call = crop if not isinstance(crop, ResizeTo) else _cropped
-        return Part(call, layer.inputs, STILL, own, crop.outside, crop=crop)
+        return Part(call, layer.inputs, STILL, own, axis, crop.outside, crop=crop)
     if len(layer.inputs) != 1:
         joins = layer.node is not None and layer.node.target in _JOINS
-        return Part(_call(layer), layer.inputs, window, own, joins=joins)
+        return Part(_call(layer), layer.inputs, window, own, axis, joins=joins)
     if isinstance(window, Align):
-        factors = [w.pitch.denominator for w in layer.windows]
+        factors = [w.pitch.denominator for w in windows]
         call = partial(across, factors=factors, axis=axis)
-        return Part(call, layer.inputs, window, own)
+        return Part(call, layer.inputs, window, own, axis)
     bare = unpadded(layer.module, axis, one.activation)
     if bare is not None:
-        return Part(bare.call, layer.inputs, window, own, bare.fill)
-    return Part(_call(layer), layer.inputs, window, own, pads=window != STILL)
+        return Part(bare.call, layer.inputs, window, own, axis, bare.fill)
+    return Part(_call(layer), layer.inputs, window, own, axis, pads=window != STILL)
 
 
 def _call(layer: Layer) -> Call:

@@ -134,9 +134,9 @@ class Step:
         end = max(min(last, source.length), origin + 1)
         rows = self.part.call(source.take(origin, end))
         begin = start - origin * window.pitch.denominator // window.pitch.numerator
-        if begin == 0 and rows.shape[source.dim] == stop - start:
+        if begin == 0 and rows.shape[self.output.dim] == stop - start:
             return rows
-        return rows.narrow(source.dim, begin, stop - start)
+        return rows.narrow(self.output.dim, begin, stop - start)
 
     def _aligned(self, start: int, stop: int) -> Tensor:
         """Enlarge rows whose place depends on the length of the frame."""

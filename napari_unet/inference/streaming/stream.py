@@ -66,7 +66,6 @@ class Stream:
         lengths = network.graph.lengths(network.axis, length)
         if lengths is None:
             raise UnknownLayerError(f"{length} rows do not suit all layers")
-        self._dim = network.axis + 2
         self._rows: list[Rows] = []
         self._steps: list[Step | None] = []
         self._readers: list[list[tuple[int, int]]] = []
@@ -76,10 +75,10 @@ class Stream:
             self._readers.append([])
             sources, rows = [self._rows[n] for n in part.inputs], lengths[part.own]
             if part.joins:
-                self._rows.append(Joined(self._dim, rows, sources))
+                self._rows.append(Joined(part.axis + 2, rows, sources))
                 self._steps.append(None)
                 continue
-            output = Queue(self._dim, rows)
+            output = Queue(part.axis + 2, rows)
             most = max(1, -(-rows * chunk // length))
             self._rows.append(output)
             self._steps.append(Step(part, sources, output, most) if sources else None)
