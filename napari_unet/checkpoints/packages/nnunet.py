@@ -79,19 +79,13 @@ def _describe(
     extras = draft.found.extras
     saved = extras.get("init_args")
     saved = saved if isinstance(saved, dict) else {}
-    try:
+    with folds.reading_plans(draft):
         described = describe(
             plans,
             str(saved["configuration"]),
             saved["dataset_json"] if dataset is None else dataset,
             extras.get("inference_allowed_mirroring_axes"),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        first = str(error).splitlines()[0]
-        found = f"{type(error).__name__}: {first}"
-        raise ModelError(
-            f"The plans of {draft.path.name} cannot be used", found=found
-        ) from error
     draft.hints |= described.hints
     draft.fields |= described.fields
     folds.check_channels(draft, _HEAD, _FIRST)

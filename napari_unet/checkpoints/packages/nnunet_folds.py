@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.checkpoints import sidecar
@@ -13,7 +14,7 @@ from napari_unet.errors import ModelError
 from napari_unet.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from napari_unet.checkpoints.draft import Draft
     from napari_unet.checkpoints.source import Source
@@ -155,3 +156,16 @@ def check_channels(draft: Draft, head: re.Pattern[str], first: re.Pattern[str]) 
                 found=f"{max(found)} {words}",
                 expected=str(wanted),
             )
+
+
+@contextmanager
+def reading_plans(draft: Draft) -> Iterator[None]:
+    """Tell plans that lack something, or hold what they should not, as one error."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        first = str(error).partition("\n")[0]
+        raise ModelError(
+            f"The plans of {draft.path.name} cannot be used",
+            found=f"{type(error).__name__}: {first}",
+        ) from error

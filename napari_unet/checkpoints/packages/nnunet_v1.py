@@ -19,7 +19,6 @@ from napari_unet.checkpoints.packages import nnunet_folds as folds
 from napari_unet.checkpoints.packages.base import Package
 from napari_unet.checkpoints.packages.nnunet_v1_plans import describe, picked
 from napari_unet.checkpoints.pickle_tree import read_pickle
-from napari_unet.errors import ModelError
 
 if TYPE_CHECKING:
     from napari_unet.checkpoints.source import Source
@@ -65,15 +64,9 @@ class NNUNetV1Package(Package):
 
 def _describe(draft: Draft, saved: Any) -> None:
     """Put what plans and trainer say into the draft."""
-    try:
+    with folds.reading_plans(draft):
         plans = picked(saved)
         described = describe(plans)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        first = str(error).splitlines()[0]
-        found = f"{type(error).__name__}: {first}"
-        raise ModelError(
-            f"The plans of {draft.path.name} cannot be used", found=found
-        ) from error
     draft.hints |= described.hints
     draft.fields |= described.fields
     draft.found.notes += described.notes
