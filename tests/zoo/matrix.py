@@ -27,9 +27,9 @@ assumed, and were set as a user would.
 
 The libraries' outputs are in float32 too, most of them made on another processor, whose
 rounding is part of the figures. It shows most in resnet50 of
-segmentation_models_pytorch: its stored output is 1.2e-5 from what the same network gives
-here in float64, our float32 is 3e-6 from that; the difference of the two is 8.8e-6 with
-one thread and 1.2e-5 with two.
+segmentation_models_pytorch: its stored output is 1.2e-5 from what the same network
+gives here in float64, our float32 is 3e-6 from that; the difference of the two is
+8.8e-6 with one thread and 1.2e-5 with two.
 
 This page is made by `OMP_NUM_THREADS=1 PYTHONPATH=tests python -m zoo.matrix`, with the
 threads that `make test` uses.
