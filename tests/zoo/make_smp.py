@@ -102,4 +102,4 @@ CASES = [
 ]
 
 if __name__ == "__main__":
-    record("smp", "segmentation-models-pytorch", CASES)
+    record("smp", "segmentation-models-pytorch", CASES, dtype=torch.float64)

@@ -19,20 +19,15 @@ HEAD = """# Which U-Nets open, and how exactly
 Each line is a network of another library with random weights and random statistics of
 all norms. The library ran it in an environment of its own (`tests/zoo`); here its state
 dict alone is opened as from a file (Keras' files as they are, with the weights made
-anew), and the outputs are compared: the largest absolute
-difference of at most 1,024 pixels spread over the output, in float32 on a CPU, divided
-by the largest output where that is above 1. Each file is claimed by its own family and
-by no other. *Told* are settings that no file of this kind holds; they are listed as
-assumed, and were set as a user would.
+anew), and the outputs are compared: the largest absolute difference of at most 1,024
+pixels spread over the output, divided by the largest output where that is above 1. Ours
+is computed in float64 on a CPU. The libraries' stored outputs are in float32, whose
+rounding is what the figures show, except that of segmentation_models_pytorch, which ran
+in float64 too. Each file is claimed by its own family and by no other. *Told* are
+settings that no file of this kind holds; they are listed as assumed, and were set as a
+user would.
 
-The libraries' outputs are in float32 too, most of them made on another processor, whose
-rounding is part of the figures. It shows most in resnet50 of
-segmentation_models_pytorch: its stored output is 1.2e-5 from what the same network
-gives here in float64, our float32 is 3e-6 from that; the difference of the two is
-8.8e-6 with one thread and 1.2e-5 with two.
-
-This page is made by `OMP_NUM_THREADS=1 PYTHONPATH=tests python -m zoo.matrix`, with the
-threads that `make test` uses.
+This page is made by `PYTHONPATH=tests python -m zoo.matrix`.
 """
 
 

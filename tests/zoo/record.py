@@ -69,10 +69,17 @@ class Case:
     unused: str = ""
 
 
-def record(library: str, package: str, cases: list[Case], note: str = "") -> None:
+def record(
+    library: str,
+    package: str,
+    cases: list[Case],
+    note: str = "",
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Fill, run and store the cases of a library in ``stored/<library>.{json,npz}``.
 
-    Long JSON is compressed, as ``.json.gz``.
+    Networks run in `dtype`; deep ones in float64, since their own float32 is further
+    from it than the tests allow. Long JSON is compressed, as ``.json.gz``.
     """
     STORED.mkdir(exist_ok=True)
     facts: dict[str, Any] = {
@@ -83,7 +90,7 @@ def record(library: str, package: str, cases: list[Case], note: str = "") -> Non
     }
     outputs = {}
     for case in cases:
-        schema, output = run(case)
+        schema, output = run(case, dtype)
         assert case.name not in outputs, case.name
         assert output.std() > 1e-3, f"{case.name}: a constant output proves nothing"
         outputs[case.name] = recipe.sample(output)
@@ -108,7 +115,7 @@ def _write(library: str, text: str) -> None:
         packed.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
-def run(case: Case) -> tuple[list[Any], np.ndarray]:
+def run(case: Case, dtype: torch.dtype = torch.float32) -> tuple[list[Any], np.ndarray]:
     """Return the schema of a case's state dict, and the output on the image."""
     module = case.module.eval()
     state = module.state_dict()
@@ -121,11 +128,13 @@ def run(case: Case) -> tuple[list[Any], np.ndarray]:
     for key, tensor in state.items():  # one tensor under two names: the first counts
         if done.setdefault(tensor.data_ptr(), key) == key or not tensor.numel():
             tensor.copy_(torch.from_numpy(values[key]))
-    image = torch.from_numpy(recipe.image(case.shape))
+    shared = _shared(schema, state)
+    module.to(dtype)
+    image = torch.from_numpy(recipe.image(case.shape)).to(dtype)
     with torch.inference_mode():
         output = module(case.prepare(image) if case.prepare else image)
     output = case.pick(output) if case.pick else output
-    return _shared(schema, state), output.numpy()
+    return shared, output.float().numpy()
 
 
 def _shared(schema: list[Any], state: dict[str, torch.Tensor]) -> list[Any]:
