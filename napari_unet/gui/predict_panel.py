@@ -21,6 +21,8 @@ _OPTIONS = (
     "tiling",
     "tile",
     "overlap",
+    "window",
+    "tta",
     "batch_size",
     "device",
     "precision",

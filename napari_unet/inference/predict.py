@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from napari_unet.events import (
     Cancelled,
@@ -17,17 +17,17 @@ from napari_unet.events import (
     Warned,
 )
 from napari_unet.inference import by_recipe, precision
+from napari_unet.inference.augmented import augmented
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
-from napari_unet.inference.job import Job, measure, prepare
+from napari_unet.inference.job import Advance, Job, measure, prepare
 from napari_unet.inference.pipeline import batches, pieces, read_ahead
 from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator
 
     import numpy as np
-    import torch
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import Event
@@ -123,21 +123,11 @@ def _by_recipe(
     yield Finished(result)
 
 
-class _Advance(NamedTuple):
-    """What is final after one more piece of work."""
-
-    position: Mapping[str, int]
-    parts: list[tuple[tuple[Range, ...], torch.Tensor]]
-    ends_frame: bool
-    notes: list[str]
-
-
 def _run(
     job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
 ) -> Iterator[Event]:
     """Compute and write all pieces."""
-    way = _streamed if job.plan.way == "stream" else _tiled
-    with closing(way(job, scaling, cancel)) as advances:
+    with closing(_computed(job, scaling, cancel)) as advances:
         for done, advance in enumerate(advances, 1):
             yield from (Warned(note) for note in advance.notes)
             for write, block in _finished(job, advance):
@@ -149,16 +139,29 @@ def _run(
             yield Progress(min(done, job.total), job.total, "tiles")
 
 
-def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
+def _computed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
+    """Work through frames as the settings say."""
+    if job.config.tta == "none":
+        return _plain(job, scaling, cancel)
+    return augmented(job, scaling, cancel, _plain)
+
+
+def _plain(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
+    """Work through frames as they are."""
+    way = _streamed if job.plan.way == "stream" else _tiled
+    return way(job, scaling, cancel)
+
+
+def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
     """Work through frames rows by rows."""
     strips = Strips(job, scaling, cancel)
     for position in job.layout.positions():
         for parts in strips.frame(position):
-            yield _Advance(position, parts, False, strips.take_notes())
-        yield _Advance(position, [], True, strips.take_notes())
+            yield Advance(position, parts, False, strips.take_notes())
+        yield Advance(position, [], True, strips.take_notes())
 
 
-def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
+def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
     """Work through frames tile by tile, read ahead and batched."""
     on_cpu = job.placed.device.type == "cpu"
     spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
@@ -174,12 +177,12 @@ def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advanc
             for piece, logits in zip(batch, runner(batch), strict=True):
                 parts = assemble(job.plan, piece, logits, blend)
                 ends = list(piece.index) == last
-                yield _Advance(piece.position, parts, ends, runner.take_notes())
+                yield Advance(piece.position, parts, ends, runner.take_notes())
             done += len(batch)
 
 
 def _finished(
-    job: Job, advance: _Advance
+    job: Job, advance: Advance
 ) -> Iterator[tuple[tuple[Range, ...], np.ndarray]]:
     """Blocks of the frame that are final now."""
     for write, logits in advance.parts:
