@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_unet.config import Window
     from napari_unet.inference.tiling import Grid, Range, Span
 
@@ -55,6 +57,15 @@ def patch_origins(grid: Grid, size: int, tile: int, overlap: float) -> list[int]
     return [round(n * strides / max(gaps, 1)) * grid.stride for n in range(gaps + 1)]
 
 
+def other_origins(grid: Grid, size: int, tile: int, overlap: float) -> list[int]:
+    """Patch origins as far as can be from those of `patch_origins`: half a step on."""
+    origins = patch_origins(grid, size, tile, overlap)
+    if len(origins) == 1:
+        return origins
+    half = grid.down((origins[1] - origins[0]) // 2)
+    return [origins[0], *(o + half for o in origins[:-1]), origins[-1]]
+
+
 def patch_spans(
     grid: Grid,
     size: int,
@@ -62,6 +73,7 @@ def patch_spans(
     overlap: float,
     target: Range | None = None,
     window: Window = "gaussian",
+    place: Callable[[Grid, int, int, float], list[int]] = patch_origins,
 ) -> tuple[tuple[Span, ...], tuple[np.ndarray, ...]]:
     """Overlapping patches and their windows, which sum to 1 at every position.
 
@@ -73,6 +85,8 @@ def patch_spans(
         Share of a patch that overlaps the next one, 0 to 0.9.
     window : {"gaussian", "hann", "linear"}
         See `bell`.
+    place : callable
+        Gives the origins of all patches of the axis.
 
     Returns
     -------
@@ -83,7 +97,7 @@ def patch_spans(
     """
     begin, stop = target or (0, size)
     tile = patch_length(grid, size, tile)
-    origins = patch_origins(grid, size, tile, overlap)
+    origins = place(grid, size, tile, overlap)
     weights = bell(window, tile)
     total = np.zeros(grid.fit(size))
     for origin in origins:

@@ -209,11 +209,16 @@ def plan(
         tile, raised = (cut.largest(memory), "") if tile is None else cut.raised(tile)
         spans, reason = cut.exact(tile), reason + raised
     else:
-        share = OVERLAP if config.overlap is None else config.overlap
-        spans, windows = cut.blend(tile or PATCH[len(size)], share, config.window)
+        patch = tile or PATCH[len(size)]
+        spans, windows = cut.blend(patch, overlap(config), config.window)
     peak = memory.cost([s[0].read[1] - s[0].read[0] for s in spans])
     exact = geometry.exact
     return Plan(way, reason, spans, cut.grids, size, exact, peak, windows=windows)
+
+
+def overlap(config: PredictConfig) -> float:
+    """Share of a patch that overlaps the next one."""
+    return OVERLAP if config.overlap is None else config.overlap
 
 
 def _choose(
