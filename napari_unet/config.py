@@ -151,6 +151,14 @@ class PredictConfig(ReadConfig):
         title="Batch size",
         description="Tiles or planes per forward pass; chosen when not given.",
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="GPUs",
+        description="Number of CUDA devices of this machine that share the tiles or "
+        "planes; streaming uses one.",
+    )
 
     @model_validator(mode="after")
     def _tile_is_positive(self) -> Self:

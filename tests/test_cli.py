@@ -115,7 +115,7 @@ def test_every_setting_has_an_option_and_arrives(core):
         "kind": "logits", "tiling": "exact", "tile": (8, 16), "overlap": 0.5,
         "precision": "float32", "device": "cpu", "axes": "ZYX", "series": "1",
         "channels": (1, 0), "normalize": "minmax", "nan": "zero", "threshold": 0.25,
-        "batch_size": 3, "window": "hann", "tta": "flips",
+        "batch_size": 3, "window": "hann", "tta": "flips", "gpus": 2,
     }  # fmt: skip
     assert set(options) == set(PredictConfig.model_fields)
     argv = list(PREDICT)

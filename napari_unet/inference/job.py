@@ -85,6 +85,8 @@ class Job:
         Tiles per forward pass.
     memory : Memory, optional
         By which it was planned; None for a network with a recipe.
+    others : tuple of Network
+        The same network on further GPUs that share the tiles.
     """
 
     stack: ImageStack
@@ -96,6 +98,7 @@ class Job:
     finisher: Finisher
     batch: int
     memory: Memory | None = None
+    others: tuple[Network, ...] = ()
 
     @cached_property
     def passes(self) -> tuple[Plan, ...]:
@@ -176,7 +179,15 @@ def prepare(
         averaged = turns.words(config.tta, layout.spatial)
         chosen = replace(chosen, reason=f"{chosen.reason}; {averaged}")
     batch = config.batch_size or _batch(placed.device, memory, chosen)
-    return Job(stack, network, placed, config, layout, chosen, finish, batch, memory)
+    others = tuple(
+        network.place(name, config.precision)
+        for name in devices.further_gpus(placed.device, config.gpus - 1)
+    )
+    return Job(
+        *(stack, network, placed, config, layout, chosen, finish, batch),
+        memory=memory,
+        others=others,
+    )
 
 
 def measure(job: Job, cancel: CancelToken | None = None) -> Scaling:

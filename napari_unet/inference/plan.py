@@ -273,7 +273,7 @@ def _choose_exact(config: PredictConfig, cut: Cut, memory: Memory) -> tuple[Way,
         return "exact", f"{reason} at every pixel"
     if fits:
         return "whole", "a frame fits into memory"
-    return "stream", f"{reason} at every pixel"
+    return ("exact" if config.gpus > 1 else "stream"), f"{reason} at every pixel"
 
 
 def _grids(geometry: Geometry, size: tuple[int, ...]) -> tuple[Grid, ...]:

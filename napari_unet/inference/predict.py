@@ -22,10 +22,11 @@ from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import Advance, Job, measure, prepare
 from napari_unet.inference.pipeline import batches, pieces, read_ahead
+from napari_unet.inference.spread import spread
 from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     import numpy as np
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
+    from napari_unet.inference.pipeline import Piece
     from napari_unet.inference.tiling import Range
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
@@ -163,22 +165,38 @@ def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Adva
 
 def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
     """Work through frames tile by tile, read ahead and batched."""
-    on_cpu = job.placed.device.type == "cpu"
-    spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
-    runner = Runner(job.placed, job.plan, job.batch, spare)
+    runners = [_runner(job, placed) for placed in (job.placed, *job.others)]
     blend = Blend(job.plan, job.network.spec.out_channels)
     last = [len(spans) - 1 for spans in job.plan.spans]
     reading = pieces(job.stack, job.layout, job.plan, scaling)
-    done = 0
     with closing(read_ahead(reading)) as ahead:
-        for batch in batches(ahead, lambda: runner.batch):
-            if cancel.is_set():
-                raise Stopped(f"stopped after {done} of {job.total} tiles")
-            for piece, logits in zip(batch, runner(batch), strict=True):
+        grouped = batches(ahead, lambda: min(runner.batch for runner in runners))
+        watched = _watched(grouped, cancel, job.total)
+        with closing(spread(watched, runners, job.placed.device)) as computed:
+            for piece, logits in computed:
                 parts = assemble(job.plan, piece, logits, blend)
+                notes = [note for runner in runners for note in runner.take_notes()]
                 ends = list(piece.index) == last
-                yield Advance(piece.position, parts, ends, runner.take_notes())
-            done += len(batch)
+                yield Advance(piece.position, parts, ends, notes)
+
+
+def _runner(job: Job, placed: Network) -> Runner:
+    """Make what computes tiles on one device."""
+    on_cpu = placed.device.type == "cpu"
+    spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
+    return Runner(placed, job.plan, job.batch, spare)
+
+
+def _watched(
+    grouped: Iterable[list[Piece]], cancel: CancelToken, total: int
+) -> Iterator[list[Piece]]:
+    """Hand out batches until it is cancelled."""
+    done = 0
+    for batch in grouped:
+        if cancel.is_set():
+            raise Stopped(f"stopped after {done} of {total} tiles")
+        yield batch
+        done += len(batch)
 
 
 def _finished(
