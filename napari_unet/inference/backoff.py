@@ -167,8 +167,12 @@ class Runner:
         return self([piece])[0]
 
     def _smaller(self, lengths: Sequence[int]) -> tuple[int, ...] | None:
-        """Halve a tile along its longest axis that may be shorter."""
-        if not self._plan.exact:
+        """Halve a tile along its longest axis that may be shorter.
+
+        Not a blended patch, even of a network with exact tiles: its own borders show in
+        its values.
+        """
+        if not self._plan.exact or self._plan.way == "blend":
             return None
         halves = [
             max(g.smallest, g.fit(n // 2))
