@@ -16,6 +16,7 @@ Kind = Literal["labels", "probabilities", "logits", "instances"]
 Tiling = Literal["auto", "stream", "exact", "blend", "whole"]
 Window = Literal["gaussian", "hann", "linear"]
 Averaging = Literal["none", "flips", "rotations"]
+Backend = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Target = Literal["auto", "native", "state-dict", "bioimageio", "onnx", "pt2"]
@@ -150,6 +151,14 @@ class PredictConfig(ReadConfig):
         le=4096,
         title="Batch size",
         description="Tiles or planes per forward pass; chosen when not given.",
+    )
+    backend: Backend = Field(
+        "auto",
+        title="Backend",
+        description="What runs the layers of tiles, patches and whole frames: PyTorch "
+        "(eager), PyTorch compiled for one shape of tile, or OpenVINO; built once a "
+        "model and shape, and kept. Pays for long runs that do not stream; auto is "
+        "eager.",
     )
     gpus: int = Field(
         1,

@@ -23,6 +23,7 @@ _OPTIONS = (
     "overlap",
     "window",
     "tta",
+    "backend",
     "batch_size",
     "device",
     "precision",

@@ -100,7 +100,7 @@ class Runner:
     def take_notes(self) -> list[str]:
         """Return what the user should be told since the last call."""
         notes, self._notes = self._notes, []
-        return notes
+        return notes + self._network.take_notes()
 
     def _forward(
         self, pieces: Sequence[Piece], arrived: Callable[[], torch.Tensor] | None

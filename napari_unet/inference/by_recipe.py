@@ -106,6 +106,7 @@ def _prepare(
     _check_reading(stack, layout, spec)
     finish = finisher(spec, config, layout.target)
     placed = network.place(config.device, config.precision)
+    placed = placed.accelerated(config.backend)
     on_cpu = placed.device.type == "cpu"
     plan: Any = _Patches(recipe)
     spare = None if on_cpu else partial(network.place, "cpu", "float32")

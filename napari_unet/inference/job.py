@@ -112,6 +112,14 @@ class Job:
         """Tiles of all frames."""
         return sum(plan.pieces for plan in self.passes) * self.layout.frames
 
+    def accelerated(self) -> Job:
+        """Return the job with the backend that the settings ask for."""
+        if self.plan.way == "stream":
+            return self
+        others = (other.accelerated(self.config.backend) for other in self.others)
+        placed = self.placed.accelerated(self.config.backend)
+        return replace(self, placed=placed, others=tuple(others))
+
     def output(self, scaling: Scaling) -> OutputSpec:
         """Describe the result."""
         spec, has_channels = self.network.spec, self.finisher.channels is not None

@@ -89,7 +89,8 @@ def predict(
         scaling = scaling or measure(job, cancel)
         yield from (Warned(note) for note in scaling.notes)
         job, notes = precision.settle(job, scaling)
-        yield from (Warned(note) for note in notes)
+        job = job.accelerated()
+        yield from (Warned(note) for note in (*notes, *_unused(job)))
         with _aborting(sink):
             sink.open(job.output(scaling))
             yield from _run(job, sink, scaling, cancel)
@@ -217,6 +218,17 @@ def _aborting(sink: Sink) -> Iterator[None]:
     except BaseException:
         sink.abort()
         raise
+
+
+def _unused(job: Job) -> list[str]:
+    """Say that a backend is not used."""
+    backend = job.config.backend
+    if job.plan.way != "stream" or backend in ("auto", "eager"):
+        return []
+    return [
+        f"The backend {backend} is not used, since frames stream through the layers "
+        "one by one; --tiling exact or blend uses it."
+    ]
 
 
 def _notes(stack: ImageStack, spec: ModelSpec) -> list[str]:
