@@ -15,6 +15,7 @@ import torch
 
 from napari_unet.files import commit
 from napari_unet.networks.backends.folder import build_folder
+from napari_unet.networks.backends.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def build(
 def _compile(module: nn.Module, image: torch.Tensor, path: Path) -> None:
     """Write the program; its name must end in .pt2 while it is made."""
     made = path.with_suffix(".pt2")
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         program = torch.export.export(module, (image,))
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(made), inductor_configs=_SETTINGS

@@ -16,6 +16,7 @@ import torch
 
 from napari_unet.errors import UsageError
 from napari_unet.networks.backends.folder import build_folder
+from napari_unet.networks.backends.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,8 +75,8 @@ def build(
 def _openvino() -> Any:
     """Import OpenVINO without the part that reports its use to its makers."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
+    with quiet():
+        import openvino
     return openvino
 
 
@@ -83,7 +84,7 @@ def _convert(ov: Any, module: nn.Module, image: torch.Tensor, path: Path) -> Non
     """Write the layers as OpenVINO's own two files, in one step."""
     plain = copy.deepcopy(module).float()
     example = image.float().contiguous()
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         model = ov.convert_model(torch.export.export(plain, (example,)))
     model.reshape(list(example.shape))
     with tempfile.TemporaryDirectory(dir=path.parent.parent) as part:
