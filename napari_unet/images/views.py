@@ -71,6 +71,36 @@ class Flipped:
         return block.squeeze(tuple(dropped))
 
 
+class Held:
+    """A lazy array of which one block is read once and kept in memory.
+
+    Parameters
+    ----------
+    array : LazyArray
+        Any.
+    block : tuple of slice
+        What is kept, without steps; read when something of it is asked for.
+    """
+
+    def __init__(self, array: LazyArray, block: tuple[slice, ...]) -> None:
+        self._array = array
+        self._block = block
+        self._pixels: np.ndarray | None = None
+        self.shape = tuple(array.shape)
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a region given by integers and slices with step 1."""
+        region, dropped = resolve(index, self.shape)
+        pairs = list(zip(region, self._block, strict=True))
+        if not all(b.start <= r.start and r.stop <= b.stop for r, b in pairs):
+            return np.asarray(self._array[region]).squeeze(tuple(dropped))
+        if self._pixels is None:
+            self._pixels = np.asarray(self._array[self._block])
+        within = [slice(r.start - b.start, r.stop - b.start) for r, b in pairs]
+        return self._pixels[tuple(within)].squeeze(tuple(dropped))
+
+
 def samples_to_channels(axes: str, name: str) -> str:
     """Axes with the samples of a colour pixel (S) read as channels (C).
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_unet.errors import UsageError
+from napari_unet.images.views import Held
 from napari_unet.inference import tiling
 from napari_unet.inference.plan import plan
 from napari_unet.inference.turns import turns
@@ -66,20 +67,21 @@ def augmented(
     Advance
         One for each of a pass without parts, and one for each finished slab.
     """
+    boxes, ways = slabs(job), turns(job.config.tta, job.layout.spatial)
     for position in job.layout.positions():
-        boxes = slabs(job)
         for number, box in enumerate(boxes):
             shape = [stop - start for start, stop in box]
             total = torch.zeros((job.network.spec.out_channels, *shape))
-            for turn in turns(job.config.tta, job.layout.spatial):
-                part = turned(job, turn, box, position)
+            held = _holding(job, box, position)
+            for turn in ways:
+                part = turned(held, turn, box, position)
                 with closing(way(part, scaling, cancel)) as advances:
                     for advance in advances:
                         _add(total, box, job, turn, advance)
                         yield advance._replace(
                             position=position, parts=[], ends_frame=False
                         )
-            total /= len(turns(job.config.tta, job.layout.spatial))
+            total /= len(ways)
             is_last = number + 1 == len(boxes)
             yield advance._replace(
                 position=position,
@@ -165,6 +167,32 @@ def check(stack: ImageStack, config: PredictConfig) -> None:
             found=f"pixels of {along_y:g} along Y and {along_x:g} along X",
             hint="Use --tta flips.",
         )
+
+
+def _holding(job: Job, box: Box, position: Mapping[str, int]) -> Job:
+    """Return the job with the pixels of a slab and its halo read once for all turns.
+
+    Turned frames are read along other axes than files are written, which would decode
+    the same strips of a file over and over. Nothing is held where the memory is short.
+    """
+    parts: dict[str, Range] = {axis: (n, n + 1) for axis, n in position.items()}
+    axes = zip(job.layout.spatial, job.plan.grids, job.plan.tile, box, strict=True)
+    for axis, grid, tile, (start, stop) in axes:
+        reach = grid.before + grid.after + grid.margin + 2 * grid.stride
+        reach = tile if job.plan.way == "blend" else reach
+        parts[axis] = (max(0, start - reach), stop + reach)
+    parts["C"] = (min(job.layout.channels), max(job.layout.channels) + 1)
+    sizes = job.stack.sizes
+    block = tuple(
+        slice(start, min(stop, sizes[axis]))
+        for axis in sizes
+        for start, stop in [parts.get(axis, (0, sizes[axis]))]
+    )
+    count = math.prod(part.stop - part.start for part in block)
+    room = min(SLAB, free_memory(torch.device("cpu")) // 4)
+    if count * job.stack.dtype.itemsize > room:
+        return job
+    return replace(job, stack=replace(job.stack, array=Held(job.stack.array, block)))
 
 
 def _add(total: torch.Tensor, box: Box, job: Job, turn: Turn, advance: Advance) -> None:

@@ -10,10 +10,12 @@ from torch import nn
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import Progress, Started
+from napari_unet.images.sinks import ArraySink
 from napari_unet.images.stack import ImageStack
 from napari_unet.inference import augmented
 from napari_unet.inference.forecast import forecast
 from napari_unet.inference.job import prepare
+from napari_unet.inference.predict import predict
 from napari_unet.networks.network import Network
 from napari_unet.networks.spec import ModelSpec
 
@@ -118,6 +120,33 @@ def test_slabs_do_not_show(
     np.testing.assert_allclose(
         run(image, "TYX", network, **settings), expected, atol=1e-5
     )
+
+
+class Counted:
+    """An array that counts the pixels read from it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.count = 0
+
+    def __getitem__(self, index):
+        found = self.array[index]
+        self.count += found.size
+        return found
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"tiling": "stream"}, {"tiling": "exact", "tile": (64,)}]
+)
+def test_pixels_are_read_once_for_all_turns(
+    make_network, noise, as_is, settings: dict
+) -> None:
+    array = Counted(noise(3, 2, 90, 71))
+    stack, network = ImageStack(array, "TCYX"), make_network()
+    config = PredictConfig(device="cpu", channels=(1,), tta="rotations", **settings)
+    events = predict(stack, network, config, ArraySink(), scaling=as_is())
+    assert list(events)[-1].result.shape == (3, 90, 71)
+    assert array.count == 3 * 90 * 71
 
 
 def test_a_region_has_the_values_of_the_whole(make_network, noise, run) -> None:
