@@ -113,7 +113,9 @@ class Network:
         if backend in ("auto", "eager"):
             return self
         made = copy.copy(self)
-        made._accelerated = Accelerated(self.module, backend)
+        made._accelerated = Accelerated(
+            self.module, self.spec.model_dump_json(), backend
+        )
         return made
 
     def take_notes(self) -> list[str]:

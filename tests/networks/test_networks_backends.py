@@ -153,13 +153,13 @@ def run(network: Network, **settings) -> tuple[np.ndarray, list[str]]:
 
 
 def failing(error: Exception):
-    def build(module, image):
+    def build(module, image, facts):
         raise error
 
     return build
 
 
-def wrong(module, image):
+def wrong(module, image, facts):
     return lambda batch: module(batch) + 0.01
 
 
@@ -197,7 +197,7 @@ def test_out_of_memory_is_left_to_the_engine(monkeypatch) -> None:
 def test_many_shapes_are_not_all_built(monkeypatch) -> None:
     built: list[tuple[int, ...]] = []
 
-    def build(module, image):
+    def build(module, image, facts):
         built.append(tuple(image.shape))
         return module
 
@@ -213,7 +213,7 @@ def test_many_shapes_are_not_all_built(monkeypatch) -> None:
 def test_a_run_uses_the_backend_of_its_settings(monkeypatch, tta: str) -> None:
     calls: list[int] = []
 
-    def build(module, image):
+    def build(module, image, facts):
         return lambda batch: (calls.append(1), module(batch))[1]
 
     net = network(norm="instance")
@@ -244,17 +244,18 @@ def test_openvino_is_for_the_processor_and_must_be_there(monkeypatch) -> None:
 @posix
 def test_the_folder_is_private_and_named_by_what_is_built(cache) -> None:
     layers, image = nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 4, 4)
-    folder = build_folder(layers, image, "x 1")
+    folder = build_folder(layers, image, "spec", "x 1")
     assert folder.parent == cache
     assert [p.stat().st_mode & 0o777 for p in (cache, folder)] == [0o700, 0o700]
-    assert build_folder(layers, image, "x 1") == folder
+    assert build_folder(layers, image, "spec", "x 1") == folder
     others = [
-        build_folder(nn.Conv2d(1, 1, 1), image, "x 1"),
-        build_folder(layers, image[..., :2], "x 1"),
-        build_folder(layers, image.to(torch.bfloat16), "x 1"),
-        build_folder(layers, image, "x 2"),
+        build_folder(nn.Conv2d(1, 1, 1), image, "spec", "x 1"),
+        build_folder(layers, image[..., :2], "spec", "x 1"),
+        build_folder(layers, image.to(torch.bfloat16), "spec", "x 1"),
+        build_folder(layers, image, "spec", "x 2"),
+        build_folder(layers, image, "other spec", "x 1"),
     ]
-    assert len({folder, *others}) == 5
+    assert len({folder, *others}) == 6
 
 
 @posix
@@ -262,10 +263,10 @@ def test_the_folder_is_private_and_named_by_what_is_built(cache) -> None:
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o755])
 def test_a_folder_open_to_others_is_refused(cache, mode: int, inner: bool) -> None:
     layers, image = nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 4, 4)
-    folder = build_folder(layers, image, "x 1")
+    folder = build_folder(layers, image, "spec", "x 1")
     (folder if inner else cache).chmod(mode)
     with pytest.raises(UNetError, match="open to other users"):
-        build_folder(layers, image, "x 1")
+        build_folder(layers, image, "spec", "x 1")
 
 
 @posix
@@ -275,7 +276,7 @@ def test_a_link_in_place_of_the_folder_is_refused(cache, tmp_path) -> None:
     elsewhere.mkdir(mode=0o700)
     cache.symlink_to(elsewhere)
     with pytest.raises(UNetError, match="no folder"):
-        build_folder(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 4, 4), "x 1")
+        build_folder(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 4, 4), "spec", "x 1")
 
 
 @posix
@@ -284,6 +285,6 @@ def test_the_oldest_programs_go(cache, monkeypatch) -> None:
     layers = nn.Conv2d(1, 1, 1)
     made = []
     for n in range(1, 6):
-        made.append(build_folder(layers, torch.zeros(1, 1, 4, n), "x 1"))
+        made.append(build_folder(layers, torch.zeros(1, 1, 4, n), "spec", "x 1"))
         os.utime(made[-1], (n, n))
     assert sorted(cache.iterdir()) == sorted(made[2:])

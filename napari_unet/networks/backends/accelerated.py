@@ -35,6 +35,8 @@ class Accelerated:
     ----------
     module : torch.nn.Module
         Layers as they run: placed and folded.
+    facts : str
+        All that decides what the layers do beside their weights.
     backend : {"compile", "openvino"}
         What builds the forward pass.
 
@@ -51,12 +53,13 @@ class Accelerated:
         If OpenVINO is asked for on a GPU.
     """
 
-    def __init__(self, module: nn.Module, backend: str) -> None:
+    def __init__(self, module: nn.Module, facts: str, backend: str) -> None:
         if backend == "openvino":
             openvino_program.check()
             _check_cpu(module)
         self.notes: list[str] = []
         self._module = module
+        self._facts = facts
         self._backend = backend
         self._built: dict[tuple[int, ...], Forward] = {}
 
@@ -74,7 +77,8 @@ class Accelerated:
         if len(self._built) >= _MOST_SHAPES:
             return self._as_it_is("its tiles have too many shapes"), expected
         try:
-            forward = _BUILDERS[self._backend](self._module, image)
+            build = _BUILDERS[self._backend]
+            forward = build(self._module, image, self._facts)
             apart = float((forward(image).float() - expected.float()).abs().max())
         except Exception as error:  # compilers raise anything
             if is_out_of_memory(error):
@@ -93,7 +97,7 @@ class Accelerated:
 
 
 def _check_cpu(module: nn.Module) -> None:
-    device = next(module.parameters()).device
+    device = next(module.parameters(), torch.zeros(1)).device
     if device.type != "cpu":
         raise DeviceError(
             "OpenVINO computes on the CPU here",

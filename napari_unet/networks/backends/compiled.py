@@ -29,10 +29,10 @@ _SETTINGS = {"freezing": True, "compile_threads": 1}
 
 
 def build(
-    module: nn.Module, image: torch.Tensor
+    module: nn.Module, image: torch.Tensor, facts: str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Compile the layers for inputs like `image`, or load what was compiled before."""
-    folder = build_folder(module, image, "inductor")
+    folder = build_folder(module, image, facts, "inductor")
     path = folder / "program.pt2"
     if not path.exists():
         with commit(path) as part, _working_in(folder / "work"):

@@ -27,15 +27,19 @@ _MOST = 64
 """Programs that are kept; the oldest go first."""
 
 
-def build_folder(module: nn.Module, image: torch.Tensor, backend: str) -> Path:
+def build_folder(
+    module: nn.Module, image: torch.Tensor, facts: str, backend: str
+) -> Path:
     """Return the private folder of the programs of a network for one shape of input.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Layers as they run; structure and weights are part of the folder's name.
+        Layers as they run; their weights are part of the folder's name.
     image : torch.Tensor
         An input: shape, layout, type and device are part of it too.
+    facts : str
+        All that decides what the layers do beside their weights.
     backend : str
         Name and version of what builds.
 
@@ -48,7 +52,7 @@ def build_folder(module: nn.Module, image: torch.Tensor, backend: str) -> Path:
     """
     root = Path(platformdirs.user_cache_dir("napari-unet", appauthor=False)) / "built"
     root.parent.mkdir(parents=True, exist_ok=True)
-    folder = root / _key(module, image, backend)
+    folder = root / _key(module, image, facts, backend)
     for path in (root, folder):
         path.mkdir(mode=0o700, exist_ok=True)
         _check(path)
@@ -57,13 +61,13 @@ def build_folder(module: nn.Module, image: torch.Tensor, backend: str) -> Path:
     return folder
 
 
-def _key(module: nn.Module, image: torch.Tensor, backend: str) -> str:
+def _key(module: nn.Module, image: torch.Tensor, facts: str, backend: str) -> str:
     """SHA-256 of all that decides what is built."""
-    facts = (
-        *(backend, __version__, torch.__version__, torch.get_num_threads()),
+    parts = (
+        *(facts, backend, __version__, torch.__version__, torch.get_num_threads()),
         *(tuple(image.shape), image.stride(), image.dtype, image.device, module),
     )
-    digest = hashlib.sha256("\n".join(map(str, facts)).encode())
+    digest = hashlib.sha256("\n".join(map(str, parts)).encode())
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         plain = tensor.detach().cpu().contiguous().flatten()

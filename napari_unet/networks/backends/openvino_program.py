@@ -42,7 +42,7 @@ def check() -> None:
 
 
 def build(
-    module: nn.Module, image: torch.Tensor
+    module: nn.Module, image: torch.Tensor, facts: str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Convert the layers for inputs like `image`, or load what was converted before.
 
@@ -50,7 +50,7 @@ def build(
     `image`.
     """
     ov = _openvino()
-    folder = build_folder(module, image, f"openvino {ov.__version__}")
+    folder = build_folder(module, image, facts, f"openvino {ov.__version__}")
     path = folder / "model" / "model.xml"
     if not path.exists():
         _convert(ov, module, image, path)
