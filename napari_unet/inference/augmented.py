@@ -126,11 +126,12 @@ def slabs(job: Job) -> list[Box]:
 
 
 def slab_bytes(job: Job) -> int:
-    """Bytes of the sum of one slab, 0 without test-time augmentation."""
+    """Bytes of the sum and the pixels of one slab, 0 without test-time augmentation."""
     if job.config.tta == "none":
         return 0
-    shape = (stop - start for start, stop in slabs(job)[0])
-    return 4 * job.network.spec.out_channels * math.prod(shape)
+    pixel = 4 * job.network.spec.out_channels
+    pixel += job.stack.dtype.itemsize * len(job.layout.channels)
+    return pixel * math.prod(stop - start for start, stop in slabs(job)[0])
 
 
 def turned(
