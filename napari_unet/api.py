@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet import guards, warm
 from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
-from napari_unet.events import Cancelled, Finished, Started, drain
+from napari_unet.events import Cancelled, Finished, Started, Stopped, drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,6 +154,32 @@ def iter_forecast(
     yield Started("Planning")
     with _opened(image, config) as stack:
         yield Finished(forecast(stack, warm.network(model), config, region))
+
+
+def iter_seam(
+    image: Image,
+    model: Model,
+    config: PredictConfig,
+    *,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Measure how much tiles change a result; `Finished.result` is a `Seam`.
+
+    See `napari_unet.inference.seams.seam`.
+
+    Raises
+    ------
+    UNetError
+        As `iter_predict` does.
+    """
+    from napari_unet.inference.seams import seam
+
+    yield Started("Comparing two ways to lay tiles")
+    with _opened(image, config) as stack:
+        try:
+            yield Finished(seam(stack, warm.network(model), config, cancel=cancel))
+        except Stopped as stopped:
+            yield Cancelled(str(stopped))
 
 
 def iter_finetune(

@@ -14,6 +14,9 @@ from napari_unet.errors import UsageError
 
 Kind = Literal["labels", "probabilities", "logits", "instances"]
 Tiling = Literal["auto", "stream", "exact", "blend", "whole"]
+Window = Literal["gaussian", "hann", "linear"]
+Averaging = Literal["none", "flips", "rotations"]
+Backend = Literal["auto", "eager", "compile", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Target = Literal["auto", "native", "state-dict", "bioimageio", "onnx", "pt2"]
@@ -113,12 +116,26 @@ class PredictConfig(ReadConfig):
         "axes or one per axis (Z Y X); chosen from the network and the memory when "
         "not given.",
     )
-    overlap: float = Field(
-        0.25,
+    overlap: float | None = Field(
+        None,
         ge=0.0,
         le=0.9,
         title="Overlap",
-        description="Share of a patch that overlaps its neighbour; blend only.",
+        description="Share of a patch that overlaps its neighbour; blend only; chosen "
+        "when not given.",
+    )
+    window: Window = Field(
+        "gaussian",
+        title="Window",
+        description="How a patch's weight falls from its middle to its border; blend "
+        "only.",
+    )
+    tta: Averaging = Field(
+        "none",
+        title="Flips",
+        description="Test-time augmentation: average the logits over all flips of the "
+        "image, or over flips and rotations by 90° between Y and X; takes 4 or 8 times "
+        "as long in 2D, 8 or 16 times in 3D.",
     )
     threshold: float = Field(
         0.5,
@@ -134,6 +151,22 @@ class PredictConfig(ReadConfig):
         le=4096,
         title="Batch size",
         description="Tiles or planes per forward pass; chosen when not given.",
+    )
+    backend: Backend = Field(
+        "auto",
+        title="Backend",
+        description="What runs the layers of tiles, patches and whole frames: PyTorch "
+        "(eager), PyTorch compiled for one shape of tile, or OpenVINO; built once a "
+        "model and shape, and kept. Pays for long runs that do not stream; auto is "
+        "eager.",
+    )
+    gpus: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="GPUs",
+        description="Number of CUDA devices of this machine that share the tiles or "
+        "planes; streaming uses one.",
     )
 
     @model_validator(mode="after")

@@ -115,7 +115,8 @@ def test_every_setting_has_an_option_and_arrives(core):
         "kind": "logits", "tiling": "exact", "tile": (8, 16), "overlap": 0.5,
         "precision": "float32", "device": "cpu", "axes": "ZYX", "series": "1",
         "channels": (1, 0), "normalize": "minmax", "nan": "zero", "threshold": 0.25,
-        "batch_size": 3,
+        "batch_size": 3, "window": "hann", "tta": "flips", "gpus": 2,
+        "backend": "eager",
     }  # fmt: skip
     assert set(options) == set(PredictConfig.model_fields)
     argv = list(PREDICT)
@@ -141,7 +142,7 @@ def test_help_tells_range_default_and_choices():
     options = argparse.ArgumentParser(prog="p")
     add_settings(options, PredictConfig, leave_out=["axes"])
     text = " ".join(options.format_help().split())
-    assert "(at least 0 and at most 0.9; default 0.25)" in text
+    assert "(at least 0 and at most 0.9)" in text
     assert "--axes" not in text
 
 
@@ -357,7 +358,19 @@ def test_plan_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
     assert facts["pieces"] == 12
 
 
+def test_the_seam_is_measured_and_nothing_is_written(capsys):
+    image, model = str(sample("timelapse.ome.tif")), str(sample("nuclei.safetensors"))
+    tiles = ["--tiling", "blend", "--tile", "96", "--seam"]
+    assert main(["predict", image, "--model", model, *tiles, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["maximum"] > facts["mean"] > 0
+    assert 0 <= facts["flips"] < 0.2
+    assert facts["places"] > 1
+    assert main(["predict", image, "--model", model, *tiles]) == 0
+    assert "blended patches of 96 x 96" in capsys.readouterr().out
+
+
 def test_a_plan_or_an_output_but_not_both(capsys):
     assert main(["predict", "i.tif", "--model", "m"]) == 2
-    assert "--output --plan is required" in capsys.readouterr().err
+    assert "--output --plan --seam is required" in capsys.readouterr().err
     assert main(["predict", "i.tif", "--model", "m", "--plan", "--output", "o"]) == 2

@@ -38,6 +38,10 @@ def predict(args: argparse.Namespace, report: Report, cancel: CancelToken) -> An
     if args.plan:
         forecast = drain(api.iter_forecast(args.image, args.model, config), report)
         return Answer(plain(forecast), card(forecast))
+    if args.seam:
+        events = api.iter_seam(args.image, args.model, config, cancel=cancel)
+        found = plain(drain(events, report))
+        return Answer(found, table(found))
     begin = time.monotonic()
     events = api.iter_predict(
         args.image, args.model, args.output, config,

@@ -104,6 +104,11 @@ def _predict(sub: argparse.ArgumentParser) -> None:
         "--plan", action="store_true",
         help="Only say how it would be done, in how much memory and how long.",
     )  # fmt: skip
+    what.add_argument(
+        "--seam", action="store_true",
+        help="Only measure what changes at places where tiles meet if tiles lie "
+        "otherwise.",
+    )  # fmt: skip
     sub.add_argument(
         "--overwrite", action="store_true", help="Replace the output if it is there."
     )

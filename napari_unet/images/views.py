@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_unet.errors import ImageError
 from napari_unet.images.regions import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from napari_unet.images.stack import LazyArray
 
 
@@ -37,6 +41,64 @@ class Leading:
         """Read a region given by integers and slices with step 1."""
         region, dropped = resolve(index, self.shape)
         return self._array[region].squeeze(tuple(dropped))
+
+
+class Flipped:
+    """A lazy array with some of its axes reversed.
+
+    Parameters
+    ----------
+    array : LazyArray
+        Any.
+    axes : collection of int
+        Which axes are reversed.
+    """
+
+    def __init__(self, array: LazyArray, axes: Collection[int]) -> None:
+        self._array = array
+        self._axes = tuple(axes)
+        self.shape = tuple(array.shape)
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a region given by integers and slices with step 1."""
+        region, dropped = resolve(index, self.shape)
+        asked = list(region)
+        for axis in self._axes:
+            size, part = self.shape[axis], region[axis]
+            asked[axis] = slice(size - part.stop, size - part.start)
+        block = np.flip(np.asarray(self._array[tuple(asked)]), self._axes)
+        return block.squeeze(tuple(dropped))
+
+
+class Held:
+    """A lazy array of which one block is read once and kept in memory.
+
+    Parameters
+    ----------
+    array : LazyArray
+        Any.
+    block : tuple of slice
+        What is kept, without steps; read when something of it is asked for.
+    """
+
+    def __init__(self, array: LazyArray, block: tuple[slice, ...]) -> None:
+        self._array = array
+        self._block = block
+        self._pixels: np.ndarray | None = None
+        self.shape = tuple(array.shape)
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a region given by integers and slices with step 1."""
+        region, dropped = resolve(index, self.shape)
+        pairs = list(zip(region, self._block, strict=True))
+        if not all(b.start <= r.start and r.stop <= b.stop for r, b in pairs):
+            return np.asarray(self._array[region]).squeeze(tuple(dropped))
+        if self._pixels is None:
+            self._pixels = np.asarray(self._array[self._block])
+        within = [slice(r.start - b.start, r.stop - b.start) for r, b in pairs]
+        return self._pixels[tuple(within)].squeeze(tuple(dropped))
 
 
 def samples_to_channels(axes: str, name: str) -> str:

@@ -61,8 +61,20 @@ class Runner:
         self._spare = spare
         self._tile: tuple[int, ...] | None = None
 
-    def __call__(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
+    def __call__(
+        self,
+        pieces: Sequence[Piece],
+        arrived: Callable[[], torch.Tensor] | None = None,
+    ) -> list[torch.Tensor]:
         """Logits (C, *spatial) of what each tile writes; all tiles of one shape.
+
+        Parameters
+        ----------
+        pieces : sequence of Piece
+            The tiles.
+        arrived : callable, optional
+            Gives their pixels (N, C, *spatial) on the device, where they were copied
+            there ahead.
 
         Raises
         ------
@@ -73,21 +85,28 @@ class Runner:
         """
         if self._tile is not None and not _within(pieces[0].spans, self._tile):
             return [self._cut(piece, self._tile) for piece in pieces]
-        logits = self._forward(pieces)
+        logits = self._forward(pieces, arrived)
         if logits is None and len(pieces) > 1:
             return self._halve_batch(pieces)
         if logits is None:
             return [self._halve_tile(pieces[0])]
         return [_crop(part, p.spans) for part, p in zip(logits, pieces, strict=True)]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes now."""
+        return self._network.device
+
     def take_notes(self) -> list[str]:
         """Return what the user should be told since the last call."""
         notes, self._notes = self._notes, []
-        return notes
+        return notes + self._network.take_notes()
 
-    def _forward(self, pieces: Sequence[Piece]) -> torch.Tensor | None:
+    def _forward(
+        self, pieces: Sequence[Piece], arrived: Callable[[], torch.Tensor] | None
+    ) -> torch.Tensor | None:
         """Logits (N, C, *spatial), or None where the memory is too small."""
-        pixels = torch.from_numpy(np.stack([p.pixels for p in pieces]))
+        pixels = arrived() if arrived else _stacked(pieces)
         try:
             logits = self._network(pixels)
         except (RuntimeError, ValueError, MemoryError) as error:
@@ -148,8 +167,12 @@ class Runner:
         return self([piece])[0]
 
     def _smaller(self, lengths: Sequence[int]) -> tuple[int, ...] | None:
-        """Halve a tile along its longest axis that may be shorter."""
-        if not self._plan.exact:
+        """Halve a tile along its longest axis that may be shorter.
+
+        Not a blended patch, even of a network with exact tiles: its own borders show in
+        its values.
+        """
+        if not self._plan.exact or self._plan.way == "blend":
             return None
         halves = [
             max(g.smallest, g.fit(n // 2))
@@ -179,6 +202,11 @@ class Runner:
             place = [_offset(part.write, all_.write) for part, all_ in pairs]
             whole[(slice(None), *place)] = logits
         return whole
+
+
+def _stacked(pieces: Sequence[Piece]) -> torch.Tensor:
+    """Pixels of a batch, (N, C, *spatial)."""
+    return torch.from_numpy(np.stack([piece.pixels for piece in pieces]))
 
 
 def _within(spans: Sequence[Span], tile: Sequence[int]) -> bool:

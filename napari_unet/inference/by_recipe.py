@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_unet.config import PredictConfig
 from napari_unet.events import CancelToken, Preview, Started, Warned
 from napari_unet.images.intensity import Scaling
 from napari_unet.inference import footprint, tiling
@@ -24,7 +25,6 @@ from napari_unet.inference.prepared import Prepared, check_memory
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from napari_unet.config import PredictConfig
     from napari_unet.events import Event
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
@@ -106,6 +106,7 @@ def _prepare(
     _check_reading(stack, layout, spec)
     finish = finisher(spec, config, layout.target)
     placed = network.place(config.device, config.precision)
+    placed = placed.accelerated(config.backend)
     on_cpu = placed.device.type == "cpu"
     plan: Any = _Patches(recipe)
     spare = None if on_cpu else partial(network.place, "cpu", "float32")
@@ -138,9 +139,16 @@ def _forward_bytes(network: Network, recipe: Recipe) -> int:
 
 def _unused(config: PredictConfig) -> str:
     """Say that settings of the tiling are not looked at."""
-    if config.tile is None and config.tiling == "auto":
+    own = PredictConfig.model_fields
+    names = ("tile", "tiling", "overlap", "window", "tta")
+    given = [n for n in names if getattr(config, n) != own[n].default]
+    if not given:
         return ""
-    return "The model brings its own patch size and overlap; tile and tiling are unused"
+    verb = "is" if len(given) == 1 else "are"
+    return (
+        "The model brings its own patches, overlap and flips; "
+        f"{' and '.join(given)} {verb} unused"
+    )
 
 
 def _volume(job: Job, position: Mapping[str, int]) -> np.ndarray:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.inference import tiling
+from napari_unet.inference.overlapping import patch_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy as np
 
+    from napari_unet.config import Window
     from napari_unet.inference.plan import Memory, RowCost
     from napari_unet.inference.tiling import Grid, Range, Span
 
@@ -119,11 +121,11 @@ class Cut:
         return tuple(tiling.exact_spans(*axis) for axis in self._axes(tile))
 
     def blend(
-        self, tile: Sequence[int], overlap: float
+        self, tile: Sequence[int], overlap: float, window: Window
     ) -> tuple[tuple[tuple[Span, ...], ...], tuple[tuple[np.ndarray, ...], ...]]:
         """Return overlapping patches and their windows."""
         axes = zip(self.grids, self.size, tile, self.target, strict=True)
-        parts = [tiling.blend_spans(g, n, t, overlap, part) for g, n, t, part in axes]
+        parts = [patch_spans(g, n, t, overlap, part, window) for g, n, t, part in axes]
         return tuple(p[0] for p in parts), tuple(p[1] for p in parts)
 
     def largest(self, memory: Memory) -> tuple[int, ...]:

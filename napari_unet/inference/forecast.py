@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from napari_unet.errors import UsageError
-from napari_unet.inference import precision, tiling
+from napari_unet.inference import augmented, precision, tiling
 from napari_unet.inference.job import prepare
 from napari_unet.inference.plan import PATCH
 
@@ -101,6 +101,7 @@ def forecast(
         device=words,
         device_bytes=job.plan.peak * job.batch,
         host_bytes=_ON_THEIR_WAY * _piece_bytes(job)
+        + augmented.slab_bytes(job)
         + psutil.Process().memory_info().rss,
         output_shape=shape,
         output_bytes=math.prod(shape) * dtype.itemsize,
@@ -131,5 +132,6 @@ def _seconds(job: Job) -> float:
         start = time.perf_counter()
         job.placed(pixels).cpu()
         times.append(time.perf_counter() - start)
-    work = tiling.forwarded(job.plan.spans) * job.layout.frames
+    passes = sum(tiling.forwarded(plan.spans) for plan in job.passes)
+    work = passes * job.layout.frames
     return min(times) * work / math.prod(lengths)

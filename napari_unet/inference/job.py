@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import napari_unet
@@ -12,19 +12,22 @@ from napari_unet.errors import UsageError
 from napari_unet.images import intensity
 from napari_unet.images.intensity import Normalization, Scaling
 from napari_unet.images.sinks import OutputSpec
-from napari_unet.inference import footprint, tiling
+from napari_unet.inference import augmented, footprint, tiling, turns
 from napari_unet.inference.finish import Finisher, finisher
 from napari_unet.inference.layout import Layout, lay_out
 from napari_unet.inference.plan import Memory, Plan, RowCost, plan
 from napari_unet.networks import device as devices
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import CancelToken
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
+    from napari_unet.inference.tiling import Range
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import ModelSpec
 
@@ -35,6 +38,27 @@ _COMFORT = 256 << 20
 _row_costs: WeakKeyDictionary[Network, RowCost | None] = WeakKeyDictionary()
 _BATCH = 16
 """Most tiles per forward pass on a GPU where the user says nothing else."""
+
+
+class Advance(NamedTuple):
+    """What is final after one more piece of work.
+
+    Attributes
+    ----------
+    position : mapping of str to int
+        Of the frame, along the looped axes.
+    parts : list
+        Where finished logits lie in the frame, and the logits (C, *spatial).
+    ends_frame : bool
+        Whether the frame is done.
+    notes : list of str
+        What the user should be told.
+    """
+
+    position: Mapping[str, int]
+    parts: list[tuple[tuple[Range, ...], torch.Tensor]]
+    ends_frame: bool
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -59,6 +83,10 @@ class Job:
         What makes the result of logits.
     batch : int
         Tiles per forward pass.
+    memory : Memory, optional
+        By which it was planned; None for a network with a recipe.
+    others : tuple of Network
+        The same network on further GPUs that share the tiles.
     """
 
     stack: ImageStack
@@ -69,11 +97,28 @@ class Job:
     plan: Plan
     finisher: Finisher
     batch: int
+    memory: Memory | None = None
+    others: tuple[Network, ...] = ()
+
+    @cached_property
+    def passes(self) -> tuple[Plan, ...]:
+        """Plans of all passes over a frame: several under test-time augmentation."""
+        if self.config.tta == "none":
+            return (self.plan,)
+        return tuple(augmented.passes(self))
 
     @property
     def total(self) -> int:
         """Tiles of all frames."""
-        return self.plan.pieces * self.layout.frames
+        return sum(plan.pieces for plan in self.passes) * self.layout.frames
+
+    def accelerated(self) -> Job:
+        """Return the job with the backend that the settings ask for."""
+        if self.plan.way == "stream":
+            return self
+        others = (other.accelerated(self.config.backend) for other in self.others)
+        placed = self.placed.accelerated(self.config.backend)
+        return replace(self, placed=placed, others=tuple(others))
 
     def output(self, scaling: Scaling) -> OutputSpec:
         """Describe the result."""
@@ -130,6 +175,7 @@ def prepare(
         `Network.place`.
     """
     layout = lay_out(stack, network.spec, config.channels, region)
+    augmented.check(stack, config)
     finish = finisher(network.spec, config, layout.target)
     geometry = network.geometry
     per_pixel = footprint.bytes_per_pixel(network, tiling.grids(geometry))
@@ -137,8 +183,19 @@ def prepare(
     memory = _memory(network, placed, per_pixel)
     chosen = plan(layout.size, geometry, config, memory, layout.target)
     _check_memory(placed.device, chosen)
+    if config.tta != "none":
+        averaged = turns.words(config.tta, layout.spatial)
+        chosen = replace(chosen, reason=f"{chosen.reason}; {averaged}")
     batch = config.batch_size or _batch(placed.device, memory, chosen)
-    return Job(stack, network, placed, config, layout, chosen, finish, batch)
+    others = tuple(
+        network.place(name, config.precision)
+        for name in devices.further_gpus(placed.device, config.gpus - 1)
+    )
+    return Job(
+        *(stack, network, placed, config, layout, chosen, finish, batch),
+        memory=memory,
+        others=others,
+    )
 
 
 def measure(job: Job, cancel: CancelToken | None = None) -> Scaling:

@@ -25,6 +25,10 @@ Way = Literal["whole", "stream", "exact", "blend"]
 PATCH = {2: (512, 512), 3: (64, 128, 128)}
 """Patch sizes of blended inference where the user says nothing else. They do not depend
 on the memory, because the result depends on them."""
+OVERLAP = 0.25
+"""Share of a patch that overlaps the next where the user says nothing else: it halves
+what a shift of the patches changes for 1.8 times the work in 2D, and 0.5 takes 2.3
+times that again for another fifth off, see docs/benchmarks.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ def plan(
     geometry : Geometry
         Receptive field and strides of the network.
     config : PredictConfig
-        `tiling`, `tile` and `overlap` are looked at.
+        `tiling`, `tile`, `overlap` and `window` are looked at.
     memory : Memory
         Decides whether a frame fits, and the tile size.
     target : tuple of tuple of int, optional
@@ -205,10 +209,16 @@ def plan(
         tile, raised = (cut.largest(memory), "") if tile is None else cut.raised(tile)
         spans, reason = cut.exact(tile), reason + raised
     else:
-        spans, windows = cut.blend(tile or PATCH[len(size)], config.overlap)
+        patch = tile or PATCH[len(size)]
+        spans, windows = cut.blend(patch, overlap(config), config.window)
     peak = memory.cost([s[0].read[1] - s[0].read[0] for s in spans])
     exact = geometry.exact
     return Plan(way, reason, spans, cut.grids, size, exact, peak, windows=windows)
+
+
+def overlap(config: PredictConfig) -> float:
+    """Share of a patch that overlaps the next one."""
+    return OVERLAP if config.overlap is None else config.overlap
 
 
 def _choose(
@@ -263,7 +273,7 @@ def _choose_exact(config: PredictConfig, cut: Cut, memory: Memory) -> tuple[Way,
         return "exact", f"{reason} at every pixel"
     if fits:
         return "whole", "a frame fits into memory"
-    return "stream", f"{reason} at every pixel"
+    return ("exact" if config.gpus > 1 else "stream"), f"{reason} at every pixel"
 
 
 def _grids(geometry: Geometry, size: tuple[int, ...]) -> tuple[Grid, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from napari_unet.events import (
     Cancelled,
@@ -17,17 +17,18 @@ from napari_unet.events import (
     Warned,
 )
 from napari_unet.inference import by_recipe, precision
+from napari_unet.inference.augmented import augmented
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
-from napari_unet.inference.job import Job, measure, prepare
+from napari_unet.inference.job import Advance, Job, measure, prepare
 from napari_unet.inference.pipeline import batches, pieces, read_ahead
+from napari_unet.inference.spread import spread
 from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator
 
     import numpy as np
-    import torch
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import Event
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
+    from napari_unet.inference.pipeline import Piece
     from napari_unet.inference.tiling import Range
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
@@ -87,7 +89,8 @@ def predict(
         scaling = scaling or measure(job, cancel)
         yield from (Warned(note) for note in scaling.notes)
         job, notes = precision.settle(job, scaling)
-        yield from (Warned(note) for note in notes)
+        job = job.accelerated()
+        yield from (Warned(note) for note in (*notes, *_unused(job)))
         with _aborting(sink):
             sink.open(job.output(scaling))
             yield from _run(job, sink, scaling, cancel)
@@ -123,21 +126,11 @@ def _by_recipe(
     yield Finished(result)
 
 
-class _Advance(NamedTuple):
-    """What is final after one more piece of work."""
-
-    position: Mapping[str, int]
-    parts: list[tuple[tuple[Range, ...], torch.Tensor]]
-    ends_frame: bool
-    notes: list[str]
-
-
 def _run(
     job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
 ) -> Iterator[Event]:
     """Compute and write all pieces."""
-    way = _streamed if job.plan.way == "stream" else _tiled
-    with closing(way(job, scaling, cancel)) as advances:
+    with closing(_computed(job, scaling, cancel)) as advances:
         for done, advance in enumerate(advances, 1):
             yield from (Warned(note) for note in advance.notes)
             for write, block in _finished(job, advance):
@@ -149,37 +142,66 @@ def _run(
             yield Progress(min(done, job.total), job.total, "tiles")
 
 
-def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
+def _computed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
+    """Work through frames as the settings say."""
+    if job.config.tta == "none":
+        return _plain(job, scaling, cancel)
+    return augmented(job, scaling, cancel, _plain)
+
+
+def _plain(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
+    """Work through frames as they are."""
+    way = _streamed if job.plan.way == "stream" else _tiled
+    return way(job, scaling, cancel)
+
+
+def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
     """Work through frames rows by rows."""
     strips = Strips(job, scaling, cancel)
     for position in job.layout.positions():
         for parts in strips.frame(position):
-            yield _Advance(position, parts, False, strips.take_notes())
-        yield _Advance(position, [], True, strips.take_notes())
+            yield Advance(position, parts, False, strips.take_notes())
+        yield Advance(position, [], True, strips.take_notes())
 
 
-def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
+def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
     """Work through frames tile by tile, read ahead and batched."""
-    on_cpu = job.placed.device.type == "cpu"
-    spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
-    runner = Runner(job.placed, job.plan, job.batch, spare)
+    runners = [_runner(job, placed) for placed in (job.placed, *job.others)]
     blend = Blend(job.plan, job.network.spec.out_channels)
     last = [len(spans) - 1 for spans in job.plan.spans]
     reading = pieces(job.stack, job.layout, job.plan, scaling)
-    done = 0
     with closing(read_ahead(reading)) as ahead:
-        for batch in batches(ahead, lambda: runner.batch):
-            if cancel.is_set():
-                raise Stopped(f"stopped after {done} of {job.total} tiles")
-            for piece, logits in zip(batch, runner(batch), strict=True):
+        grouped = batches(ahead, lambda: min(runner.batch for runner in runners))
+        watched = _watched(grouped, cancel, job.total)
+        with closing(spread(watched, runners, job.placed.device)) as computed:
+            for piece, logits in computed:
                 parts = assemble(job.plan, piece, logits, blend)
+                notes = [note for runner in runners for note in runner.take_notes()]
                 ends = list(piece.index) == last
-                yield _Advance(piece.position, parts, ends, runner.take_notes())
-            done += len(batch)
+                yield Advance(piece.position, parts, ends, notes)
+
+
+def _runner(job: Job, placed: Network) -> Runner:
+    """Make what computes tiles on one device."""
+    on_cpu = placed.device.type == "cpu"
+    spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
+    return Runner(placed, job.plan, job.batch, spare)
+
+
+def _watched(
+    grouped: Iterable[list[Piece]], cancel: CancelToken, total: int
+) -> Iterator[list[Piece]]:
+    """Hand out batches until it is cancelled."""
+    done = 0
+    for batch in grouped:
+        if cancel.is_set():
+            raise Stopped(f"stopped after {done} of {total} tiles")
+        yield batch
+        done += len(batch)
 
 
 def _finished(
-    job: Job, advance: _Advance
+    job: Job, advance: Advance
 ) -> Iterator[tuple[tuple[Range, ...], np.ndarray]]:
     """Blocks of the frame that are final now."""
     for write, logits in advance.parts:
@@ -196,6 +218,17 @@ def _aborting(sink: Sink) -> Iterator[None]:
     except BaseException:
         sink.abort()
         raise
+
+
+def _unused(job: Job) -> list[str]:
+    """Say that a backend is not used."""
+    backend = job.config.backend
+    if job.plan.way != "stream" or backend in ("auto", "eager"):
+        return []
+    return [
+        f"The backend {backend} is not used, since frames stream through the layers "
+        "one by one; --tiling exact or blend uses it."
+    ]
 
 
 def _notes(stack: ImageStack, spec: ModelSpec) -> list[str]:

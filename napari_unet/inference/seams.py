@@ -1,4 +1,4 @@
-"""How much tiling changes the result: tiles against one larger window."""
+"""How much tiling changes the result: tiles against tiles that lie otherwise."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from napari_unet.errors import UsageError
+from napari_unet.events import Stopped
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import measure, prepare
+from napari_unet.inference.overlapping import other_origins, patch_spans
 from napari_unet.inference.pipeline import pieces
-from napari_unet.tasks.task import probabilities
+from napari_unet.inference.plan import overlap
+from napari_unet.tasks.task import probabilities, task_of
 
 if TYPE_CHECKING:
     from napari_unet.config import PredictConfig
+    from napari_unet.events import CancelToken
     from napari_unet.images.intensity import Scaling
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.job import Job
@@ -23,18 +29,22 @@ if TYPE_CHECKING:
     from napari_unet.inference.tiling import Grid, Range, Span
     from napari_unet.networks.network import Network
 
+    Box = tuple[Range, ...]
+
 _HALF = 16
 _PLACES = 4
 
 
 @dataclass(frozen=True)
 class Seam:
-    """Difference of the probabilities between tiles and one window, near seams.
+    """What two ways to lay tiles differ in, near seams.
 
     Attributes
     ----------
     maximum, mean : float
-        Of the absolute difference; 0 where there is no seam.
+        Of the absolute difference of the probabilities; 0 where there is no seam.
+    flips : float or None
+        Share of the labels that differ; None for a network without labels.
     places : int
         Places that were compared, 0 where a frame is one piece.
     tiling : str
@@ -43,6 +53,7 @@ class Seam:
 
     maximum: float
     mean: float
+    flips: float | None
     places: int
     tiling: str
 
@@ -53,41 +64,84 @@ def seam(
     config: PredictConfig,
     *,
     scaling: Scaling | None = None,
+    cancel: CancelToken | None = None,
 ) -> Seam:
-    """Compare the planned tiling with larger windows where tiles meet.
+    """Compare two ways to lay tiles where tiles meet.
 
     Up to four places of the first frame are computed twice: with the tiles of the plan,
-    and in one window in whose middle the seam lies.
+    and with tiles that have the place in their middle. Exact tiles are compared with
+    one tile around the place, blended patches with the same ones half a step on.
 
     Parameters
     ----------
     stack, network, config, scaling
-        As in `predict`; the kind of result does not matter.
+        As in `predict`; kind of result and test-time augmentation do not matter.
+    cancel : CancelToken, optional
+        Checked between places.
 
     Raises
     ------
     UNetError
         As `predict` does.
+    UsageError
+        For a network that brings a procedure of its own, as nnU-Net's do.
+    Stopped
+        If it is cancelled.
     """
-    job = prepare(stack, network, config.model_copy(update={"kind": "probabilities"}))
-    boxes = _places(job.plan)
-    scaling = (scaling or measure(job)) if boxes else None
-    apart = [
-        np.abs(
-            _values(job, _within(job.plan, box), scaling) - _window(job, box, scaling)
+    if network.spec.recipe is not None:
+        raise UsageError(
+            "There is no seam to measure",
+            found=f"{network.spec.name} brings its own procedure for whole volumes",
         )
-        for box in boxes
-        if scaling is not None
-    ]
-    return Seam(
-        max((float(d.max()) for d in apart), default=0.0),
-        float(np.mean([d.mean() for d in apart])) if apart else 0.0,
-        len(apart),
-        job.plan.describe(),
-    )
+    own = {"kind": "probabilities", "tta": "none"}
+    job = prepare(stack, network, config.model_copy(update=own))
+    boxes = _places(job.plan)
+    apart = _Apart(job, scaling or measure(job, cancel)) if boxes else None
+    for box in boxes:
+        if cancel is not None and cancel.is_set():
+            raise Stopped("stopped before all places were compared")
+        assert apart is not None
+        apart.compare(box)
+    if apart is None:
+        flips = None if network.spec.task == "restoration" else 0.0
+        return Seam(0.0, 0.0, flips, 0, job.plan.describe())
+    return apart.figure()
 
 
-def _places(plan: Plan) -> list[tuple[Range, ...]]:
+class _Apart:
+    """Gathers the differences of places."""
+
+    def __init__(self, job: Job, scaling: Scaling) -> None:
+        self._job = job
+        self._scaling = scaling
+        self._shares: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+
+    def compare(self, box: Box) -> None:
+        """Compute a place in two ways."""
+        job, spec = self._job, self._job.network.spec
+        plans = _within(job.plan, box), _otherwise(job, box)
+        one, other = (_logits(job, plan, self._scaling) for plan in plans)
+        shares = [probabilities(logits, spec.activation) for logits in (one, other)]
+        self._shares.append((shares[0] - shares[1]).abs().numpy())
+        if spec.task != "restoration":
+            task, threshold = task_of(spec), job.config.threshold
+            flipped = task.labels(one, threshold) != task.labels(other, threshold)
+            self._labels.append(flipped.numpy())
+
+    def figure(self) -> Seam:
+        """Sum up."""
+        flips = [float(part.mean()) for part in self._labels]
+        return Seam(
+            max(float(part.max()) for part in self._shares),
+            float(np.mean([part.mean() for part in self._shares])),
+            float(np.mean(flips)) if flips else None,
+            len(self._shares),
+            self._job.plan.describe(),
+        )
+
+
+def _places(plan: Plan) -> list[Box]:
     """Boxes around places where tiles meet along every axis that is cut.
 
     None where a frame is streamed, since no pixel is then computed from less than all.
@@ -116,7 +170,7 @@ def _borders(spans: tuple[Span, ...]) -> list[int]:
     return [(a.write[1] + b.write[0]) // 2 for a, b in itertools.pairwise(spans)]
 
 
-def _within(plan: Plan, box: tuple[Range, ...]) -> Plan:
+def _within(plan: Plan, box: Box) -> Plan:
     """Keep the tiles of a plan that touch a box, and of them what lies in it."""
     spans, windows = [], []
     for axis, (start, stop) in enumerate(box):
@@ -140,12 +194,27 @@ def _inside(inner: Range, outer: Range) -> slice:
     return slice(inner[0] - outer[0], inner[1] - outer[0])
 
 
-def _window(job: Job, box: tuple[Range, ...], scaling: Scaling) -> np.ndarray:
-    """Probabilities of a box out of one window around it."""
+def _otherwise(job: Job, box: Box) -> Plan:
+    """Plan a box with tiles that lie otherwise."""
+    if job.plan.way == "blend":
+        return _half_a_step_on(job, box)
     axes = zip(job.plan.grids, job.plan.size, job.plan.tile, box, strict=True)
     spans = tuple((_around(*axis),) for axis in axes)
-    return _values(
-        job, replace(job.plan, way="whole", spans=spans, windows=()), scaling
+    return replace(job.plan, way="whole", spans=spans, windows=())
+
+
+def _half_a_step_on(job: Job, box: Box) -> Plan:
+    """Plan a box with blended patches of the other phase."""
+    share, window = overlap(job.config), job.config.window
+    axes = zip(job.plan.grids, job.plan.size, job.plan.tile, box, strict=True)
+    found = [
+        patch_spans(grid, size, tile, share, part, window, other_origins)
+        for grid, size, tile, part in axes
+    ]
+    return replace(
+        job.plan,
+        spans=tuple(spans for spans, _ in found),
+        windows=tuple(windows for _, windows in found),
     )
 
 
@@ -157,21 +226,20 @@ def _around(grid: Grid, size: int, tile: int, part: Range) -> Span:
     return grid.span(origin, grid.fit(stop - origin), part)
 
 
-def _values(job: Job, plan: Plan, scaling: Scaling) -> np.ndarray:
-    """Probabilities (C, *spatial) of the part of the first frame that a plan covers."""
-    runner, spec = Runner(job.placed, plan), job.network.spec
-    blend = Blend(plan, spec.out_channels)
+def _logits(job: Job, plan: Plan, scaling: Scaling) -> torch.Tensor:
+    """Logits (C, *spatial) of the part of the first frame that a plan covers."""
+    runner, channels = Runner(job.placed, plan), job.network.spec.out_channels
+    blend = Blend(plan, channels)
     origin = [spans[0].write[0] for spans in plan.spans]
     shape = [
         spans[-1].write[1] - o for spans, o in zip(plan.spans, origin, strict=True)
     ]
-    values = np.empty((spec.out_channels, *shape), np.float32)
+    values = torch.empty((channels, *shape))
     tiles = pieces(job.stack, job.layout, plan, scaling)
     for piece in itertools.islice(tiles, plan.pieces):
         for write, logits in assemble(plan, piece, runner([piece])[0], blend):
             place = [
                 slice(a - o, b - o) for (a, b), o in zip(write, origin, strict=True)
             ]
-            part = probabilities(logits, spec.activation)
-            values[(slice(None), *place)] = part.cpu().numpy()
+            values[(slice(None), *place)] = logits.cpu()
     return values

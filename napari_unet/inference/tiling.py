@@ -1,4 +1,4 @@
-"""Tiles of a frame along each axis: pure integers, and windows that sum to 1.
+"""Tiles of a frame along each axis: pure integers.
 
 Coordinates count image pixels along one axis. A tile may reach outside the image: the
 frame continues there as its own mirror image, so that its padded size suits the
@@ -207,59 +207,6 @@ def exact_spans(
         spans.append(grid.span(origin, tile, (begin, reach)))
         begin = reach
     return tuple(spans)
-
-
-def blend_tile(grid: Grid, size: int, tile: int) -> int:
-    """Length a patch of about `tile` gets: allowed, at least a stride, or all."""
-    return min(grid.fit(max(tile, grid.stride)), grid.fit(size))
-
-
-def blend_origins(grid: Grid, size: int, tile: int, overlap: float) -> list[int]:
-    """Evenly spread patch origins on the stride's grid, from 0 to the padded end."""
-    free = grid.fit(size) - tile
-    step = max(grid.stride, int(tile * (1 - overlap)) // grid.stride * grid.stride)
-    gaps = math.ceil(free / step)
-    strides = free // grid.stride
-    return [round(n * strides / max(gaps, 1)) * grid.stride for n in range(gaps + 1)]
-
-
-def blend_spans(
-    grid: Grid, size: int, tile: int, overlap: float, target: Range | None = None
-) -> tuple[tuple[Span, ...], tuple[np.ndarray, ...]]:
-    """Overlapping patches and their windows, which sum to 1 at every position.
-
-    The windows are Gaussians with a standard deviation of 1/8 patch, as in nnU-Net
-    2 (`compute_gaussian`), divided by their sum along the axis; so their products over
-    several axes sum to 1 too and no count map is needed.
-
-    Parameters
-    ----------
-    grid, size, tile, target
-        As in `exact_spans`.
-    overlap : float
-        Share of a patch that overlaps the next one, 0 to 0.9.
-
-    Returns
-    -------
-    spans : tuple of Span
-        The patches of the whole axis that touch `target`.
-    windows : tuple of numpy.ndarray
-        float32 weights of what each patch writes.
-    """
-    begin, stop = target or (0, size)
-    tile = blend_tile(grid, size, tile)
-    origins = blend_origins(grid, size, tile, overlap)
-    bell = np.exp(-0.5 * ((np.arange(tile) - (tile - 1) / 2) / (tile / 8)) ** 2)
-    total = np.zeros(grid.fit(size))
-    for origin in origins:
-        total[origin : origin + tile] += bell
-    spans = [
-        grid.span(o, tile, (max(o, begin), min(o + tile, stop)))
-        for o in origins
-        if o < stop and o + tile > begin
-    ]
-    windows = [bell[s.crop] / total[slice(*s.write)] for s in spans]
-    return tuple(spans), tuple(w.astype(np.float32) for w in windows)
 
 
 def pieces(start: int, stop: int, length: int) -> list[Range]:

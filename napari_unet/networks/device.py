@@ -41,7 +41,8 @@ def choose_device(name: str = "auto") -> Placement:
     Parameters
     ----------
     name : str
-        "cpu", "cuda", "mps", or "auto" for a GPU where there is one.
+        "cpu", "cuda", "mps", or "auto" for a GPU where there is one; "cuda:1" for the
+        second GPU.
 
     Raises
     ------
@@ -52,6 +53,8 @@ def choose_device(name: str = "auto") -> Placement:
         return _cpu()
     if name == "cuda":
         return _cuda()
+    if name.startswith("cuda:"):
+        return _cuda(int(name.partition(":")[2]))
     if name == "mps":
         return _mps()
     if name != "auto":
@@ -61,6 +64,27 @@ def choose_device(name: str = "auto") -> Placement:
     if torch.cuda.is_available():
         return _cuda()
     return _mps() if torch.backends.mps.is_available() else _cpu()
+
+
+def further_gpus(device: torch.device, count: int) -> list[str]:
+    """Name `count` GPUs of this machine beside `device`.
+
+    Raises
+    ------
+    DeviceError
+        If there are not so many.
+    """
+    on_cuda = device.type == "cuda"
+    here = torch.cuda.device_count() if on_cuda else 0
+    others = [f"cuda:{n}" for n in range(here) if n != device.index]
+    if count > len(others):
+        raise DeviceError(
+            "There are not so many GPUs",
+            found=f"{here} CUDA device{'' if here == 1 else 's'} in use or free",
+            expected=str(count + 1),
+            hint="Use --gpus 1.",
+        )
+    return others[:count]
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -147,7 +171,7 @@ def _cpu() -> Placement:
     return Placement(torch.device("cpu"), words)
 
 
-def _cuda() -> Placement:
+def _cuda(number: int | None = None) -> Placement:
     if not torch.cuda.is_available():
         reason = (
             "PyTorch sees no NVIDIA GPU or its driver is too old"
@@ -155,7 +179,8 @@ def _cuda() -> Placement:
             else f"PyTorch {torch.__version__} is built without CUDA"
         )
         raise DeviceError("There is no CUDA device", found=reason, hint=_INSTEAD)
-    device = torch.device("cuda", torch.cuda.current_device())
+    number = torch.cuda.current_device() if number is None else number
+    device = torch.device("cuda", number)
     facts = torch.cuda.get_device_properties(device)
     size = facts.total_memory / 2**30
     return Placement(device, f"CUDA, {facts.name}, {size:.0f} GiB")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_unet.networks.backends.accelerated import Accelerated
 from napari_unet.networks.device import Placement, choose_device, choose_precision
 from napari_unet.networks.folding import fold_batch_norm
 from napari_unet.networks.receptive_field import Geometry, geometry
@@ -41,6 +42,7 @@ class Network:
         self.digest = digest
         self.dtype = torch.float32
         self._placement: Placement | None = None
+        self._accelerated: Accelerated | None = None
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -92,6 +94,37 @@ class Network:
         placed.__dict__["geometry"] = self.geometry
         return placed
 
+    def accelerated(self, backend: str) -> Network:
+        """Return this placed network with calls that a backend computes.
+
+        Streaming goes through the layers of `module` one by one and stays as it is.
+
+        Parameters
+        ----------
+        backend : {"auto", "eager", "compile", "openvino"}
+            auto is eager: building takes seconds to minutes, and networks that stream
+            gain nothing.
+
+        Raises
+        ------
+        UsageError, DeviceError
+            If OpenVINO is not installed, or asked for on a GPU.
+        """
+        if backend in ("auto", "eager"):
+            return self
+        made = copy.copy(self)
+        made._accelerated = Accelerated(
+            self.module, self.spec.model_dump_json(), backend
+        )
+        return made
+
+    def take_notes(self) -> list[str]:
+        """Return what the backend says since the last call."""
+        if self._accelerated is None:
+            return []
+        notes, self._accelerated.notes = self._accelerated.notes, []
+        return notes
+
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor | np.ndarray[Any, Any]) -> torch.Tensor:
         """Compute logits.
@@ -106,7 +139,8 @@ class Network:
         torch.Tensor
             (N, out_channels, *spatial) in float32, on the network's device.
         """
-        logits: torch.Tensor = self.module(self.to_input(batch))
+        forward = self.module if self._accelerated is None else self._accelerated
+        logits: torch.Tensor = forward(self.to_input(batch))
         return logits.float()
 
     def to_input(self, batch: torch.Tensor | np.ndarray[Any, Any]) -> torch.Tensor:

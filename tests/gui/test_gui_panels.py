@@ -83,12 +83,12 @@ def test_untouched_form_gives_the_defaults(qtbot, config):
 
 
 def test_form_takes_titles_and_help_from_the_config(qtbot):
-    form = Form(PredictConfig, ("overlap",))
+    form = Form(FinetuneConfig, ("validation",))
     qtbot.addWidget(form)
-    field = form.fields["overlap"]
-    assert "overlaps its neighbour" in field.tooltip
-    assert field.label == field.native.accessibleName() == "Overlap"
-    assert (field.min, field.max) == (0.0, 0.9)
+    field = form.fields["validation"]
+    assert "kept out of training" in field.tooltip
+    assert field.label == field.native.accessibleName() == "Held-out share"
+    assert (field.min, field.max) == (0.0, 0.5)
 
 
 def test_each_kind_of_setting_has_its_kind_of_widget(qtbot):

@@ -117,6 +117,21 @@ def test_the_cpu_takes_over_a_full_device(make_network, noise, as_is, norm) -> N
     assert runner.take_notes() == []
 
 
+def test_blended_patches_are_not_cut(make_network, noise, as_is) -> None:
+    """A part of a patch has other values, even where the network has exact tiles."""
+    stack, network = ImageStack(noise(80, 90), "YX"), make_network()
+    config = PredictConfig(kind="logits", device="cpu", tiling="blend", tile=(48,))
+    job = prepare(stack, network, config)
+    expected = Runner(network.place("cpu", "float32"), job.plan)
+    job.placed.module = Small(job.placed.module, 40 * 40, OOM)
+    runner = Runner(job.placed, job.plan, spare=lambda: network.place("cpu", "float32"))
+    for piece in pieces(stack, job.layout, job.plan, as_is()):
+        np.testing.assert_allclose(runner([piece])[0], expected([piece])[0], atol=1e-6)
+    assert runner.take_notes() == [
+        "The device is out of memory: going on with the CPU."
+    ]
+
+
 def test_other_errors_are_not_taken_for_a_full_device(
     make_network, noise, as_is, shrink
 ) -> None:

@@ -263,7 +263,7 @@ def test_a_volume_of_nothing_is_scaled_without_a_warning():
 def test_settings_that_are_not_used_are_told_after_the_start():
     events = run(np.ones((4, 8, 8)), raw(), tile=(16,))
     assert isinstance(events[0], Started)
-    assert "tile and tiling are unused" in told(events)
+    assert "tile is unused" in told(events)
 
 
 def test_a_volume_too_large_is_refused_before_it_is_read():

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import signal
 
 from napari_unet.inference.blending import RollingSum, weigh
+from napari_unet.inference.overlapping import bell, patch_spans
 from napari_unet.inference.tiling import (
     Grid,
-    blend_spans,
     exact_spans,
     exact_tile,
     mirror,
@@ -69,12 +70,13 @@ def test_exact_tiles_cover_once_and_see_enough(
     st.integers(1, 700),
     st.integers(1, 300),
     st.floats(0, 0.9),
+    st.sampled_from(["gaussian", "hann", "linear"]),
 )
 def test_blend_windows_sum_to_one(
-    data: st.DataObject, grid: Grid, size: int, tile: int, overlap: float
+    data: st.DataObject, grid: Grid, size: int, tile: int, overlap: float, window: str
 ) -> None:
     target = data.draw(st.one_of(st.just((0, size)), targets(size)))
-    spans, windows = blend_spans(grid, size, tile, overlap, target)
+    spans, windows = patch_spans(grid, size, tile, overlap, target, window)
     total = np.zeros(size)
     for span, window in zip(spans, windows, strict=True):
         total[slice(*span.write)] += window
@@ -89,11 +91,54 @@ def test_blend_windows_sum_to_one(
     assert starts == sorted(starts)
 
 
+WEIGHTS = {
+    "gaussian": lambda n: signal.windows.gaussian(n, n / 8),
+    "hann": lambda n: signal.windows.hann(2 * n + 1)[1::2],
+    "linear": lambda n: n * signal.windows.bartlett(2 * n + 1)[1::2] / 2,
+}
+"""scipy's windows, which end in 0, at the middles of pixels."""
+
+
+@pytest.mark.parametrize("window", ["gaussian", "hann", "linear"])
+@pytest.mark.parametrize("length", [1, 2, 16, 65])
+def test_windows_have_the_shapes_of_their_names(window: str, length: int) -> None:
+    np.testing.assert_allclose(bell(window, length), WEIGHTS[window](length), 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(grids(), st.integers(1, 60), st.integers(1, 40), st.floats(0, 0.9)),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from(["gaussian", "hann", "linear"]),
+)
+def test_blending_equals_a_sum_over_a_count_map(axes: list, window: str) -> None:
+    """The usual way: add weighted patches, count the weights, divide."""
+    found = [patch_spans(g, n, t, o, window=window) for g, n, t, o in axes]
+    shape = [n for _, n, _, _ in axes]
+    rng = np.random.default_rng(0)
+    blended, total, count = np.zeros(shape, "f4"), np.zeros(shape), np.zeros(shape)
+    for tile in itertools.product(*(zip(*f, strict=True) for f in found)):
+        spans, parts = zip(*tile, strict=True)
+        place = tuple(slice(*s.write) for s in spans)
+        weight = np.ones(())
+        for span in spans:
+            weights = bell(window, span.length)[span.crop]
+            weight = np.multiply.outer(weight, weights)
+        values = rng.normal(size=weight.shape).astype("f4")
+        total[place] += values * weight
+        count[place] += weight
+        blended[place] += weigh(values[None], parts)[0]
+    np.testing.assert_allclose(blended, total / count, atol=1e-5)
+
+
 def test_part_of_a_blend_has_the_patches_and_weights_of_the_whole() -> None:
     grid = Grid(8, 20, 20)
-    spans, windows = blend_spans(grid, 331, 64, 0.25)
+    spans, windows = patch_spans(grid, 331, 64, 0.25)
     weight = {s.read: (s, w) for s, w in zip(spans, windows, strict=True)}
-    for span, window in zip(*blend_spans(grid, 331, 64, 0.25, (101, 137)), strict=True):
+    for span, window in zip(*patch_spans(grid, 331, 64, 0.25, (101, 137)), strict=True):
         whole, all_weights = weight[span.read]
         inside = slice(span.write[0] - whole.write[0], span.write[1] - whole.write[0])
         np.testing.assert_array_equal(window, all_weights[inside])
@@ -128,7 +173,7 @@ def test_mirror_is_numpy_s_reflect(size: int, before: int, after: int) -> None:
 def test_rolling_sum_equals_a_sum_in_full() -> None:
     rng = np.random.default_rng(1)
     axes = [
-        blend_spans(Grid(4), n, t, 0.5, r)
+        patch_spans(Grid(4), n, t, 0.5, r)
         for n, t, r in [(50, 16, (3, 47)), (33, 12, (0, 33))]
     ]
     full = np.zeros((2, 50, 33))
