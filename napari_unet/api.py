@@ -110,7 +110,8 @@ def iter_predict(
 
     `output` is a path (.ome.tif, .ome.zarr, .npy), an array to fill, or None for a new
     array. `region` limits the output to a part of the image, in voxels by axis name;
-    its values are those the whole run would give. The last model stays loaded.
+    its values are those the whole run would give. The last model and the last
+    statistics stay loaded.
 
     Raises
     ------
@@ -124,11 +125,9 @@ def iter_predict(
 
     sink = guards.sink(output, image, model, overwrite=overwrite)
     with _opened(image, config) as stack:
-        network = warm.network(model)
-        scaling = warm.scaling(stack, network, config, cancel) if region else None
         yield from predict(
-            stack, network, config, sink,
-            region=region, scaling=scaling, cancel=cancel,
+            stack, warm.network(model), config, sink,
+            region=region, measure=warm.scaling, cancel=cancel,
         )  # fmt: skip
 
 

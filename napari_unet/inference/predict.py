@@ -24,7 +24,7 @@ from napari_unet.inference.pipeline import batches, pieces, read_ahead
 from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     import numpy as np
     import torch
@@ -48,9 +48,13 @@ def predict(
     *,
     region: Region | None = None,
     scaling: Scaling | None = None,
+    measure: Callable[[Job, CancelToken], Scaling] = measure,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a network over an image and write the result to a sink.
+
+    Between two events other runs of the same network may be done, whole or in part;
+    neither changes the values of the other.
 
     Parameters
     ----------
@@ -61,6 +65,8 @@ def predict(
         Takes the result: frames (T and others), Z, C, Y, X; labels have no C.
     scaling : Scaling, optional
         Intensity scaling, measured over the whole stack when not given.
+    measure : callable
+        Measures it.
     cancel : CancelToken, optional
         Checked between tiles.
 
