@@ -141,18 +141,19 @@ def iter_forecast(
 ) -> Iterator[Event]:
     """Plan a prediction; `Finished.result` is its `Forecast`.
 
-    See `napari_unet.inference.forecast.forecast`.
+    See `napari_unet.inference.forecast.forecast`; `Progress` comes after each step, so
+    that other work need not wait for all of it.
 
     Raises
     ------
     UNetError
         As `iter_predict` does before it computes.
     """
-    from napari_unet.inference.forecast import forecast
+    from napari_unet.inference.forecast import iter_forecast
 
     yield Started("Planning")
     with _opened(image, config) as stack:
-        yield Finished(forecast(stack, warm.network(model), config, region))
+        yield from iter_forecast(stack, warm.network(model), config, region)
 
 
 def iter_finetune(
