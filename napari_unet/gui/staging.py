@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import threading
 import uuid
 import weakref
 import zlib
@@ -62,6 +63,7 @@ class Staging:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._one_at_a_time = threading.Lock()
         self._known: dict[int, tuple[Callable[[], Any], int, Path]] = {}
 
     def new_file(self) -> Path:
@@ -94,7 +96,8 @@ class Staging:
         """Give a .npy file with the pixels of `data`; copy them if there is none.
 
         An array that was copied before and has not changed is not copied again; a
-        mapped .npy file is used as it is.
+        mapped .npy file is used as it is. May be called from several threads; only one
+        of them copies.
 
         Parameters
         ----------
@@ -112,6 +115,15 @@ class Staging:
         """
         if (own := _mapped_file(data)) is not None:
             return own
+        with self._one_at_a_time:
+            if cancel.is_set():
+                raise StagingStopped
+            return self._copied(data, cancel, progress)
+
+    def _copied(
+        self, data: Any, cancel: CancelToken, progress: Callable[[float], None]
+    ) -> Path:
+        """Find the copy of an array, or make it."""
         self._forget_gone()
         mark = fingerprint(data)
         known = self._known.get(id(data))

@@ -199,7 +199,7 @@ def test_keys_press_the_buttons_and_go_with_the_dock(
     else:
         viewer.layers.selection.active = layer
     done, page = [], dock.controller
-    monkeypatch.setattr(page.predicting, "preview", lambda _: done.append("R"))
+    monkeypatch.setattr(page.previews, "ask", lambda _: done.append("R"))
     monkeypatch.setattr(page.predicting, "predict", lambda _: done.append("G"))
     monkeypatch.setattr(page.training, "train", lambda _: done.append("T"))
     press("RGT")
