@@ -167,17 +167,14 @@ class _Worker:
         With one of the usual turn all others stop, which might delay it.
         """
         if job.turn == "usual":
-            with self._lock:
-                for other in self._jobs.values():
-                    other.cancelled = True
+            self._give_up_all()
         self._send(("cancel", job.number))
         threading.Thread(target=self._insist, args=(job,), daemon=True).start()
 
     def close(self) -> None:
         """Close the pipe, upon which the process leaves; end it if it does not."""
+        self._give_up_all()
         with self._lock, contextlib.suppress(OSError):
-            for job in self._jobs.values():
-                job.cancelled = True
             cast("IO[bytes]", self._process.stdin).close()
         if not self._ended.wait(self._stop_after):
             self._end()
@@ -196,7 +193,14 @@ class _Worker:
         with self._lock:
             others = any(other.turn == "usual" for other in self._jobs.values())
         if job.turn == "usual" or not others:
+            self._give_up_all()
             self._end()
+
+    def _give_up_all(self) -> None:
+        """Take the loss of any job for a stop, not for an error."""
+        with self._lock:
+            for job in self._jobs.values():
+                job.cancelled = True
 
     def _end(self) -> None:
         """End the process, politely and then not."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UNetError
-from napari_unet.events import Event, Finished
+from napari_unet.events import Cancelled, Event, Finished
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import buttons
 from napari_unet.gui.state import Card
@@ -37,6 +37,10 @@ class Planning:
         self._layers = layers
         self._key: object = None
         self._task: Task | None = None
+
+    def close(self) -> None:
+        """Forget what was asked for; nothing more comes of it."""
+        self._key, self._task = None, None
 
     def catch_up(self) -> None:
         """Plan again if image, model or settings changed and nothing runs."""
@@ -89,6 +93,8 @@ class Planning:
             self._session.update(plan=Card(card.summary(event.result), lines))
         elif isinstance(event, Failed):
             self._session.update(plan=Card(str(event.error)))
+        elif isinstance(event, Cancelled):  # its process was ended for another job
+            self.close()
 
 
 def _key(state: State) -> object:

@@ -107,7 +107,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
 
     def _show_plan(self, plan: Card | None) -> None:
         """Show the plan: a line, and all of it below an arrow."""
-        self.summary.setText(plan.summary if plan else "")
+        self.summary.setText(_unbroken(plan) if plan else "")
         self.summary.setVisible(plan is not None)
         self.card.setVisible(bool(plan and plan.lines))
         self._lines.setText(_rich(plan.lines if plan else ()))
@@ -131,6 +131,13 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self._controller.session.attempt(
             lambda: self._controller.predicting.predict(self.settings())
         )
+
+
+def _unbroken(plan: Card) -> str:
+    """Let a plan wrap between its parts only; a sentence wraps anywhere."""
+    if not plan.lines:
+        return plan.summary
+    return plan.summary.replace(" ", "\u00a0").replace("\u00a0·\u00a0", " · ")
 
 
 def _rich(lines: Iterable[tuple[str, str]]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UNetError
-from napari_unet.events import Cancelled, Event, Finished, Progress, Warned
+from napari_unet.events import Cancelled, Event, Finished, Progress, Started, Warned
 from napari_unet.execution.protocol import Failed, is_last
 from napari_unet.gui import buttons
 from napari_unet.gui.session import closing_words
@@ -89,8 +89,12 @@ class Previews:
         self._session.update(live=live)
         if live:
             self.catch_up()
-        elif self._newest is not None and self._newest.quiet and self._newest.task:
-            self._session.tasks.cancel(self._newest.task)
+        elif self._newest is not None and self._newest.quiet:
+            self._cancel(self._newest)
+
+    def close(self) -> None:
+        """Forget what was asked for; nothing more comes of it."""
+        self._newest, self._seen = None, None
 
     def catch_up(self) -> None:
         """Predict the view if it is live and is not the one predicted last."""
@@ -118,15 +122,22 @@ class Previews:
             if seen == self._seen:
                 return
             self._seen = seen
-        output = self._staging.new_file()
-        preview = _Preview(image, wish, config.kind, output, quiet)
+        if not quiet:
+            self._session.update(aside=Activity("preview", "Predicting the view"))
         if newest is not None and newest.wish == wish and not newest.is_prepared:
             newest.quiet = newest.quiet and quiet
         else:
+            if newest is not None and newest.wish[-1] != id(pixels.data):
+                self._cancel(newest)
+            output = self._staging.new_file()
+            preview = _Preview(image, wish, config.kind, output, quiet)
             self._newest = preview
             self._start(preview, pixels, state.model.path, config)
-        if not quiet:
-            self._session.update(aside=Activity("preview", "Predicting the view"))
+
+    def _cancel(self, preview: _Preview) -> None:
+        """Give up a preview, and the copying of its pixels."""
+        if preview.task is not None:
+            self._session.tasks.cancel(preview.task)
 
     def _start(
         self, preview: _Preview, pixels: Pixels, model: str, config: PredictConfig
@@ -168,10 +179,15 @@ class Previews:
             self._end(preview, event)
         elif isinstance(event, Warned):
             preview.warning = event.message
-        elif isinstance(event, Progress) and self._session.state.aside is not None:
-            note = event.note or f"{event.done / event.total:.0%}"
-            aside = replace(self._session.state.aside, note=note)
-            self._session.update(aside=aside)
+        elif isinstance(event, Started):
+            self._note("")
+        elif isinstance(event, Progress):
+            self._note(f"{event.note} {event.done / event.total:.0%}".strip())
+
+    def _note(self, note: str) -> None:
+        """Say how far a preview is, if a person waits for it."""
+        if (aside := self._session.state.aside) is not None:
+            self._session.update(aside=replace(aside, note=note))
 
     def _end(self, preview: _Preview, event: Event) -> None:
         """Show the result, or say why there is none; live ones only say errors."""

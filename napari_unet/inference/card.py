@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _WAYS = {
-    "whole": "in one pass",
+    "whole": "whole frames",
     "stream": "streamed",
     "exact": "exact tiles",
     "blend": "blended patches",

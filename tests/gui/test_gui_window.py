@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from napari_unet.gui.dock import UNetDock, dock_for, offer_checkpoint
 from napari_unet.gui.state import Activity, Model
+from napari_unet.samples import sample
 
 pytestmark = pytest.mark.gui
 MODEL = Model(
@@ -144,6 +145,55 @@ def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
     changed = np.abs(bare.astype(int) - without).max(-1) > 20
     assert changed.mean() > 0.01
     assert picture.shape[1] > bare.shape[1]
+
+
+def click_live(dock, qtbot):
+    point = QPoint(8, dock.predict.live.height() // 2)
+    qtbot.mouseClick(dock.predict.live, Qt.MouseButton.LeftButton, pos=point)
+
+
+def test_previews_while_everything_is_predicted(viewer, qtbot, tmp_path):
+    """A real child: the same pixels, the same values, one preview layer."""
+    image = np.stack([np.roll(blobs()[0], t, 0) for t in range(300)])
+    viewer.add_image(image, name="cells", axis_labels=("t", "y", "x"))
+    dock = dock_for(viewer)
+    session = dock.controller.session
+    offer_checkpoint(viewer, sample("nuclei.safetensors"))
+    wait(qtbot, dock)
+    dock.predict.form.fields["kind"].value = "probabilities"
+    dock.predict.options.fields["tiling"].value = "exact"
+    dock.predict.options.fields["tile"].value = "64"
+    qtbot.waitUntil(lambda: session.state.plan is not None, timeout=30000)
+    assert "exact tiles" in session.state.plan.summary, session.state.plan
+    viewer.dims.set_point(0, 7)
+    viewer.reset_view()
+    qtbot.mouseClick(dock.predict.predict, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "tiles" in session.state.activity.note, timeout=60000)
+    qtbot.mouseClick(dock.predict.preview, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "cells · preview" in viewer.layers, timeout=30000)
+    assert session.state.activity.kind == "predict"
+    clicked = preview_of(viewer)
+    click_live(dock, qtbot)
+    viewer.dims.set_point(0, 290)
+    qtbot.waitUntil(lambda: preview_of(viewer)[0] == 290, timeout=30000)
+    live = preview_of(viewer)
+    assert session.state.activity.kind == "predict"
+    assert len([n for n in viewer.layers if "preview" in n.name]) == 3
+    click_live(dock, qtbot)
+    state = wait(qtbot, dock)
+    assert state.tone == "good", state.message
+    names = [layer.name for layer in viewer.layers if "prediction" in layer.name]
+    whole = np.asarray(viewer.layers[names[0]].data)
+    for time, pixels in (clicked, live):
+        np.testing.assert_allclose(pixels, whole[time], rtol=0, atol=1e-5)
+    assert np.ptp(whole) > 0.5
+
+
+def preview_of(viewer):
+    """Time point and pixels of the preview."""
+    layer = viewer.layers["cells · preview"]
+    assert layer.data.shape == (1, 96, 96)
+    return int(layer.translate[0]), layer.data[0].copy()
 
 
 def _canvas():

@@ -33,7 +33,7 @@ def test_one_line_says_it_short() -> None:
     text = card.summary(FACTS)
     assert text == "streamed · 1,064 pieces · about 3 min · 1.2 GB of memory"
     short = card.summary(FACTS | {"pieces": 1, "seconds": 0.2, "way": "whole"})
-    assert short.startswith("in one pass · 1 piece · about a second")
+    assert short.startswith("whole frames · 1 piece · about a second")
 
 
 def test_the_card_has_a_line_for_each_cost() -> None:
