@@ -137,7 +137,7 @@ def _unbroken(plan: Card) -> str:
     """Let a plan wrap between its parts only; a sentence wraps anywhere."""
     if not plan.lines:
         return plan.summary
-    return plan.summary.replace(" ", "\u00a0").replace("\u00a0·\u00a0", " · ")
+    return plan.summary.replace(" ", "\u00a0").replace("·\u00a0", "· ")
 
 
 def _rich(lines: Iterable[tuple[str, str]]) -> str:

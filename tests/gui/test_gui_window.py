@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QMainWindow
 from scipy import ndimage
 
 from napari_unet.gui.dock import UNetDock, dock_for, offer_checkpoint
-from napari_unet.gui.state import Activity, Model
+from napari_unet.gui.state import Activity, Card, Model
 from napari_unet.samples import sample
 
 pytestmark = pytest.mark.gui
@@ -154,7 +154,7 @@ def click_live(dock, qtbot):
 
 def test_previews_while_everything_is_predicted(viewer, qtbot, tmp_path):
     """A real child: the same pixels, the same values, one preview layer."""
-    image = np.stack([np.roll(blobs()[0], t, 0) for t in range(300)])
+    image = np.stack([np.roll(blobs()[0], t, 0) for t in range(200)])
     viewer.add_image(image, name="cells", axis_labels=("t", "y", "x"))
     dock = dock_for(viewer)
     session = dock.controller.session
@@ -174,8 +174,8 @@ def test_previews_while_everything_is_predicted(viewer, qtbot, tmp_path):
     assert session.state.activity.kind == "predict"
     clicked = preview_of(viewer)
     click_live(dock, qtbot)
-    viewer.dims.set_point(0, 290)
-    qtbot.waitUntil(lambda: preview_of(viewer)[0] == 290, timeout=30000)
+    viewer.dims.set_point(0, 190)
+    qtbot.waitUntil(lambda: preview_of(viewer)[0] == 190, timeout=30000)
     live = preview_of(viewer)
     assert session.state.activity.kind == "predict"
     assert len([n for n in viewer.layers if "preview" in n.name]) == 3
@@ -307,6 +307,9 @@ def test_dock_follows_the_theme(viewer, qtbot):
 def test_nothing_is_cut_off_at_320_pixels(viewer, qtbot, page):
     viewer.add_image(np.zeros((3, 8, 9)), name="a rather long name of an image layer")
     dock = dock_for(viewer)
+    plan = Card("streamed · 1,064 pieces · about 3 min", (("way", "w " * 90),))
+    dock.controller.session.update(plan=plan)
+    dock.predict.card.set_open(True)
     dock.tabs.setCurrentIndex([dock.tabs.tabText(i) for i in range(3)].index(page))
     dock.setFixedWidth(320)
     QTest.qWait(50)
