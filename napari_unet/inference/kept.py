@@ -7,6 +7,7 @@ of the run.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Kept:
-    """What is kept of one network."""
+    """What is kept of one network as long as its weights stay as they are."""
 
+    state: tuple[int, int]
     placed: dict[tuple[str, str], Network] = field(default_factory=dict)
     per_pixel: float = 0.0
     plans: dict[object, Plan] = field(default_factory=dict)
@@ -34,7 +36,17 @@ _all: WeakKeyDictionary[Network, _Kept] = WeakKeyDictionary()
 
 
 def _of(network: Network) -> _Kept:
-    return _all.setdefault(network, _Kept())
+    state = _state(network)
+    if network not in _all or _all[network].state != state:
+        _all[network] = _Kept(state)
+    return _all[network]
+
+
+def _state(network: Network) -> tuple[int, int]:
+    """Tell the module and how often its weights were changed in place."""
+    module = network.module
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return id(module), sum(t._version for t in tensors if not t.is_inference())
 
 
 def placed(network: Network, device: str, precision: str) -> Network:

@@ -186,6 +186,14 @@ def test_the_placed_network_is_shared(asked, monkeypatch) -> None:
     assert len(places) == 1
 
 
+def test_changed_weights_are_placed_anew(asked) -> None:
+    ask = asked(kind="logits")
+    before = ask.part(REGIONS[0])
+    with torch.no_grad():
+        ask.network.module.head.bias += 1
+    np.testing.assert_allclose(ask.part(REGIONS[0]), before + 1, atol=1e-5)
+
+
 def test_a_part_that_is_given_up_leaves_the_run_alone(asked) -> None:
     class Noted(ArraySink):
         aborted = False
