@@ -12,7 +12,7 @@ from napari_unet.errors import UsageError
 from napari_unet.images import intensity
 from napari_unet.images.intensity import Normalization, Scaling
 from napari_unet.images.sinks import OutputSpec
-from napari_unet.inference import footprint, kept, tiling
+from napari_unet.inference import footprint, shared, tiling
 from napari_unet.inference.finish import Finisher, finisher
 from napari_unet.inference.layout import Layout, lay_out
 from napari_unet.inference.plan import Memory, Plan, RowCost
@@ -131,9 +131,9 @@ def prepare(
     """
     layout = lay_out(stack, network.spec, config.channels, region)
     finish = finisher(network.spec, config, layout.target)
-    placed = kept.placed(network, config.device, config.precision)
-    memory = _memory(network, placed, kept.per_pixel(network))
-    chosen = kept.planned(network, layout.size, config, memory, layout.target)
+    placed = shared.placed(network, config.device, config.precision)
+    memory = _memory(network, placed, shared.per_pixel(network))
+    chosen = shared.planned(network, layout.size, config, memory, layout.target)
     _check_memory(placed.device, chosen)
     batch = config.batch_size or _batch(placed.device, memory, chosen)
     return Job(stack, network, placed, config, layout, chosen, finish, batch)

@@ -54,7 +54,8 @@ def predict(
     """Run a network over an image and write the result to a sink.
 
     Between two events other runs of the same network may be done, whole or in part;
-    neither changes the values of the other.
+    neither changes the values of the other. They wait for one piece at most, for the
+    measuring of the intensities, or for objects that are found in a whole frame.
 
     Parameters
     ----------
