@@ -29,7 +29,8 @@ def main(allow: str = "napari_unet") -> None:
     """Serve jobs from standard input until it ends.
 
     Each step takes the most urgent job one event further, so a job whose turn is first
-    is done between two pieces of the others.
+    is done between two pieces of the others; and they get a piece done between two of
+    the kind.
 
     Parameters
     ----------
@@ -75,6 +76,7 @@ class _Work:
         self.number = number
         self.turn = turn
         self.cancel = CancelToken()
+        self.begun = False
         self.replaced = False
         self.over = False
         self._events = _events(target, arguments, self.cancel, allow)
@@ -87,7 +89,7 @@ class _Work:
 
     def step(self) -> None:
         """Do the next piece and send its event."""
-        event = Cancelled("replaced") if self.replaced else next(self._events)
+        event = Cancelled("replaced") if self.replaced else self._next()
         try:
             if is_last(event):
                 self._end()
@@ -97,6 +99,10 @@ class _Work:
         except Exception as error:  # an event that cannot be pickled, a bad end
             self._end()
             self._send(Failed(told(error)))
+
+    def _next(self) -> Event:
+        self.begun = True
+        return next(self._events)
 
     def _end(self) -> None:
         """Leave the generator where it is, so that it cleans up."""
@@ -112,6 +118,7 @@ class _Inbox(threading.Thread):
         self._source = source
         self._make = make
         self._works: list[_Work] = []
+        self._owes = False
         self._ended = False
         self._changed = threading.Condition()
 
@@ -119,12 +126,15 @@ class _Inbox(threading.Thread):
         """Wait for the most urgent job; None when there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._works or self._ended)
-            return min(self._works, key=_urgency, default=None)
+            owed, self._owes = self._owes, False
+            waiting = [work for work in self._works if owed and work.turn == "usual"]
+            return min(waiting or self._works, key=_urgency, default=None)
 
     def is_empty_without(self, work: _Work) -> bool:
         """Take a job off the list that is over; whether it was the only one."""
         with self._changed:
             self._works.remove(work)
+            self._owes |= work.begun and work.turn == "first"
             return not self._works
 
     def run(self) -> None:

@@ -1,5 +1,6 @@
 """Requests between the pieces of a job, and work in spare time."""
 
+import itertools
 import threading
 
 import psutil
@@ -101,6 +102,24 @@ def test_a_replaced_request_cleans_up(child, tmp_path):
     assert new.wait(30)
     assert file.read_text() == "gone"
     assert diary.place("old", Cancelled) < diary.place("new", Finished)
+
+
+def test_a_flood_of_requests_does_not_starve_the_job(child):
+    diary = Diary()
+    job = start(child, diary, "job", "sleepy", "job", 100, pause=0.001)
+    diary.wait_for("job", 2)
+    views = []
+    for number in range(12):
+        name = f"view {number}"
+        views.append(start(child, diary, name, "sleepy", name, 1000, turn="first"))
+        diary.wait_for(name, 2)
+    views[-1].cancel()
+    for handle in (*views, job):
+        assert handle.wait(30)
+    begins = [i for i, (_, e) in enumerate(diary.entries) if isinstance(e, Started)]
+    for begin, end in itertools.pairwise(begins[1:]):
+        assert "job" in {who for who, _ in diary.entries[begin:end]}
+    assert isinstance(diary.events("job")[-1], Finished)
 
 
 @pytest.mark.parametrize("name", ["refuses", "breaks", "unpicklable", "foreign"])
