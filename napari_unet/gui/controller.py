@@ -9,7 +9,7 @@ from napari_unet.gui.models import Models
 from napari_unet.gui.planning import Planning
 from napari_unet.gui.predicting import Predicting
 from napari_unet.gui.previews import Previews
-from napari_unet.gui.results import Results
+from napari_unet.gui.results import Results, warm_up
 from napari_unet.gui.session import Session
 from napari_unet.gui.staging import Staging
 from napari_unet.gui.stroke_layers import StrokeLayers
@@ -70,6 +70,7 @@ class Controller:
         self.strokes = StrokeLayers(layers)
         self.models = Models(session)
         self.batch = Batching(session)
+        self._is_warm = False
         self._layers = layers
         self._staging = staging = Staging(folder)
         results = Results(layers)
@@ -105,6 +106,9 @@ class Controller:
 
         Called a moment after the last change, and often in vain.
         """
+        if self.session.state.model is not None and not self._is_warm:
+            self._is_warm = True
+            self.session.tasks.aside(warm_up, lambda _: None)
         self.previews.catch_up()
         self.planning.catch_up()
 

@@ -25,6 +25,16 @@ _KIND = "unet-kind"
 """Metadata key of what the numbers of a result are."""
 
 
+def warm_up() -> None:
+    """Make the layers of a first result on trial, in no viewer.
+
+    napari then imports and compiles what it needs for labels, which would otherwise
+    hold the viewer up for seconds. May be called on any thread.
+    """
+    for kind, dtype in (("labels", np.uint8), ("instances", np.uint32)):
+        _result_layer("trial", 0, np.zeros((1, 1), dtype), kind, {})
+
+
 class Results:
     """Shows results on their images.
 
@@ -131,11 +141,18 @@ def _can_hold(layers: list[Layer], parts: list[np.ndarray], kind: str) -> bool:
 
 
 def _refill(layer: Layer, data: np.ndarray, place: dict[str, Any]) -> None:
-    """Show other pixels at another place."""
+    """Show other pixels at another place; what stays is not set, which would redraw."""
     layer.data = data
     for name, value in place.items():
-        setattr(layer, name, value)
+        if not _is_equal(getattr(layer, name), value):
+            setattr(layer, name, value)
     layer.editable = layer.editable and not isinstance(layer, LabelsLayer)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    """Compare two properties of layers, be they matrices or words."""
+    matrices = [getattr(value, "affine_matrix", value) for value in (one, other)]
+    return bool(np.array_equal(*matrices))
 
 
 def _parts(result: np.ndarray, axes: str) -> list[np.ndarray]:
