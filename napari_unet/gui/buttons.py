@@ -90,7 +90,7 @@ def _misfit(state: State) -> str:
 
 def preview(state: State) -> Button:
     """Make the button for the visible part."""
-    text = "Preview view"
+    text = "Preview view" if state.aside is None else "Previewing …"
     if state.activity is not None and state.activity.kind != "predict":
         return Button(text, False, "One job at a time.")
     if reason := no_prediction(state):

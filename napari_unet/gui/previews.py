@@ -5,6 +5,7 @@ They go ahead of a prediction that runs, and wait for every other job.
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,10 @@ class _Preview:
     def is_prepared(self) -> bool:
         """Whether the pixels are in their file, and the region is settled."""
         return bool(self.region)
+
+    def remove_files(self) -> None:
+        """Remove what was written for it, finished or not."""
+        shutil.rmtree(self.output.parent, ignore_errors=True)
 
 
 class Previews:
@@ -129,7 +134,7 @@ class Previews:
         else:
             if newest is not None and newest.wish[-1] != id(pixels.data):
                 self._cancel(newest)
-            output = self._staging.new_file()
+            output = self._staging.new_place()
             preview = _Preview(image, wish, config.kind, output, quiet)
             self._newest = preview
             self._start(preview, pixels, state.model.path, config)
@@ -171,12 +176,13 @@ class Previews:
         """Bring an event of a preview to where it is shown."""
         if preview is not self._newest:
             if is_last(event):
-                preview.output.unlink(missing_ok=True)
+                preview.remove_files()
             return
         if is_last(event):
             self._newest = None
             self._session.update(aside=None)
             self._end(preview, event)
+            preview.remove_files()
         elif isinstance(event, Warned):
             preview.warning = event.message
         elif isinstance(event, Started):
@@ -201,9 +207,8 @@ class Previews:
             self._session.fail(event.error)
 
     def _show(self, preview: _Preview) -> None:
-        """Show a result from memory; its file goes at once."""
+        """Show a result from memory."""
         result = np.load(preview.output)
-        preview.output.unlink()
         start = {axis: part.start for axis, part in preview.region.items()}
         try:
             self._results.add(preview.image, "preview", result, preview.kind, start)

@@ -71,6 +71,12 @@ class Staging:
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / f"{uuid.uuid4().hex[:12]}.npy"
 
+    def new_place(self) -> Path:
+        """Name a file in a folder of its own, which can be removed with all in it."""
+        folder = self.new_file().with_suffix("")
+        folder.mkdir()
+        return folder / "result.npy"
+
     def source(
         self, pixels: Pixels, cancel: CancelToken, progress: Callable[[float], None]
     ) -> ImageSource:

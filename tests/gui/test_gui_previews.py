@@ -96,7 +96,7 @@ def test_the_newest_click_wins(ready):
     old, new = jobs(ready, "first")
     answer(old, 1)
     assert preview_layers(ready) == []
-    assert not Path(old.arguments["output"]).exists()
+    assert not Path(old.arguments["output"]).parent.exists()
     answer(new, 2)
     (layer,) = preview_layers(ready)
     assert layer.data.max() == 2
@@ -119,6 +119,7 @@ def test_a_preview_alone_is_shown_and_stopped(ready):
     ready.job.play(Cancelled())
     assert ready.view.status == "Stopped."
     assert not ready.view.busy
+    assert not Path(ready.job.arguments["output"]).parent.exists()
 
 
 def test_stop_stops_the_prediction_and_its_preview(ready):
