@@ -10,6 +10,7 @@ from napari_unet.config import PredictConfig
 from napari_unet.errors import DeviceError
 from napari_unet.events import Cancelled, CancelToken, Finished, Progress, Started
 from napari_unet.execution.protocol import Failed
+from napari_unet.gui.results import warm_up
 from napari_unet.gui.staging import Staging, StagingStopped
 from napari_unet.gui.state import Card
 
@@ -428,3 +429,38 @@ def test_stop_leaves_the_plan_alone(ready):
     ready.controller.catch_up()
     ready.controller.stop()
     assert not jobs(ready, "last")[0].cancelled
+
+
+def test_every_way_to_another_view_is_noticed(desk):
+    desk.add_image((4, 32, 48), ("z", "y", "x"))
+    viewer, seen = desk.viewer, []
+    desk.layers.watch_view(lambda: seen.append(1))
+
+    def notices(change):
+        before = len(seen)
+        change()
+        return len(seen) > before
+
+    assert notices(lambda: setattr(viewer.scene.camera, "center", (0, 3, 4)))
+    assert notices(lambda: setattr(viewer.scene.camera, "zoom", 3))
+    assert notices(lambda: setattr(viewer.canvas, "size", (50, 60)))
+    assert notices(lambda: viewer.dims.set_point(0, 2))
+    assert notices(lambda: setattr(viewer.dims, "order", (1, 0, 2)))
+    assert not notices(lambda: viewer.layers["cells"].refresh())
+
+
+def test_labels_are_made_ready_once_there_is_a_model(desk, monkeypatch):
+    calls = []
+    monkeypatch.setattr("napari_unet.gui.controller.warm_up", lambda: calls.append(1))
+    desk.controller.catch_up()
+    assert calls == []
+    desk.open_model()
+    for _ in range(2):
+        desk.controller.catch_up()
+    assert calls == [1]
+
+
+def test_making_labels_ready_touches_no_viewer(desk):
+    desk.add_image()
+    warm_up()
+    assert [layer.name for layer in desk.viewer.layers] == ["cells"]
