@@ -110,7 +110,8 @@ def iter_predict(
 
     `output` is a path (.ome.tif, .ome.zarr, .npy), an array to fill, or None for a new
     array. `region` limits the output to a part of the image, in voxels by axis name;
-    its values are those the whole run would give. The last model stays loaded.
+    its values are those the whole run would give. The last model and the last
+    statistics stay loaded.
 
     Raises
     ------
@@ -124,11 +125,9 @@ def iter_predict(
 
     sink = guards.sink(output, image, model, overwrite=overwrite)
     with _opened(image, config) as stack:
-        network = warm.network(model)
-        scaling = warm.scaling(stack, network, config, cancel) if region else None
         yield from predict(
-            stack, network, config, sink,
-            region=region, scaling=scaling, cancel=cancel,
+            stack, warm.network(model), config, sink,
+            region=region, measure=warm.scaling, cancel=cancel,
         )  # fmt: skip
 
 
@@ -142,18 +141,19 @@ def iter_forecast(
 ) -> Iterator[Event]:
     """Plan a prediction; `Finished.result` is its `Forecast`.
 
-    See `napari_unet.inference.forecast.forecast`.
+    See `napari_unet.inference.forecast.forecast`; `Progress` comes after each step, so
+    that other work need not wait for all of it.
 
     Raises
     ------
     UNetError
         As `iter_predict` does before it computes.
     """
-    from napari_unet.inference.forecast import forecast
+    from napari_unet.inference.forecast import iter_forecast
 
     yield Started("Planning")
     with _opened(image, config) as stack:
-        yield Finished(forecast(stack, warm.network(model), config, region))
+        yield from iter_forecast(stack, warm.network(model), config, region)
 
 
 def iter_seam(

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_unet.config import PredictConfig
     from napari_unet.events import CancelToken
     from napari_unet.images.intensity import Scaling
-    from napari_unet.images.stack import ImageStack
+    from napari_unet.inference.job import Job
     from napari_unet.networks.network import Network
 
 _last: tuple[object, Network] | None = None
@@ -32,30 +31,33 @@ def network(model: str | Path | Network) -> Network:
     return _last[1]
 
 
-def scaling(
-    stack: ImageStack,
-    network: Network,
-    config: PredictConfig,
-    cancel: CancelToken | None,
-) -> Scaling | None:
-    """Take the intensity scaling measured last, so that a preview need not wait."""
+def scaling(job: Job, cancel: CancelToken) -> Scaling:
+    """Measure the intensities of a stack, or take what was measured last.
+
+    So a preview need not wait, and neither need the run after it. Folders, whose every
+    file would have to be looked at, are only remembered for parts of them.
+
+    Raises
+    ------
+    Stopped
+        If `cancel` is set meanwhile.
+    """
     global _last_scaling
     from napari_unet.batch.inputs import examine
-    from napari_unet.images import intensity
-    from napari_unet.inference.job import normalizations
-    from napari_unet.inference.layout import lay_out
+    from napari_unet.inference.job import measure, normalizations
 
-    if not stack.source or network.spec.recipe is not None:
-        return None
-    wanted = normalizations(network.spec, config.normalize)
-    channels = lay_out(stack, network.spec, config.channels).channels
-    what = (stack.axes, stack.shape, config.series, channels, config.nan)
-    state = (examine(Path(stack.source)), what, wanted)
+    stack, config, source = job.stack, job.config, Path(job.stack.source)
+    if not job.stack.source or (source.is_dir() and _is_whole(job)):
+        return measure(job, cancel)
+    wanted = normalizations(job.network.spec, config.normalize)
+    what = (stack.axes, stack.shape, config.series, job.layout.channels, config.nan)
+    state = (examine(source), what, wanted)
     if _last_scaling is None or _last_scaling[0] != state:
-        found = intensity.measure(
-            stack, wanted, channels=channels, nan=config.nan, cancel=cancel
-        )
-        if cancel is not None and cancel.is_set():
-            return None
-        _last_scaling = state, found
+        _last_scaling = state, measure(job, cancel)
     return _last_scaling[1]
+
+
+def _is_whole(job: Job) -> bool:
+    """Whether all of a stack is wanted."""
+    sizes = job.stack.sizes
+    return all(part == (0, sizes[axis]) for axis, part in job.layout.wanted.items())

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet import api
 from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
-from napari_unet.cli.card import card
 from napari_unet.cli.options import read_settings
 from napari_unet.cli.page import page
 from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import drain
+from napari_unet.inference import card
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +37,11 @@ def predict(args: argparse.Namespace, report: Report, cancel: CancelToken) -> An
     config = read_settings(PredictConfig, args)
     if args.plan:
         forecast = drain(api.iter_forecast(args.image, args.model, config), report)
-        return Answer(plain(forecast), card(forecast))
+        facts = plain(forecast)
+        words = card.lines(facts).items()
+        return Answer(
+            facts, "\n".join(f"{name + ':':8} {text}" for name, text in words)
+        )
     if args.seam:
         events = api.iter_seam(args.image, args.model, config, cancel=cancel)
         found = plain(drain(events, report))

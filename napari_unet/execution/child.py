@@ -1,26 +1,25 @@
-"""The computing process: reads jobs, iterates over them, sends their events.
+"""The computing process: takes turns between jobs and sends their events.
 
 It never imports Qt. Its standard output is its standard error, so that a stray print
-cannot disturb the pipe. When the pipe ends it stops its job and leaves.
+cannot disturb the pipe. When the pipe ends it stops its jobs and leaves.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import queue
 import signal
 import sys
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from napari_unet.events import Cancelled, CancelToken, Event
 from napari_unet.execution import memory, wire
-from napari_unet.execution.protocol import Failed, events_of, told
+from napari_unet.execution.protocol import TURNS, Failed, events_of, is_last, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 _PATIENCE = 2.0
 """Seconds a job has to stop by itself when the pipe ends."""
@@ -29,6 +28,10 @@ _PATIENCE = 2.0
 def main(allow: str = "napari_unet") -> None:
     """Serve jobs from standard input until it ends.
 
+    Each step takes the most urgent job one event further, so a job whose turn is first
+    is done between two pieces of the others; and they get a piece done between two of
+    the kind.
+
     Parameters
     ----------
     allow : str
@@ -36,12 +39,13 @@ def main(allow: str = "napari_unet") -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     source, target = _take_pipes()
-    inbox = _Inbox(source)
+    inbox = _Inbox(source, partial(_Work, pipe=target, allow=allow))
     inbox.start()
     memory.keep()
-    while (job := inbox.jobs.get()) is not None:
-        _serve(job, target, allow)
-        memory.give_back()
+    while (work := inbox.next()) is not None:
+        work.step()
+        if work.over and inbox.is_empty_without(work):
+            memory.give_back()
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -55,73 +59,146 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return source, target
 
 
-@dataclass
-class _JobMessage:
-    """One job as it came through the pipe."""
+class _Work:
+    """One job as it came through the pipe, and how far it is."""
 
-    number: int
-    target: str
-    arguments: bytes
-    previews: bool
-    cancel: CancelToken = field(default_factory=CancelToken)
+    def __init__(
+        self,
+        number: int,
+        turn: str,
+        target: str,
+        arguments: bytes,
+        previews: bool,
+        *,
+        pipe: BinaryIO,
+        allow: str,
+    ) -> None:
+        self.number = number
+        self.turn = turn
+        self.cancel = CancelToken()
+        self.begun = False
+        self.replaced = False
+        self.over = False
+        self._events = _events(target, arguments, self.cancel, allow)
+        self._send = wire.EventSender(_numbered(pipe, number), previews=previews)
+
+    def replace(self) -> None:
+        """Give it up for a newer one; the main thread ends it at its next step."""
+        self.cancel.set()
+        self.replaced = True
+
+    def step(self) -> None:
+        """Do the next piece and send its event."""
+        event = Cancelled("replaced") if self.replaced else self._next()
+        try:
+            if is_last(event):
+                self._end()
+            self._send(event)
+        except OSError:  # nobody listens any more
+            self.cancel.set()
+        except Exception as error:  # an event that cannot be pickled, a bad end
+            self._end()
+            self._send(Failed(told(error)))
+
+    def _next(self) -> Event:
+        self.begun = True
+        return next(self._events)
+
+    def _end(self) -> None:
+        """Leave the generator where it is, so that it cleans up."""
+        self.over = True
+        self._events.close()
 
 
 class _Inbox(threading.Thread):
     """Reads jobs and requests to stop while the main thread computes."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, make: Callable[..., _Work]) -> None:
         super().__init__(name="inbox", daemon=True)
-        self.jobs: queue.Queue[_JobMessage | None] = queue.Queue()
-        self.cancel = CancelToken()
         self._source = source
+        self._make = make
+        self._works: list[_Work] = []
+        self._owes = False
+        self._ended = False
+        self._changed = threading.Condition()
+
+    def next(self) -> _Work | None:
+        """Wait for the most urgent job; None when there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._works or self._ended)
+            owed, self._owes = self._owes, False
+            waiting = [work for work in self._works if owed and work.turn == "usual"]
+            return min(waiting or self._works, key=_urgency, default=None)
+
+    def is_empty_without(self, work: _Work) -> bool:
+        """Take a job off the list that is over; whether it was the only one."""
+        with self._changed:
+            self._works.remove(work)
+            self._owes |= work.begun and work.turn == "first"
+            return not self._works
 
     def run(self) -> None:
         try:
             while True:
-                message = pickle.loads(wire.receive(self._source))
-                if message == "cancel":
-                    self.cancel.set()
-                else:
-                    job = _JobMessage(*message)
-                    self.cancel = job.cancel
-                    self.jobs.put(job)
+                self._take(*pickle.loads(wire.receive(self._source)))
         except (EOFError, OSError):
             self._leave()
 
+    def _take(self, kind: str, *message: Any) -> None:
+        """Take a job on, or stop one."""
+        with self._changed:
+            if kind == "cancel":
+                self._cancel(*message)
+                return
+            new = self._make(*message)
+            for work in self._works:
+                if work.turn == new.turn:
+                    work.replace()
+            self._works.append(new)
+            self._changed.notify_all()
+
+    def _cancel(self, number: int) -> None:
+        """Stop a job, and with one of the usual turn what might delay it."""
+        stopped = [work for work in self._works if work.number == number]
+        everything = any(work.turn == "usual" for work in stopped)
+        for work in self._works if everything else stopped:
+            work.cancel.set()
+
     def _leave(self) -> None:
-        """Let the job stop by itself for a moment, then end the process."""
-        self.cancel.set()
-        self.jobs.put(None)
+        """Let the jobs stop by themselves for a moment, then end the process."""
+        with self._changed:
+            self._ended = True
+            for work in self._works:
+                work.cancel.set()
+            self._changed.notify_all()
         threading.Event().wait(_PATIENCE)
         os._exit(1)
 
 
-def _serve(job: _JobMessage, target: BinaryIO, allow: str) -> None:
-    """Run one job and send its events; a listener that is gone stops it."""
-    send = wire.EventSender(_numbered(target, job.number), previews=job.previews)
-    for event in _events(job, allow):
-        try:
-            send(event)
-        except OSError:
-            job.cancel.set()
-        except Exception as error:  # an event that cannot be pickled
-            job.cancel.set()
-            send(Failed(told(error)))
+def _urgency(work: _Work) -> int:
+    """Order jobs; those that were replaced are ended before anything else."""
+    return -1 if work.replaced else TURNS.index(work.turn)
 
 
-def _events(job: _JobMessage, allow: str) -> Iterator[Event]:
+def _events(
+    target: str, arguments: bytes, cancel: CancelToken, allow: str
+) -> Generator[Event]:
     """Unpack the arguments of a job and iterate over it."""
-    if job.cancel.is_set():
+    if cancel.is_set():
         yield Cancelled()
         return
     try:
-        args, kwargs = pickle.loads(job.arguments)
+        args, kwargs = pickle.loads(arguments)
     except Exception as error:
         yield Failed(told(error))
         return
-    yield from events_of(job.target, args, kwargs, job.cancel, allow)
+    yield from events_of(target, args, kwargs, cancel, allow)
 
 
-def _numbered(target: BinaryIO, number: int) -> Callable[[Event], None]:
-    """Make a function that sends events under the number of their job."""
-    return lambda event: wire.send(target, (number, event))
+def _numbered(pipe: BinaryIO, number: int) -> Callable[[Event], None]:
+    """Make a function that sends events under the number of their job.
+
+    The event is a pickle of its own, so that one that cannot be read can still be
+    charged to its job.
+    """
+    return lambda event: wire.send(pipe, (number, pickle.dumps(event)))

@@ -21,12 +21,13 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import psutil
 
-from napari_unet.events import Cancelled, Event, Finished
+from napari_unet.events import Cancelled
 from napari_unet.execution import wire
-from napari_unet.execution.protocol import Failed, UnexpectedError, told
+from napari_unet.execution.handle import JobHandle
+from napari_unet.execution.protocol import Failed, UnexpectedError, is_last, told
 
 if TYPE_CHECKING:
-    from napari_unet.execution.protocol import OnEvent
+    from napari_unet.execution.protocol import OnEvent, Turn
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -36,48 +37,10 @@ _KILL_AFTER = 0.3
 _TAIL = 4000
 
 
-class JobHandle:
-    """A job in the child process.
-
-    Its events come on a reader thread, the last one exactly once.
-    """
-
-    def __init__(
-        self, worker: _Worker, number: int, on_event: OnEvent, stop_after: float
-    ) -> None:
-        self.number = number
-        self.stop_after = stop_after
-        self.cancelled = False
-        self._worker = worker
-        self._on_event = on_event
-        self.done = False
-        """Whether the last event has come; set just before it is delivered."""
-        self._delivered = threading.Event()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the last event is delivered; False if `timeout` seconds pass."""
-        return self._delivered.wait(timeout)
-
-    def cancel(self) -> None:
-        """Ask the job to stop; end its process if it does not answer soon."""
-        if not self.done and not self.cancelled:
-            self.cancelled = True
-            self._worker.stop(self)
-
-    def deliver(self, event: Event) -> None:
-        """Hand an event on; nothing comes after the last one."""
-        if self.done:
-            return
-        self.done = isinstance(event, Finished | Cancelled | Failed)
-        try:
-            self._on_event(event)
-        finally:
-            if self.done:
-                self._delivered.set()
-
-
 class Child:
-    """Runs generator functions of this package in one child process, one at a time.
+    """Runs generator functions of this package in one child process.
+
+    One at a time, and small ones ahead of it or in spare time, see `TURNS`.
 
     Parameters
     ----------
@@ -106,6 +69,7 @@ class Child:
         target: str,
         *args: Any,
         on_event: OnEvent,
+        turn: Turn = "usual",
         previews: bool = True,
         stop_after: float | None = None,
         **kwargs: Any,
@@ -120,6 +84,9 @@ class Child:
             Its picklable arguments.
         on_event : callable
             Called with every event, on a reader thread.
+        turn : {"first", "usual", "last"}
+            When the job has its turn. One that goes first or last replaces the one
+            before, which ends in `Cancelled`.
         previews : bool
             Whether `Preview` events are wanted; those over 4 MB never come.
         stop_after : float, optional
@@ -129,21 +96,23 @@ class Child:
         Raises
         ------
         RuntimeError
-            If a job is still running.
+            If a job of the usual turn is still running and this is another.
         """
-        if self._job is not None and not self._job.done:
+        if turn == "usual" and self._job is not None and not self._job.done:
             raise RuntimeError("one job at a time")
         arguments = pickle.dumps((args, kwargs))
         if self._worker is None or not self._worker.alive:
             self._worker = _Worker(self._allow, self._stop_after)
         patience = self._stop_after if stop_after is None else stop_after
-        job = JobHandle(self._worker, next(self._numbers), on_event, patience)
-        self._job = job
-        self._worker.start(job, (job.number, target, arguments, previews))
+        number, stop = next(self._numbers), self._worker.stop
+        job = JobHandle(number, turn, on_event, patience, stop)
+        if turn == "usual":
+            self._job = job
+        self._worker.start(job, (job.number, turn, target, arguments, previews))
         return job
 
     def close(self) -> None:
-        """End the child process; a job that runs is asked to stop first."""
+        """End the child process; jobs that run are asked to stop first."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
@@ -162,7 +131,7 @@ class _Worker:
         self._stop_after = stop_after
         self._errors = tempfile.TemporaryFile()
         self._process = _spawn(allow, self._errors)
-        self._job: JobHandle | None = None
+        self._jobs: dict[int, JobHandle] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._reader = threading.Thread(
@@ -187,20 +156,24 @@ class _Worker:
     def start(self, job: JobHandle, message: tuple[Any, ...]) -> None:
         """Send a job; if the process is lost, the reader tells it."""
         with self._lock:
-            self._job = job
-        self._send(message)
+            self._jobs[job.number] = job
+        self._send(("job", *message))
         if self._ended.is_set():
             self._tell_loss()
 
     def stop(self, job: JobHandle) -> None:
-        """Ask the job to stop, and see to it that it does."""
-        self._send("cancel")
+        """Ask the job to stop, and see to it that it does.
+
+        With one of the usual turn all others stop, which might delay it.
+        """
+        if job.turn == "usual":
+            self._give_up_all()
+        self._send(("cancel", job.number))
         threading.Thread(target=self._insist, args=(job,), daemon=True).start()
 
     def close(self) -> None:
         """Close the pipe, upon which the process leaves; end it if it does not."""
-        if self._job is not None:
-            self._job.cancelled = True
+        self._give_up_all()
         with self._lock, contextlib.suppress(OSError):
             cast("IO[bytes]", self._process.stdin).close()
         if not self._ended.wait(self._stop_after):
@@ -214,9 +187,20 @@ class _Worker:
             wire.send(cast("Any", self._process.stdin), message)
 
     def _insist(self, job: JobHandle) -> None:
-        """End the process if the job does not stop by itself."""
-        if not job.wait(job.stop_after):
+        """End the process if the job does not stop by itself and no other is lost."""
+        if job.wait(job.stop_after):
+            return
+        with self._lock:
+            others = any(other.turn == "usual" for other in self._jobs.values())
+        if job.turn == "usual" or not others:
+            self._give_up_all()
             self._end()
+
+    def _give_up_all(self) -> None:
+        """Take the loss of any job for a stop, not for an error."""
+        with self._lock:
+            for job in self._jobs.values():
+                job.cancelled = True
 
     def _end(self) -> None:
         """End the process, politely and then not."""
@@ -239,22 +223,27 @@ class _Worker:
 
     def _deliver(self, source: Any) -> None:
         """Read one event and hand it to its job."""
-        body = wire.receive(source)
-        job = self._job
+        number, body = _load(wire.receive(source))
+        with self._lock:
+            job = self._jobs.get(number)
+        if job is None:
+            return
         try:
-            number, event = wire.EventUnpickler(io.BytesIO(body)).load()
+            event = _load(body)
         except Exception as error:
-            number, event = job and job.number, Failed(told(error))
-        if job is not None and job.number == number:
-            job.deliver(event)
+            event = Failed(told(error))
+        if is_last(event):
+            with self._lock:
+                del self._jobs[number]
+        job.deliver(event)
 
     def _tell_loss(self) -> None:
-        """End the job that the process took with it."""
+        """End the jobs that the process took with it."""
         with self._lock:
-            job, self._job = self._job, None
-        if job is None or job.done:
-            return
-        job.deliver(Cancelled("stopped") if job.cancelled else Failed(self._loss()))
+            lost, self._jobs = list(self._jobs.values()), {}
+        for job in lost:
+            stopped = job.cancelled
+            job.deliver(Cancelled("stopped") if stopped else Failed(self._loss()))
 
     def _loss(self) -> UnexpectedError:
         """Say that the process is gone, with what it wrote last."""
@@ -274,6 +263,11 @@ class _Worker:
             self._errors.seek(max(0, size - _TAIL))
             return self._errors.read().decode(errors="replace")
         return ""
+
+
+def _load(body: bytes) -> Any:
+    """Read what the process sent."""
+    return wire.EventUnpickler(io.BytesIO(body)).load()
 
 
 def _spawn(allow: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:

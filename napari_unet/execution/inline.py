@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.events import Cancelled, CancelToken, Finished, Preview
-from napari_unet.execution.protocol import Failed, events_of
+from napari_unet.events import CancelToken, Preview
+from napari_unet.execution.protocol import events_of, is_last
 
 if TYPE_CHECKING:
-    from napari_unet.execution.protocol import OnEvent
+    from napari_unet.execution.protocol import OnEvent, Turn
 
 
 class InlineJob:
@@ -41,19 +41,24 @@ class Inline:
         target: str,
         *args: Any,
         on_event: OnEvent,
+        turn: Turn = "usual",
         previews: bool = True,
         stop_after: float | None = None,
         **kwargs: Any,
     ) -> InlineJob:
         """Run a job to its end, see `napari_unet.execution.child_process.Child.run`.
 
-        Nothing here can end a job that does not stop, so `stop_after` changes nothing.
+        A job that an event handler starts runs between two pieces of the one whose
+        event it is. Nothing here can end a job that does not stop, so `stop_after`
+        changes nothing.
         """
-        job = self.job = InlineJob()
+        job = InlineJob()
+        if turn == "usual":
+            self.job = job
         for event in events_of(target, args, kwargs, job.token, self._allow):
             if isinstance(event, Preview) and not previews:
                 continue
-            job.done = isinstance(event, Finished | Cancelled | Failed)
+            job.done = is_last(event)
             on_event(event)
         return job
 

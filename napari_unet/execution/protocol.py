@@ -13,7 +13,7 @@ import importlib
 import traceback
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -22,9 +22,15 @@ from napari_unet.errors import DeviceError, UNetError, UsageError
 from napari_unet.events import Cancelled, CancelToken, Event, Finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     OnEvent = Callable[[Event], None]
+
+Turn = Literal["first", "usual", "last"]
+TURNS = ("first", "usual", "last")
+"""When a job has its turn: ahead of a job that runs, between two of its pieces; as the
+one job at a time; or while nothing else is to be done. Of those that go first or last
+the newest replaces the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,11 @@ class Failed(Event):
     """The work ended with an error, told in words."""
 
     error: UNetError
+
+
+def is_last(event: Event) -> bool:
+    """Whether nothing follows an event."""
+    return isinstance(event, Finished | Cancelled | Failed)
 
 
 class UnexpectedError(UNetError):
@@ -70,13 +81,14 @@ class Job(Protocol):
 
 
 class Runner(Protocol):
-    """Runs one job at a time."""
+    """Runs one job at a time, and small ones ahead of it or in spare time."""
 
     def run(
         self,
         target: str,
         *args: Any,
         on_event: OnEvent,
+        turn: Turn = "usual",
         previews: bool = True,
         stop_after: float | None = None,
         **kwargs: Any,
@@ -84,6 +96,7 @@ class Runner(Protocol):
         """Start the generator function `target` and hand its events to `on_event`.
 
         A runner that can end a job does so `stop_after` seconds after it asked for it.
+        Whatever becomes of a job that goes first or last, the others go on.
         """
         ...
 
@@ -118,7 +131,7 @@ def resolve(target: str, allow: str) -> Callable[..., Iterator[Event]]:
 
 def events_of(
     target: str, args: Any, kwargs: Any, cancel: CancelToken, allow: str
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Iterate over a job so that it ends in one last event and never raises.
 
     `Finished.result` is made plain, see `plain`.
@@ -129,7 +142,7 @@ def events_of(
         yield Failed(told(error))
 
 
-def _until_last(events: Iterator[Event]) -> Iterator[Event]:
+def _until_last(events: Iterator[Event]) -> Generator[Event]:
     """Hand events on up to the last one, then close the generator."""
     try:
         for event in events:

@@ -24,7 +24,7 @@ class Button:
 def predict(state: State) -> Button:
     """Make the button for the whole image."""
     tip = f"Predict the whole image. Key: {PREDICT}"
-    return _main(state, "Predict all", "predict", _no_prediction(state), tip)
+    return _main(state, "Predict all", "predict", no_prediction(state), tip)
 
 
 def train(state: State) -> Button:
@@ -64,8 +64,8 @@ def _no_image(state: State) -> str:
     return ""
 
 
-def _no_prediction(state: State) -> str:
-    """Why nothing can be predicted, or nothing."""
+def no_prediction(state: State) -> str:
+    """Say why nothing can be predicted, or nothing."""
     if state.model is None:
         return "Choose a model first"
     return _no_image(state) or _misfit(state)
@@ -90,10 +90,10 @@ def _misfit(state: State) -> str:
 
 def preview(state: State) -> Button:
     """Make the button for the visible part."""
-    text = "Preview view"
-    if state.activity is not None:
+    text = "Preview view" if state.aside is None else "Previewing …"
+    if state.activity is not None and state.activity.kind != "predict":
         return Button(text, False, "One job at a time.")
-    if reason := _no_prediction(state):
+    if reason := no_prediction(state):
         return Button(text, False, f"{reason}.")
     if state.image is not None and not state.image.flat:
         return Button(text, False, "Switch the viewer to 2D to preview a plane.")

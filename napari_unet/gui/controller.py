@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from napari_unet.gui.batching import Batching
 from napari_unet.gui.models import Models
+from napari_unet.gui.planning import Planning
 from napari_unet.gui.predicting import Predicting
-from napari_unet.gui.results import Results
+from napari_unet.gui.previews import Previews
+from napari_unet.gui.results import Results, warm_up
 from napari_unet.gui.session import Session
 from napari_unet.gui.staging import Staging
 from napari_unet.gui.stroke_layers import StrokeLayers
@@ -47,7 +49,7 @@ class Controller:
     ----------
     session : Session
         The state, and what runs.
-    models, predicting, training, batch
+    models, predicting, previews, planning, training, batch
         What can be done with models and on each page.
     strokes : StrokeLayers
         The stroke layers of the viewer.
@@ -68,9 +70,13 @@ class Controller:
         self.strokes = StrokeLayers(layers)
         self.models = Models(session)
         self.batch = Batching(session)
+        self._is_warm = False
         self._layers = layers
         self._staging = staging = Staging(folder)
-        self.predicting = Predicting(session, layers, Results(layers), staging)
+        results = Results(layers)
+        self.predicting = Predicting(session, layers, results, staging)
+        self.previews = Previews(session, layers, results, staging)
+        self.planning = Planning(session, layers)
         self.training = Training(
             session, layers, self.strokes, self.models, staging, rounds
         )
@@ -94,6 +100,17 @@ class Controller:
             own = [name for name in strokes if name.startswith(f"{image} · ")]
             chosen = own[0] if own else (strokes[0] if strokes else "")
         self._look_at_strokes(chosen)
+
+    def catch_up(self) -> None:
+        """Do what follows from a change of the view, the model or the settings.
+
+        Called a moment after the last change, and often in vain.
+        """
+        if self.session.state.model is not None and not self._is_warm:
+            self._is_warm = True
+            self.session.tasks.aside(warm_up, lambda _: None)
+        self.previews.catch_up()
+        self.planning.catch_up()
 
     def choose_image(self, name: str) -> None:
         """Work on another image; its own strokes are chosen with it."""
@@ -165,7 +182,9 @@ class Controller:
     def close(self) -> None:
         """Stop what runs, end the computing process and remove private files."""
         self.session.tasks.close()
-        self.session.update(activity=None)
+        self.previews.close()
+        self.planning.close()
+        self.session.update(activity=None, aside=None, live=False)
         self._staging.clear()
 
     def _look_at_strokes(self, name: str, everywhere: bool = True) -> None:

@@ -16,7 +16,7 @@ from napari_unet.errors import UsageError
 from napari_unet.gui.look import narrow, still
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from magicgui.widgets.bases import ValueWidget
     from pydantic.fields import FieldInfo
@@ -66,6 +66,11 @@ class Form(QWidget):  # type: ignore[misc]
     def set_shown(self, name: str, shown: bool) -> None:
         """Show or hide a field with its label."""
         self._layout.setRowVisible(self.fields[name].native, shown)
+
+    def connect(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when a field changes."""
+        for field in self.fields.values():
+            field.changed.connect(lambda _: changed())
 
     def values(self) -> dict[str, Any]:
         """Read the settings.

@@ -46,6 +46,19 @@ class Layers:
             getattr(events, name).connect(lambda _: changed())
         self.viewer.dims.events.ndisplay.connect(lambda _: changed())
 
+    def watch_view(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when the canvas shows another part."""
+        viewer = self.viewer
+        camera, dims = viewer.scene.camera.events, viewer.dims.events
+        for emitter in (
+            camera.center,
+            camera.zoom,
+            dims.point,
+            dims.order,
+            viewer.canvas.events.size,
+        ):
+            emitter.connect(lambda _: changed())
+
     @property
     def viewer(self) -> ViewerModel:
         """The viewer, which must not be kept alive by its dock."""

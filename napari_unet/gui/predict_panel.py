@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
+from napari_unet.errors import UsageError
 from napari_unet.gui import words
 from napari_unet.gui.form import Form
 from napari_unet.gui.look import Folded, page, push_button, show_button, text_label
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_unet.gui.controller import Controller
+    from napari_unet.gui.state import Card
     from napari_unet.gui.view import View
 
 _SHOWN = ("kind", "threshold")
@@ -48,10 +53,25 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.options = Form(PredictConfig, _OPTIONS)
         self.preview = push_button("", self._preview)
         self.predict = push_button("", self._predict, primary=True)
+        self.live = QCheckBox("Live")
+        self.live.setToolTip(
+            "<span>Predict what the canvas shows again whenever it, the model or the "
+            "settings change.</span>"
+        )
+        self.live.toggled.connect(controller.previews.set_live)
+        self.summary = text_label(faint="true")
+        self.summary.setAccessibleName("Plan")
+        self._lines = text_label()
+        self.card = Folded("Plan", self._lines)
+        for form in (self.form, self.options):
+            form.connect(self._settle)
+        self._settle()
         area, layout = page()
         layout.addWidget(self.form)
-        layout.addWidget(self.preview)
+        layout.addLayout(self._row())
         layout.addWidget(self.predict)
+        layout.addWidget(self.summary)
+        layout.addWidget(self.card)
         layout.addWidget(Folded("Options", self.options))
         layout.addWidget(
             text_label(
@@ -72,15 +92,41 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.form.set_shown("threshold", view.has_threshold)
         show_button(self.preview, view.preview)
         show_button(self.predict, view.predict)
+        blocked = self.live.blockSignals(True)
+        self.live.setChecked(view.live)
+        self.live.blockSignals(blocked)
+        self._show_plan(view.plan)
 
     def settings(self) -> dict[str, Any]:
         """Read the settings; raises `UsageError` where a text is no number."""
         return {**self.form.values(), **self.options.values()}
 
+    def _row(self) -> QHBoxLayout:
+        """Lay out what is done with the view."""
+        row = QHBoxLayout()
+        row.addWidget(self.preview, 1)
+        row.addWidget(self.live)
+        return row
+
+    def _show_plan(self, plan: Card | None) -> None:
+        """Show the plan: a line, and all of it below an arrow."""
+        self.summary.setText(_unbroken(plan) if plan else "")
+        self.summary.setVisible(plan is not None)
+        self.card.setVisible(bool(plan and plan.lines))
+        self._lines.setText(_rich(plan.lines if plan else ()))
+
+    def _settle(self) -> None:
+        """Tell the settings, or that they cannot be read now."""
+        try:
+            settings = self.settings()
+        except UsageError:
+            settings = None
+        self._controller.predicting.set_settings(settings)
+
     def _preview(self) -> None:
         """Predict the view."""
         self._controller.session.attempt(
-            lambda: self._controller.predicting.preview(self.settings())
+            lambda: self._controller.previews.ask(self.settings())
         )
 
     def _predict(self) -> None:
@@ -88,3 +134,17 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self._controller.session.attempt(
             lambda: self._controller.predicting.predict(self.settings())
         )
+
+
+def _unbroken(plan: Card) -> str:
+    """Let a plan wrap between its parts only; a sentence wraps anywhere."""
+    if not plan.lines:
+        return plan.summary
+    return plan.summary.replace(" ", "\u00a0").replace("·\u00a0", "· ")
+
+
+def _rich(lines: Iterable[tuple[str, str]]) -> str:
+    """Write named lines with their names in bold."""
+    return "<br>".join(
+        f"<b>{escape(name.capitalize())}</b> {escape(text)}" for name, text in lines
+    )

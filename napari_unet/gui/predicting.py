@@ -1,4 +1,4 @@
-"""The Predict page's actions: the view, or everything."""
+"""The Predict page's action on everything; see `previews` for the view."""
 
 from __future__ import annotations
 
@@ -43,24 +43,22 @@ class Predicting:
         self._results = results
         self._staging = staging
 
-    def preview(self, settings: Mapping[str, Any]) -> None:
-        """Predict what the canvas shows."""
-        self._session.attempt(lambda: self._begin(settings, "preview"))
-
     def predict(self, settings: Mapping[str, Any]) -> None:
         """Predict the whole image."""
-        self._session.attempt(lambda: self._begin(settings, "prediction"))
+        self._session.attempt(lambda: self._begin(settings))
 
-    def _begin(self, settings: Mapping[str, Any], suffix: str) -> None:
-        """Start a prediction of the view or of everything."""
+    def set_settings(self, settings: Mapping[str, Any] | None) -> None:
+        """Take the settings of the page, None while they cannot be read."""
+        self._session.update(settings=settings)
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        """Start a prediction."""
         state = self._session.state
         if self._session.is_busy() or state.image is None or state.model is None:
             return
         image, model = state.image.name, state.model.path
         config = PredictConfig.build(**settings, channels=state.channels)
         pixels = self._layers.pixels(image)
-        preview = suffix == "preview"
-        region = self._layers.visible_region(image) if preview else None
         output = self._staging.new_file()
 
         def prepare(token: CancelToken, progress: Callable[[float], None]) -> Any:
@@ -69,31 +67,21 @@ class Predicting:
                 "model": model,
                 "output": str(output),
                 "config": config,
-                "region": region,
             }
 
         def finish(_: Any) -> str:
-            start = {axis: part.start for axis, part in (region or {}).items()}
-            self._show(image, suffix, output, config.kind, start)
-            return "Previewed the view" if preview else f"Predicted {image}"
+            self._show(image, output, config.kind)
+            return f"Predicted {image}"
 
-        title = "Predicting the view" if preview else f"Predicting {image}"
-        kind = "preview" if preview else "predict"
         target = "napari_unet.api:iter_predict"
-        self._session.begin(kind, title, target, prepare, finish)
+        title = f"Predicting {image}"
+        self._session.begin("predict", title, target, prepare, finish)
 
-    def _show(
-        self, image: str, suffix: str, output: Path, kind: str, start: dict[str, int]
-    ) -> None:
-        """Show a result: a preview from memory, a whole prediction from its file."""
-        if suffix == "preview":
-            result = np.load(output)
-            output.unlink()
-            self._results.add(image, suffix, result, kind, start)
-            return
+    def _show(self, image: str, output: Path, kind: str) -> None:
+        """Show a result from its file, in place of the last preview."""
         result = np.load(output, mmap_mode="r")
         try:
-            self._results.add(image, suffix, result, kind, start, output)
+            self._results.add(image, "prediction", result, kind, file=output)
         except UNetError:
             del result  # a mapped file cannot be removed everywhere
             output.unlink(missing_ok=True)

@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.layers import Layers
 
+_KIND = "unet-kind"
+"""Metadata key of what the numbers of a result are."""
+
+
+def warm_up() -> None:
+    """Make the layers of a first result on trial, in no viewer.
+
+    napari then imports and compiles what it needs for labels, which would otherwise
+    hold the viewer up for seconds. May be called on any thread.
+    """
+    for kind, dtype in (("labels", np.uint8), ("instances", np.uint32)):
+        _result_layer("trial", 0, np.zeros((1, 1), dtype), kind, {})
+
 
 class Results:
     """Shows results on their images.
@@ -49,6 +62,9 @@ class Results:
     ) -> None:
         """Show a result on its image, in place of the last one of the same name.
 
+        One from memory goes into the layers of the last one where they suit, which
+        stay as the user set them.
+
         Parameters
         ----------
         image : str
@@ -69,12 +85,20 @@ class Results:
         name = f"{image} · {suffix}"
         place = geometry.placement(source, axes, start)
         ours = geometry.result_axes(axes, result.shape)
-        common = {"metadata": {MARK: suffix}, **place}
+        common = {"metadata": {MARK: suffix, _KIND: kind}, **place}
+        parts = [
+            geometry.fit(part, ours.replace("C", ""), axes, source.ndim)
+            for part in _parts(result, ours)
+        ]
+        before = self._shown(image, suffix)
+        if file is None and _can_hold(before, parts, kind):
+            for layer, data in zip(before, parts, strict=True):
+                _refill(layer, data, place)
+            return
         active = self._layers.viewer.layers.selection.active
         self.remove(image, suffix)
         shown: weakref.WeakSet[Layer] = weakref.WeakSet()
-        for number, part in enumerate(_parts(result, ours)):
-            data = geometry.fit(part, ours.replace("C", ""), axes, source.ndim)
+        for number, data in enumerate(parts):
             layer = _result_layer(name, number, data, kind, common)
             index = self._layers.viewer.layers.index(source) + 1 + number
             self._layers.viewer.layers.insert(index, layer)
@@ -86,10 +110,17 @@ class Results:
 
     def remove(self, image: str, suffix: str) -> None:
         """Remove the results of an image with this suffix."""
-        for layer in list(self._layers.viewer.layers):
-            ours = layer.metadata.get(MARK) == suffix
-            if ours and layer.name.startswith(f"{image} · {suffix}"):
-                self._layers.viewer.layers.remove(layer)
+        for layer in self._shown(image, suffix):
+            self._layers.viewer.layers.remove(layer)
+
+    def _shown(self, image: str, suffix: str) -> list[Layer]:
+        """List the layers of a result, the lowest first."""
+        return [
+            layer
+            for layer in self._layers.viewer.layers
+            if layer.metadata.get(MARK) == suffix
+            and layer.name.startswith(f"{image} · {suffix}")
+        ]
 
     def _sweep(self, *_: object) -> None:
         """Remove the files that no layer shows; one that is still in use, next time."""
@@ -99,6 +130,29 @@ class Results:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
                 del self._files[path]
+
+
+def _can_hold(layers: list[Layer], parts: list[np.ndarray], kind: str) -> bool:
+    """Whether layers can show another result of the same kind."""
+    return len(layers) == len(parts) and all(
+        layer.metadata.get(_KIND) == kind and layer.ndim == part.ndim
+        for layer, part in zip(layers, parts, strict=True)
+    )
+
+
+def _refill(layer: Layer, data: np.ndarray, place: dict[str, Any]) -> None:
+    """Show other pixels at another place; what stays is not set, which would redraw."""
+    layer.data = data
+    for name, value in place.items():
+        if not _is_equal(getattr(layer, name), value):
+            setattr(layer, name, value)
+    layer.editable = layer.editable and not isinstance(layer, LabelsLayer)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    """Compare two properties of layers, be they matrices or words."""
+    matrices = [getattr(value, "affine_matrix", value) for value in (one, other)]
+    return bool(np.array_equal(*matrices))
 
 
 def _parts(result: np.ndarray, axes: str) -> list[np.ndarray]:

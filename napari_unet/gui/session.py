@@ -126,9 +126,10 @@ class Session:
 
     def stop(self) -> None:
         """Ask the task to stop."""
-        if self.state.activity is not None:
-            self.update(activity=replace(self.state.activity, stopping=True))
-            self.tasks.stop()
+        for name in ("activity", "aside"):
+            if (running := getattr(self.state, name)) is not None:
+                self.update(**{name: replace(running, stopping=True)})
+        self.tasks.stop()
 
     def _show(self, event: Event, finish: Callable[[Any], str]) -> None:
         """Bring an event into the state."""
@@ -156,16 +157,13 @@ class Session:
     def _finish(self, result: Any, finish: Callable[[Any], str]) -> None:
         """Take a result; a layer that is gone meanwhile is no error."""
         self.update(activity=None)
-        took = words.seconds(time.monotonic() - self._began)
-        warning = self._warning
         try:
             message = finish(result)
         except UNetError as error:
             self.say(f"{error.what}; the result was dropped.")
             return
-        if message or warning:
-            text = f"{message} ({took})." if message else ""
-            self.say(f"{text} {warning}".strip(), "good")
+        if text := closing_words(message, self._began, self._warning):
+            self.say(text, "good")
 
     def _progress(self, event: Progress) -> None:
         """Show how far the task is and how long it will take."""
@@ -184,6 +182,13 @@ class Session:
         if elapsed < _SURE_AFTER or share >= 1:
             return ""
         return f", {words.seconds(elapsed * (1 - share) / share)} left"
+
+
+def closing_words(message: str, began: float, warning: str) -> str:
+    """Say what was done, how long it took, and what should be known."""
+    took = words.seconds(time.monotonic() - began)
+    text = f"{message} ({took})." if message else ""
+    return f"{text} {warning}".strip()
 
 
 def _stopped(note: str) -> str:

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet.gui.dock import UNetDock
+    from napari_unet.gui.view import View
 
 _NAME = "unet-napari"
 _RECOUNT_AFTER = 250
+_CATCH_UP_AFTER = 300
 
 
 class Shared:
@@ -51,11 +53,11 @@ class Shared:
             background=in_background,
             notify=_notify,
         )
-        self._recount = QTimer()
-        self._recount.setSingleShot(True)
-        self._recount.setInterval(_RECOUNT_AFTER)
-        self._recount.timeout.connect(self.controller.recount)
+        self._recount = _timer(_RECOUNT_AFTER, self.controller.recount)
         self.controller.strokes.connect(self._recount.start)
+        self._catch_up = _timer(_CATCH_UP_AFTER, self._catch_up_if_shown)
+        layers.watch_view(self._catch_up.start)
+        self.controller.session.subscribe(self._catch_up_soon)
 
     def join(self, dock: UNetDock) -> None:
         """Show the state in one more dock, which gets the keys."""
@@ -77,12 +79,32 @@ class Shared:
             self._keys.unbind(viewer)
         with contextlib.suppress(RuntimeError):  # Qt may have deleted it at exit
             self._recount.stop()
+            self._catch_up.stop()
         self.controller.close()
+
+    def _catch_up_soon(self, _: View) -> None:
+        """Wait a moment, but not again and again while a job tells its progress."""
+        if self._docks and not self._catch_up.isActive():
+            self._catch_up.start()
+
+    def _catch_up_if_shown(self) -> None:
+        """Follow the view while there is a dock."""
+        if self._docks:
+            self.controller.catch_up()
 
     def _press(self, key: str) -> None:
         """Hand a key to the dock that came last."""
         _, press = list(self._docks.values())[-1]
         press(key)
+
+
+def _timer(interval: int, call: Callable[[], None]) -> QTimer:
+    """Make a timer that calls once, `interval` milliseconds after its last start."""
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(interval)
+    timer.timeout.connect(call)
+    return timer
 
 
 _SHARED: dict[int, Shared] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import threading
 import uuid
 import weakref
 import zlib
@@ -62,12 +63,19 @@ class Staging:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._one_at_a_time = threading.Lock()
         self._known: dict[int, tuple[Callable[[], Any], int, Path]] = {}
 
     def new_file(self) -> Path:
         """Name a file that is not there yet, in a folder that is."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder / f"{uuid.uuid4().hex[:12]}.npy"
+
+    def new_place(self) -> Path:
+        """Name a file in a folder of its own, which can be removed with all in it."""
+        folder = self.new_file().with_suffix("")
+        folder.mkdir()
+        return folder / "result.npy"
 
     def source(
         self, pixels: Pixels, cancel: CancelToken, progress: Callable[[float], None]
@@ -94,7 +102,8 @@ class Staging:
         """Give a .npy file with the pixels of `data`; copy them if there is none.
 
         An array that was copied before and has not changed is not copied again; a
-        mapped .npy file is used as it is.
+        mapped .npy file is used as it is. May be called from several threads; only one
+        of them copies.
 
         Parameters
         ----------
@@ -112,6 +121,15 @@ class Staging:
         """
         if (own := _mapped_file(data)) is not None:
             return own
+        with self._one_at_a_time:
+            if cancel.is_set():
+                raise StagingStopped
+            return self._copied(data, cancel, progress)
+
+    def _copied(
+        self, data: Any, cancel: CancelToken, progress: Callable[[float], None]
+    ) -> Path:
+        """Find the copy of an array, or make it."""
         self._forget_gone()
         mark = fingerprint(data)
         known = self._known.get(id(data))

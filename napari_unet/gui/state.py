@@ -94,6 +94,14 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A plan in a line, or why there is none, and all of it by name."""
+
+    summary: str
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class BatchFile:
     """One row of the batch table."""
 
@@ -116,7 +124,14 @@ class State:
     classes: int = 2
     painting: int = 1
     from_scratch: bool = False
+    settings: Mapping[str, Any] | None = None
+    """Of the Predict page; None while a text there is no number."""
+    plan: Card | None = None
+    live: bool = False
+    """Whether the view is predicted again whenever it changes."""
     activity: Activity | None = None
+    aside: Activity | None = None
+    """A preview that a person waits for."""
     message: str = ""
     tone: Tone = "plain"
     round: Round | None = None

@@ -1,4 +1,4 @@
-"""One task at a time: files are prepared in the background, then a job computes."""
+"""Tasks: files are prepared in the background, then a job computes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import OutputError
-from napari_unet.events import Cancelled, CancelToken, Event, Finished, Progress
-from napari_unet.execution.protocol import Failed, told
+from napari_unet.events import Cancelled, CancelToken, Event, Progress
+from napari_unet.execution.protocol import Failed, is_last, told
 from napari_unet.gui.staging import StagingStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_unet.execution.protocol import Job, Runner
+    from napari_unet.execution.protocol import Job, Runner, Turn
 
     Prepare = Callable[[CancelToken, Callable[[float], None]], dict[str, Any]]
     Call = Callable[[], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Task:
     """A job and how it gets its files.
 
@@ -36,6 +36,10 @@ class Task:
         Whether `Preview` events are wanted.
     stop_after : float, optional
         Seconds the job has to stop by itself, the runner's own if not given.
+    turn : {"first", "usual", "last"}
+        When it is its turn, see `napari_unet.execution.protocol.TURNS`.
+    late : callable
+        Makes the arguments that are settled last, on the main thread.
     """
 
     target: str
@@ -43,6 +47,8 @@ class Task:
     on_event: Callable[[Event], None]
     previews: bool = False
     stop_after: float | None = None
+    turn: Turn = "usual"
+    late: Callable[[], dict[str, Any]] = dict
     token: CancelToken = field(default_factory=CancelToken)
     job: Job | None = None
 
@@ -69,12 +75,12 @@ class Tasks:
         self._runner = runner
         self._post = post
         self._background = background
-        self._task: Task | None = None
+        self._open: list[Task] = []
 
     @property
     def busy(self) -> bool:
-        """Whether a task runs."""
-        return self._task is not None
+        """Whether a task of the usual turn runs."""
+        return any(task.turn == "usual" for task in self._open)
 
     def start(self, task: Task) -> None:
         """Start a task.
@@ -82,11 +88,11 @@ class Tasks:
         Raises
         ------
         RuntimeError
-            If one is still running.
+            If one of the usual turn is still running and this is another.
         """
-        if self._task is not None:
+        if task.turn == "usual" and self.busy:
             raise RuntimeError("one task at a time")
-        self._task = task
+        self._open.append(task)
         self._background(lambda: self._prepare(task))
 
     def aside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
@@ -106,17 +112,22 @@ class Tasks:
         self._background(call)
 
     def stop(self) -> None:
-        """Ask the task to stop."""
-        if self._task is not None:
-            self._task.token.set()
-            if self._task.job is not None:
-                self._task.job.cancel()
+        """Ask all tasks to stop but what is done in spare time."""
+        for task in list(self._open):
+            if task.turn != "last":
+                self.cancel(task)
+
+    def cancel(self, task: Task) -> None:
+        """Ask one task to stop."""
+        task.token.set()
+        if task.job is not None:
+            task.job.cancel()
 
     def close(self) -> None:
-        """Stop the task without another word, and the runner."""
-        if self._task is not None:
-            self._task.token.set()
-            self._task = None
+        """Stop all tasks without another word, and the runner."""
+        for task in self._open:
+            task.token.set()
+        self._open.clear()
         self._runner.close()
 
     def _prepare(self, task: Task) -> None:
@@ -140,14 +151,20 @@ class Tasks:
 
     def _run(self, task: Task, arguments: dict[str, Any]) -> None:
         """Hand the job to the runner, on the main thread."""
-        if task is not self._task:
+        if task not in self._open:
             return
         if task.token.is_set():
             self._deliver(task, Cancelled())
             return
+        try:
+            arguments |= task.late()
+        except Exception as error:
+            self._deliver(task, Failed(told(error)))
+            return
         task.job = self._runner.run(
             task.target,
             on_event=lambda event: self._tell(task, event),
+            turn=task.turn,
             previews=task.previews,
             stop_after=task.stop_after,
             **arguments,
@@ -159,8 +176,8 @@ class Tasks:
 
     def _deliver(self, task: Task, event: Event) -> None:
         """Hand an event on, unless the task was dropped."""
-        if task is not self._task:
+        if task not in self._open:
             return
-        if isinstance(event, Finished | Cancelled | Failed):
-            self._task = None
+        if is_last(event):
+            self._open.remove(task)
         task.on_event(event)

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from napari_unet.gui.buttons import Button
     from napari_unet.gui.legend import ClassRow
     from napari_unet.gui.open_facts import OpenFact
-    from napari_unet.gui.state import BatchFile, Image, Model, Round, State, Tone
+    from napari_unet.gui.state import (
+        Activity,
+        BatchFile,
+        Card,
+        Image,
+        Model,
+        Round,
+        State,
+        Tone,
+    )
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class View:
     curves: Mapping[str, tuple[tuple[float, float], ...]]
     files: tuple[BatchFile, ...]
     output: str
+    live: bool
+    plan: Card | None
     busy: bool
     fraction: float | None
     stop: Button
@@ -61,7 +72,8 @@ class View:
 
 def resolve(state: State) -> View:
     """Decide what is shown, from what is known."""
-    image, model, activity = state.image, state.model, state.activity
+    image, model = state.image, state.model
+    activity = state.activity or state.aside
     return View(
         model_name=model.name if model else "",
         model_line=words.model_line(model.facts) if model else "",
@@ -93,21 +105,23 @@ def resolve(state: State) -> View:
         curves=state.curves,
         files=state.files,
         output=state.output,
+        live=state.live,
+        plan=state.plan,
         busy=activity is not None,
         fraction=activity.fraction if activity else None,
         stop=buttons.stop(activity),
-        status=_status(state),
+        status=_status(state, activity),
         tone="plain" if activity else state.tone,
     )
 
 
-def _status(state: State) -> str:
+def _status(state: State, activity: Activity | None) -> str:
     """Write the sentence of the footer."""
-    if state.activity is not None:
-        if state.activity.stopping and state.activity.kind == "train":
+    if activity is not None:
+        if activity.stopping and activity.kind == "train":
             return "Stopping, keeping the best so far …"
-        note = f" · {state.activity.note}" if state.activity.note else ""
-        return state.activity.title + note
+        note = f" · {activity.note}" if activity.note else ""
+        return activity.title + note
     return state.message or _next_step(state)
 
 

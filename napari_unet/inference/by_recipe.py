@@ -13,7 +13,7 @@ import torch
 from napari_unet.config import PredictConfig
 from napari_unet.events import CancelToken, Preview, Started, Warned
 from napari_unet.images.intensity import Scaling
-from napari_unet.inference import footprint, tiling
+from napari_unet.inference import footprint, shared
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import finisher
 from napari_unet.inference.job import Job, normalizations
@@ -105,7 +105,7 @@ def _prepare(
     spacing, note = spacing_of(stack, layout.spatial, recipe)
     _check_reading(stack, layout, spec)
     finish = finisher(spec, config, layout.target)
-    placed = network.place(config.device, config.precision)
+    placed = shared.placed(network, config.device, config.precision)
     placed = placed.accelerated(config.backend)
     on_cpu = placed.device.type == "cpu"
     plan: Any = _Patches(recipe)
@@ -132,9 +132,7 @@ def _check_reading(stack: ImageStack, layout: Layout, spec: ModelSpec) -> None:
 
 def _forward_bytes(network: Network, recipe: Recipe) -> int:
     """Bytes that the forward pass of one patch takes at least."""
-    grids = tiling.grids(network.geometry)
-    pixel = footprint.bytes_per_pixel(network, grids)
-    return int(pixel * math.prod(recipe.patch) / footprint.SLACK)
+    return int(shared.per_pixel(network) * math.prod(recipe.patch) / footprint.SLACK)
 
 
 def _unused(config: PredictConfig) -> str:

@@ -11,12 +11,16 @@ import psutil
 import torch
 
 from napari_unet.errors import UsageError
+from napari_unet.events import Finished, Progress, drain
 from napari_unet.inference import augmented, precision, tiling
 from napari_unet.inference.job import prepare
 from napari_unet.inference.plan import PATCH
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
     from napari_unet.config import PredictConfig
+    from napari_unet.events import Event
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.job import Job
     from napari_unet.inference.layout import Region
@@ -71,6 +75,8 @@ def forecast(
 ) -> Forecast:
     """Plan a prediction and estimate what it takes; no pixel is read.
 
+    `iter_forecast` does the same step by step.
+
     Parameters
     ----------
     stack, network, config, region
@@ -83,6 +89,17 @@ def forecast(
     UsageError
         For a network that brings a procedure of its own, as nnU-Net's do.
     """
+    found: Forecast = drain(iter_forecast(stack, network, config, region))
+    return found
+
+
+def iter_forecast(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    region: Region | None = None,
+) -> Iterator[Event]:
+    """Yield `Progress` after each step of `forecast`, and at last its result."""
     if network.spec.recipe is not None:
         raise UsageError(
             "There is no plan to show",
@@ -94,7 +111,8 @@ def forecast(
     words = job.placed.words
     if precision.is_open(job):
         words += f", or bfloat16 if less than {precision.MOST_FLIPS:.1%} of labels flip"
-    return Forecast(
+    seconds = yield from _seconds(job)
+    found = Forecast(
         way=job.plan.way,
         plan=job.plan.describe(),
         pieces=job.total,
@@ -105,8 +123,9 @@ def forecast(
         + psutil.Process().memory_info().rss,
         output_shape=shape,
         output_bytes=math.prod(shape) * dtype.itemsize,
-        seconds=_seconds(job),
+        seconds=seconds,
     )
+    yield Finished(found)
 
 
 def _piece_bytes(job: Job) -> int:
@@ -118,7 +137,7 @@ def _piece_bytes(job: Job) -> int:
     return 4 * channels * math.prod(lengths)
 
 
-def _seconds(job: Job) -> float:
+def _seconds(job: Job) -> Generator[Event, None, float]:
     """Time one tile of zeros, and scale it to all that goes through the network."""
     lengths = [
         min(g.fit(n) + 2 * g.margin, spans[0].read[1] - spans[0].read[0])
@@ -128,7 +147,8 @@ def _seconds(job: Job) -> float:
     ]
     pixels = torch.zeros((1, job.network.spec.in_channels, *lengths))
     times = []
-    for _ in range(2):
+    for done in range(2):
+        yield Progress(done + 1, 3, "timing a tile")
         start = time.perf_counter()
         job.placed(pixels).cpu()
         times.append(time.perf_counter() - start)

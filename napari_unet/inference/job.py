@@ -12,10 +12,10 @@ from napari_unet.errors import UsageError
 from napari_unet.images import intensity
 from napari_unet.images.intensity import Normalization, Scaling
 from napari_unet.images.sinks import OutputSpec
-from napari_unet.inference import augmented, footprint, tiling, turns
+from napari_unet.inference import augmented, footprint, shared, tiling, turns
 from napari_unet.inference.finish import Finisher, finisher
 from napari_unet.inference.layout import Layout, lay_out
-from napari_unet.inference.plan import Memory, Plan, RowCost, plan
+from napari_unet.inference.plan import Memory, Plan, RowCost
 from napari_unet.networks import device as devices
 
 if TYPE_CHECKING:
@@ -177,11 +177,9 @@ def prepare(
     layout = lay_out(stack, network.spec, config.channels, region)
     augmented.check(stack, config)
     finish = finisher(network.spec, config, layout.target)
-    geometry = network.geometry
-    per_pixel = footprint.bytes_per_pixel(network, tiling.grids(geometry))
-    placed = network.place(config.device, config.precision)
-    memory = _memory(network, placed, per_pixel)
-    chosen = plan(layout.size, geometry, config, memory, layout.target)
+    placed = shared.placed(network, config.device, config.precision)
+    memory = _memory(network, placed, shared.per_pixel(network))
+    chosen = shared.planned(network, layout.size, config, memory, layout.target)
     _check_memory(placed.device, chosen)
     if config.tta != "none":
         averaged = turns.words(config.tta, layout.spatial)

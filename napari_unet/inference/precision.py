@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_unet.inference import tiling
+from napari_unet.inference import shared, tiling
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.pipeline import Piece, read
 from napari_unet.networks import device as devices
@@ -51,7 +51,7 @@ def settle(job: Job, scaling: Scaling) -> tuple[Job, list[str]]:
     """
     if not is_open(job):
         return job, []
-    half = job.network.place(job.config.device, "bfloat16")
+    half = shared.placed(job.network, job.config.device, "bfloat16")
     flips = _flips(job, half, scaling)
     share = f"{100 * flips:.2g} % of the labels in a tile of this image"
     if flips > MOST_FLIPS:

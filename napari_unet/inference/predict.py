@@ -26,7 +26,7 @@ from napari_unet.inference.spread import spread
 from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     import numpy as np
 
@@ -50,9 +50,14 @@ def predict(
     *,
     region: Region | None = None,
     scaling: Scaling | None = None,
+    measure: Callable[[Job, CancelToken], Scaling] = measure,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a network over an image and write the result to a sink.
+
+    Between two events other runs of the same network may be done, whole or in part;
+    neither changes the values of the other. They wait for one piece at most, for the
+    measuring of the intensities, or for objects that are found in a whole frame.
 
     Parameters
     ----------
@@ -63,6 +68,8 @@ def predict(
         Takes the result: frames (T and others), Z, C, Y, X; labels have no C.
     scaling : Scaling, optional
         Intensity scaling, measured over the whole stack when not given.
+    measure : callable
+        Measures it.
     cancel : CancelToken, optional
         Checked between tiles.
 

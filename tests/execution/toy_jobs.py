@@ -94,3 +94,34 @@ def pid(cancel):
 
 def silent(cancel):
     yield Started("silent")
+
+
+def sleepy(name, pieces, cancel, pause=0.02):
+    """A job of many pieces whose result does not depend on what runs between."""
+    total = 0
+    yield Started(name, pieces)
+    for piece in range(pieces):
+        if cancel.is_set():
+            yield Cancelled(f"{name} stopped")
+            return
+        time.sleep(pause)
+        total += piece**2
+        yield Metric(name, float(total), piece)
+    yield Finished(total)
+
+
+def leaves_word(path, cancel):
+    """A job that says in a file that it was cleaned up."""
+    try:
+        yield Started("leaves word")
+        while True:
+            time.sleep(0.01)
+            yield Metric("alive", 1.0, 0)
+    finally:
+        Path(path).write_text("gone")
+
+
+def stuck(cancel):
+    yield Started("stuck")
+    time.sleep(2.0)
+    yield Finished("late")

@@ -25,8 +25,17 @@ class FakeRunner:
         self.jobs = []
         self.closed = False
 
-    def run(self, target, *, on_event, previews=True, stop_after=None, **arguments):
-        self.jobs.append(FakeJob(target, arguments, on_event, stop_after))
+    def run(
+        self,
+        target,
+        *,
+        on_event,
+        turn="usual",
+        previews=True,
+        stop_after=None,
+        **arguments,
+    ):
+        self.jobs.append(FakeJob(target, arguments, on_event, turn, stop_after))
         return self.jobs[-1]
 
     def close(self):
@@ -34,10 +43,11 @@ class FakeRunner:
 
 
 class FakeJob:
-    def __init__(self, target, arguments, on_event, stop_after):
+    def __init__(self, target, arguments, on_event, turn, stop_after):
         self.name = target.partition(":")[2]
         self.arguments = arguments
         self.play = on_event
+        self.turn = turn
         self.stop_after = stop_after
         self.done = self.cancelled = False
 

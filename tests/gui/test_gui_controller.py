@@ -79,7 +79,7 @@ def test_predict_all_sends_the_image_and_shows_the_result(desk):
     desk.controller.predicting.predict({"tile": (16,)})
     sent = desk.job.arguments
     assert sent["config"] == PredictConfig(tile=(16,))
-    assert sent["region"] is None
+    assert "region" not in sent
     assert sent["image"].axes == "ZYX"
     np.testing.assert_array_equal(np.load(sent["image"].path), image.data)
     desk.job.play(Progress(1, 4, "tile 1 of 4"))
@@ -99,7 +99,7 @@ def test_preview_sends_the_visible_region_and_lays_it_there(desk):
     desk.viewer.scene.camera.zoom = 2
     desk.viewer.scene.camera.center = (0, 150, 200)
     desk.open_model()
-    desk.controller.predicting.preview({})
+    desk.controller.previews.ask({})
     region = desk.job.arguments["region"]
     assert region == {"Y": slice(125, 176), "X": slice(150, 251)}
     finish_prediction(desk.job, (51, 101))
@@ -147,7 +147,7 @@ def test_files_of_previews_and_dropped_results_go_at_once(desk):
     layer = desk.add_image()
     desk.viewer.scene.camera.center = (0, 16, 24)
     desk.open_model()
-    desk.controller.predicting.preview({})
+    desk.controller.previews.ask({})
     file = Path(desk.job.arguments["output"])
     finish_prediction(desk.job, (32, 48))
     assert "cells · preview" in desk.viewer.layers

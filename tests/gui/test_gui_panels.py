@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QWheelEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QLabel, QToolButton
 
 from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
@@ -17,7 +17,7 @@ from napari_unet.gui.form import Form
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.plot import CurvePlot, placed
 from napari_unet.gui.predict_panel import PredictPanel
-from napari_unet.gui.state import BatchFile, Round
+from napari_unet.gui.state import BatchFile, Card, Round
 from napari_unet.gui.train_panel import TrainPanel
 
 pytestmark = pytest.mark.gui
@@ -222,6 +222,62 @@ def test_predict_page_runs_with_its_settings(desk, qtbot):
     qtbot.mouseClick(panel.predict, Qt.MouseButton.LeftButton)
     assert desk.job.arguments["config"] == PredictConfig(tile=(24,))
     assert panel.predict.text() == "Working …"
+
+
+def test_live_is_switched_with_the_mouse_and_follows_the_form(desk, qtbot):
+    panel = shown(desk, qtbot, PredictPanel(desk.controller))
+    other = shown(desk, qtbot, PredictPanel(desk.controller))
+    desk.add_image()
+    desk.viewer.scene.camera.center = (0, 16, 24)
+    desk.open_model()
+    panel.show()
+    click = Qt.MouseButton.LeftButton
+    qtbot.mouseClick(panel.live, click, pos=QPoint(8, panel.live.height() // 2))
+    assert desk.state.live
+    assert other.live.isChecked()
+    first = desk.job
+    assert (first.name, first.turn) == ("iter_predict", "first")
+    panel.options.fields["tile"].value = "24"
+    desk.controller.previews.catch_up()
+    assert desk.job.arguments["config"] == PredictConfig(tile=(24,))
+    panel.options.fields["tile"].value = "big"
+    assert desk.state.settings is None
+    desk.controller.catch_up()
+    qtbot.mouseClick(panel.live, click, pos=QPoint(8, panel.live.height() // 2))
+    assert not desk.state.live
+    assert not other.live.isChecked()
+    assert desk.job.cancelled
+
+
+def test_preview_button_works_while_a_prediction_runs(desk, qtbot):
+    panel = shown(desk, qtbot, PredictPanel(desk.controller))
+    desk.add_image()
+    desk.viewer.scene.camera.center = (0, 16, 24)
+    desk.open_model()
+    qtbot.mouseClick(panel.predict, Qt.MouseButton.LeftButton)
+    assert not panel.predict.isEnabled()
+    panel.form.fields["kind"].value = "probabilities"
+    qtbot.mouseClick(panel.preview, Qt.MouseButton.LeftButton)
+    assert desk.job.turn == "first"
+    assert desk.job.arguments["config"].kind == "probabilities"
+
+
+def test_plan_is_a_line_that_opens_with_the_mouse(desk, qtbot):
+    panel = shown(desk, qtbot, PredictPanel(desk.controller))
+    panel.show()
+    assert not panel.summary.isVisible()
+    assert not panel.card.isVisible()
+    plan = Card("streamed · 1.2 GB of memory", (("way", "rows <1>"), ("pieces", "2")))
+    desk.controller.session.update(plan=plan)
+    assert panel.summary.text().replace("\u00a0", " ") == plan.summary
+    (lines,) = panel.card.findChildren(QLabel)
+    assert not lines.isVisible()
+    qtbot.mouseClick(panel.card.findChild(QToolButton), Qt.MouseButton.LeftButton)
+    assert lines.isVisible()
+    assert lines.text() == "<b>Way</b> rows &lt;1&gt;<br><b>Pieces</b> 2"
+    desk.controller.session.update(plan=Card("There is no plan to show."))
+    assert panel.summary.text() == "There is no plan to show."
+    assert not panel.card.isVisible()
 
 
 @pytest.mark.parametrize(

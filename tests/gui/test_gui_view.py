@@ -112,6 +112,22 @@ def test_preview_needs_planes():
     assert "2D" in resolve(volume).preview.tip
 
 
+def test_preview_goes_on_while_everything_is_predicted():
+    running = replace(READY, activity=Activity("predict", "Predicting cells", 0.5))
+    assert resolve(running).preview.enabled
+    assert resolve(running).preview.text == "Preview view"
+    view = resolve(replace(running, aside=Activity("preview", "Predicting the view")))
+    assert (view.preview.text, view.preview.enabled) == ("Previewing …", True)
+    assert (view.status, view.fraction) == ("Predicting cells", 0.5)
+    view = resolve(replace(READY, aside=Activity("preview", "Predicting the view")))
+    assert (view.status, view.busy, view.stop.enabled) == (
+        "Predicting the view",
+        True,
+        True,
+    )
+    assert view.train.enabled
+
+
 def test_while_something_runs_only_stop_acts():
     activity = Activity("train", "Fine-tuning", 0.5, "step 3")
     view = resolve(replace(READY, activity=activity, message="old"))

@@ -15,7 +15,8 @@ from qtpy.QtWidgets import QApplication, QMainWindow
 from scipy import ndimage
 
 from napari_unet.gui.dock import UNetDock, dock_for, offer_checkpoint
-from napari_unet.gui.state import Activity, Model
+from napari_unet.gui.state import Activity, Card, Model
+from napari_unet.samples import sample
 
 pytestmark = pytest.mark.gui
 MODEL = Model(
@@ -146,6 +147,55 @@ def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
     assert picture.shape[1] > bare.shape[1]
 
 
+def click_live(dock, qtbot):
+    point = QPoint(8, dock.predict.live.height() // 2)
+    qtbot.mouseClick(dock.predict.live, Qt.MouseButton.LeftButton, pos=point)
+
+
+def test_previews_while_everything_is_predicted(viewer, qtbot, tmp_path):
+    """A real child: the same pixels, the same values, one preview layer."""
+    image = np.stack([np.roll(blobs()[0], t, 0) for t in range(200)])
+    viewer.add_image(image, name="cells", axis_labels=("t", "y", "x"))
+    dock = dock_for(viewer)
+    session = dock.controller.session
+    offer_checkpoint(viewer, sample("nuclei.safetensors"))
+    wait(qtbot, dock)
+    dock.predict.form.fields["kind"].value = "probabilities"
+    dock.predict.options.fields["tiling"].value = "exact"
+    dock.predict.options.fields["tile"].value = "64"
+    qtbot.waitUntil(lambda: session.state.plan is not None, timeout=30000)
+    assert "exact tiles" in session.state.plan.summary, session.state.plan
+    viewer.dims.set_point(0, 7)
+    viewer.reset_view()
+    qtbot.mouseClick(dock.predict.predict, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "tiles" in session.state.activity.note, timeout=60000)
+    qtbot.mouseClick(dock.predict.preview, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "cells · preview" in viewer.layers, timeout=30000)
+    assert session.state.activity.kind == "predict"
+    clicked = preview_of(viewer)
+    click_live(dock, qtbot)
+    viewer.dims.set_point(0, 190)
+    qtbot.waitUntil(lambda: preview_of(viewer)[0] == 190, timeout=30000)
+    live = preview_of(viewer)
+    assert session.state.activity.kind == "predict"
+    assert len([n for n in viewer.layers if "preview" in n.name]) == 3
+    click_live(dock, qtbot)
+    state = wait(qtbot, dock)
+    assert state.tone == "good", state.message
+    names = [layer.name for layer in viewer.layers if "prediction" in layer.name]
+    whole = np.asarray(viewer.layers[names[0]].data)
+    for time, pixels in (clicked, live):
+        np.testing.assert_allclose(pixels, whole[time], rtol=0, atol=1e-5)
+    assert np.ptp(whole) > 0.5
+
+
+def preview_of(viewer):
+    """Time point and pixels of the preview."""
+    layer = viewer.layers["cells · preview"]
+    assert layer.data.shape == (1, 96, 96)
+    return int(layer.translate[0]), layer.data[0].copy()
+
+
 def _canvas():
     """The widget that gets the mouse, found without napari's private names."""
     from vispy.app.backends._qt import QtBaseCanvasBackend
@@ -199,7 +249,7 @@ def test_keys_press_the_buttons_and_go_with_the_dock(
     else:
         viewer.layers.selection.active = layer
     done, page = [], dock.controller
-    monkeypatch.setattr(page.predicting, "preview", lambda _: done.append("R"))
+    monkeypatch.setattr(page.previews, "ask", lambda _: done.append("R"))
     monkeypatch.setattr(page.predicting, "predict", lambda _: done.append("G"))
     monkeypatch.setattr(page.training, "train", lambda _: done.append("T"))
     press("RGT")
@@ -257,6 +307,9 @@ def test_dock_follows_the_theme(viewer, qtbot):
 def test_nothing_is_cut_off_at_320_pixels(viewer, qtbot, page):
     viewer.add_image(np.zeros((3, 8, 9)), name="a rather long name of an image layer")
     dock = dock_for(viewer)
+    plan = Card("streamed · 1,064 pieces · about 3 min", (("way", "w " * 90),))
+    dock.controller.session.update(plan=plan)
+    dock.predict.card.set_open(True)
     dock.tabs.setCurrentIndex([dock.tabs.tabText(i) for i in range(3)].index(page))
     dock.setFixedWidth(320)
     QTest.qWait(50)

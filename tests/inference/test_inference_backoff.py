@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from napari_unet.errors import DeviceError, ModelError
 from napari_unet.events import Warned
 from napari_unet.images.sinks import ArraySink
 from napari_unet.images.stack import ImageStack
+from napari_unet.inference import shared
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.pipeline import pieces
 from napari_unet.inference.predict import predict, prepare
@@ -43,6 +45,7 @@ def shrink(monkeypatch):
         placed = network.place("cpu", "float32")
         placed.module = Small(placed.module, room, error)
         monkeypatch.setattr(network, "place", lambda *_: placed)
+        monkeypatch.setattr(shared, "_all", weakref.WeakKeyDictionary())
         return placed.module
 
     return act
