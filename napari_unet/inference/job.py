@@ -59,6 +59,8 @@ class Job:
         What makes the result of logits.
     batch : int
         Tiles per forward pass.
+    memory : Memory, optional
+        What the plan was made for; None where there is no such plan.
     """
 
     stack: ImageStack
@@ -69,6 +71,7 @@ class Job:
     plan: Plan
     finisher: Finisher
     batch: int
+    memory: Memory | None = None
 
     @property
     def total(self) -> int:
@@ -109,6 +112,7 @@ def prepare(
     network: Network,
     config: PredictConfig,
     region: Region | None = None,
+    memory: Memory | None = None,
 ) -> Job:
     """Check that everything fits together, and plan the work.
 
@@ -122,6 +126,8 @@ def prepare(
         The settings.
     region : mapping of str to int or slice, optional
         Wanted part of the image in voxels, by axis name.
+    memory : Memory, optional
+        What a forward pass may and does cost; looked up when not given.
 
     Raises
     ------
@@ -134,11 +140,11 @@ def prepare(
     geometry = network.geometry
     per_pixel = footprint.bytes_per_pixel(network, tiling.grids(geometry))
     placed = network.place(config.device, config.precision)
-    memory = _memory(network, placed, per_pixel)
+    memory = memory or _memory(network, placed, per_pixel)
     chosen = plan(layout.size, geometry, config, memory, layout.target)
     _check_memory(placed.device, chosen)
     batch = config.batch_size or _batch(placed.device, memory, chosen)
-    return Job(stack, network, placed, config, layout, chosen, finish, batch)
+    return Job(stack, network, placed, config, layout, chosen, finish, batch, memory)
 
 
 def measure(job: Job, cancel: CancelToken | None = None) -> Scaling:
@@ -175,6 +181,11 @@ def _memory(network: Network, placed: Network, per_pixel: float) -> Memory:
         min(budget, _COMFORT) if is_cpu else budget,
         partial(_row_cost, network, placed if is_cpu else network),
     )
+
+
+def known_row_cost(network: Network) -> RowCost | None:
+    """Return what streaming takes where a plan needed to know, else None."""
+    return _row_costs.get(network)
 
 
 def _row_cost(network: Network, measured: Network) -> RowCost | None:

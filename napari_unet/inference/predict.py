@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +12,6 @@ from napari_unet.events import (
     Cancelled,
     CancelToken,
     Finished,
-    Preview,
     Progress,
     Started,
     Stopped,
@@ -18,15 +19,19 @@ from napari_unet.events import (
 )
 from napari_unet.inference import by_recipe, precision
 from napari_unet.inference.backoff import Runner
+from napari_unet.inference.decisions import Decisions
+from napari_unet.inference.delivery import deliver, replay
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import Job, measure, prepare
 from napari_unet.inference.pipeline import batches, pieces, read_ahead
+from napari_unet.inference.reached import Reached
+from napari_unet.inference.resuming import keeper
 from napari_unet.inference.strips import Strips
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
+    from typing import Any
 
-    import numpy as np
     import torch
 
     from napari_unet.config import PredictConfig
@@ -35,7 +40,9 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.tiling import Range
+    from napari_unet.inference.plan import Plan
+    from napari_unet.inference.reached import Box
+    from napari_unet.inference.resuming import Keeper
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
 
@@ -51,6 +58,10 @@ def predict(
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a network over an image and write the result to a sink.
+
+    Where the sink writes a file, what is finished is kept beside it until the result is
+    complete. A run that was stopped or killed goes on from there the next time, with
+    the bytes of a run that was not; see `napari_unet.inference.resuming`.
 
     Parameters
     ----------
@@ -74,28 +85,44 @@ def predict(
     ------
     UNetError
         If something does not fit, or reading, computing or writing fails. The sink is
-        aborted then, and nothing is left behind.
+        aborted then; what is finished stays only where trying again may help.
     """
     cancel = cancel or CancelToken()
-    if network.spec.recipe is not None:
-        yield from _by_recipe(stack, network, config, sink, region, cancel)
-        return
-    job = prepare(stack, network, config, region)
-    yield Started(f"{stack.name}: {job.plan.describe()}", job.total, "tiles")
-    yield from (Warned(note) for note in _notes(stack, network.spec))
+    kept = keeper(sink, stack, network, config, region, scaling)
     try:
-        scaling = scaling or measure(job, cancel)
-        yield from (Warned(note) for note in scaling.notes)
-        job, notes = precision.settle(job, scaling)
-        yield from (Warned(note) for note in notes)
-        with _aborting(sink):
-            sink.open(job.output(scaling))
-            yield from _run(job, sink, scaling, cancel)
-            result = sink.close()
+        with kept:
+            if network.spec.recipe is not None:
+                work = _by_recipe(stack, network, config, sink, region, kept, cancel)
+            else:
+                memory = kept.past.memory if kept.past else None
+                job = prepare(stack, network, config, region, memory)
+                work = _by_plan(job, sink, scaling, kept, cancel)
+            result = yield from work
     except Stopped as stopped:
-        yield Cancelled(str(stopped))
+        yield Cancelled(kept.advice(str(stopped)))
         return
     yield Finished(result)
+
+
+def _by_plan(
+    job: Job, sink: Sink, scaling: Scaling | None, kept: Keeper, cancel: CancelToken
+) -> Generator[Event, None, Any]:
+    """Run a network over frames that are planned beforehand."""
+    yield Started(f"{job.stack.name}: {job.plan.describe()}", job.total, "tiles")
+    notes = [*_notes(job.stack, job.network.spec), *kept.take_notes()]
+    yield from (Warned(note) for note in notes)
+    past = kept.past
+    scaling = past.scaling if past else scaling or measure(job, cancel)
+    yield from (Warned(note) for note in scaling.notes)
+    job, notes = (past.settle(job), []) if past else precision.settle(job, scaling)
+    yield from (Warned(note) for note in notes)
+    with _aborting(sink):
+        sink.open(job.output(scaling))
+        reached = Reached.none(job.plan, job.layout)
+        kept.begin(Decisions.of(job, scaling), reached)
+        yield from replay(job, sink, kept, reached, cancel)
+        yield from _run(job, sink, scaling, kept, reached, cancel)
+        return sink.close()
 
 
 def _by_recipe(
@@ -104,88 +131,107 @@ def _by_recipe(
     config: PredictConfig,
     sink: Sink,
     region: Region | None,
+    kept: Keeper,
     cancel: CancelToken,
-) -> Iterator[Event]:
+) -> Generator[Event, None, Any]:
     """Run a network that was trained with a fixed procedure around it."""
-    notes = _notes(stack, network.spec)
-    try:
-        with _aborting(sink):
-            yield from by_recipe.predict(
-                *(stack, network, config, sink),
-                region=region,
-                cancel=cancel,
-                notes=notes,
-            )
-            result = sink.close()
-    except Stopped as stopped:
-        yield Cancelled(str(stopped))
-        return
-    yield Finished(result)
+    notes = [*_notes(stack, network.spec), *kept.take_notes()]
+    with _aborting(sink):
+        yield from by_recipe.predict(
+            *(stack, network, config, sink, kept),
+            region=region,
+            cancel=cancel,
+            notes=notes,
+        )
+        return sink.close()
 
 
 class _Advance(NamedTuple):
     """What is final after one more piece of work."""
 
     position: Mapping[str, int]
-    parts: list[tuple[tuple[Range, ...], torch.Tensor]]
+    parts: list[tuple[Box, torch.Tensor]]
     ends_frame: bool
     notes: list[str]
 
 
 def _run(
-    job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
+    job: Job,
+    sink: Sink,
+    scaling: Scaling,
+    kept: Keeper,
+    reached: Reached,
+    cancel: CancelToken,
 ) -> Iterator[Event]:
-    """Compute and write all pieces."""
+    """Compute and write all pieces that are not finished."""
     way = _streamed if job.plan.way == "stream" else _tiled
-    with closing(way(job, scaling, cancel)) as advances:
-        for done, advance in enumerate(advances, 1):
+    begun = 1 + int(reached.share * job.total)
+    with closing(way(job, scaling, replace(reached), cancel)) as advances:
+        for done, advance in enumerate(advances, begun):
             yield from (Warned(note) for note in advance.notes)
-            for write, block in _finished(job, advance):
-                region, values = job.layout.place(advance.position, write, block)
-                sink.write(region, values)
-                yield Preview(region, values)
-            yield from (Warned(note) for note in job.finisher.notes)
+            for write, logits in advance.parts:
+                part = write, job.finisher.reduce(logits)
+                kept.add(*part)
+                yield from deliver(job, sink, advance.position, part)
+            if advance.ends_frame:
+                yield from deliver(job, sink, advance.position, None, True)
+            notes = [*job.finisher.notes, *kept.take_notes()]
             job.finisher.notes.clear()
+            yield from (Warned(note) for note in notes)
             yield Progress(min(done, job.total), job.total, "tiles")
 
 
-def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
-    """Work through frames rows by rows."""
+def _streamed(
+    job: Job, scaling: Scaling, reached: Reached, cancel: CancelToken
+) -> Generator[_Advance]:
+    """Work through frames rows by rows, from a place on."""
     strips = Strips(job, scaling, cancel)
-    for position in job.layout.positions():
-        for parts in strips.frame(position):
+    begin: tuple[int, ...] = reached.box, reached.row
+    for position in itertools.islice(job.layout.positions(), reached.frame, None):
+        for parts in strips.frame(position, *begin):
             yield _Advance(position, parts, False, strips.take_notes())
         yield _Advance(position, [], True, strips.take_notes())
+        begin = ()
 
 
-def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[_Advance]:
-    """Work through frames tile by tile, read ahead and batched."""
+def _tiled(
+    job: Job, scaling: Scaling, reached: Reached, cancel: CancelToken
+) -> Generator[_Advance]:
+    """Work through frames tile by tile, read ahead and batched, from a place on.
+
+    Tiles before it that shared a batch or rows of patches are computed once more, so
+    that all sums are made alike.
+    """
     on_cpu = job.placed.device.type == "cpu"
     spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
     runner = Runner(job.placed, job.plan, job.batch, spare)
     blend = Blend(job.plan, job.network.spec.out_channels)
     last = [len(spans) - 1 for spans in job.plan.spans]
-    reading = pieces(job.stack, job.layout, job.plan, scaling)
-    done = 0
+    first = _first_tile(job.plan, reached)
+    done = first - first % job.batch
+    reading = pieces(job.stack, job.layout, job.plan, scaling, done)
     with closing(read_ahead(reading)) as ahead:
         for batch in batches(ahead, lambda: runner.batch):
             if cancel.is_set():
                 raise Stopped(f"stopped after {done} of {job.total} tiles")
             for piece, logits in zip(batch, runner(batch), strict=True):
+                done += 1
+                if done <= first:
+                    continue
                 parts = assemble(job.plan, piece, logits, blend)
+                if (done - 1) // job.plan.pieces == reached.frame:
+                    parts = [part for part in parts if part[0][0][1] > reached.row]
                 ends = list(piece.index) == last
                 yield _Advance(piece.position, parts, ends, runner.take_notes())
-            done += len(batch)
 
 
-def _finished(
-    job: Job, advance: _Advance
-) -> Iterator[tuple[tuple[Range, ...], np.ndarray]]:
-    """Blocks of the frame that are final now."""
-    for write, logits in advance.parts:
-        yield from job.finisher.add(write, logits)
-    if advance.ends_frame:
-        yield from job.finisher.end_frame()
+def _first_tile(plan: Plan, reached: Reached) -> int:
+    """Return the number of the first tile that a place needs."""
+    done = reached.frame * plan.pieces
+    if plan.way != "blend":
+        return done + reached.box
+    rows = sum(span.write[1] <= reached.row for span in plan.spans[0])
+    return done + rows * (plan.pieces // len(plan.spans[0]))
 
 
 @contextmanager
