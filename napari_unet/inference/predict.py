@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -166,7 +166,7 @@ def _run(
     """Compute and write all pieces that are not finished."""
     way = _streamed if job.plan.way == "stream" else _tiled
     begun = 1 + int(reached.share * job.total)
-    with closing(way(job, scaling, replace(reached), cancel)) as advances:
+    with closing(way(job, scaling, copy(reached), cancel)) as advances:
         for done, advance in enumerate(advances, begun):
             yield from (Warned(note) for note in advance.notes)
             for write, logits in advance.parts:

@@ -79,8 +79,13 @@ class Step:
         return self.lowest(n, self.done) // self._pitch * self._pitch
 
     def lowest(self, n: int, row: int) -> int:
-        """Return the first row of input `n` that rows from `row` on depend on."""
-        low = self._within(n, row)[0]
+        """Return the first row of input `n` that rows from `row` on depend on.
+
+        At least one before the first that need not be there yet, also for rows of a
+        bias alone.
+        """
+        low, high = self._within(n, row)
+        low = min(low, high - 1)
         if self.part.fill == "reflect":
             low = min(low, self._within(n, self.output.length - 1)[0])
         return low
