@@ -97,6 +97,7 @@ class Decisions:
             return None
         is_known = found.precision in ("float32", "bfloat16", "float16")
         is_sound = all(map(_is_number, (*numbers.gain, *numbers.offset)))
+        is_sound &= len(numbers.gain) == len(numbers.offset) == len(numbers.clip)
         return found if is_known and is_sound else None
 
 

@@ -58,6 +58,7 @@ class Journal:
         self._file = _owned(path, create)
         self._start = len(_MAGIC) + _SLOT
         self._end, self._check = self._start, _MAGIC
+        self._is_last = False
         self._flushed, self._pause = time.monotonic(), _PAUSE
 
     @property
@@ -116,7 +117,9 @@ class Journal:
         lengths = _LENGTHS.pack(_MARK, len(text), len(payload))
         check = _checksum(self._check, lengths, text, payload)
         self._file.seek(self._end)
-        self._file.truncate()
+        if not self._is_last:
+            self._file.truncate()
+            self._is_last = True
         for part in (lengths, check, text, payload):
             self._file.write(part)
         self._file.flush()

@@ -8,6 +8,7 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from napari_unet.errors import UsageError
 from napari_unet.events import (
     Cancelled,
     CancelToken,
@@ -94,14 +95,29 @@ def predict(
             if network.spec.recipe is not None:
                 work = _by_recipe(stack, network, config, sink, region, kept, cancel)
             else:
-                memory = kept.past.memory if kept.past else None
-                job = prepare(stack, network, config, region, memory)
+                job = _prepared(stack, network, config, region, kept)
                 work = _by_plan(job, sink, scaling, kept, cancel)
             result = yield from work
     except Stopped as stopped:
         yield Cancelled(kept.advice(str(stopped)))
         return
     yield Finished(result)
+
+
+def _prepared(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    region: Region | None,
+    kept: Keeper,
+) -> Job:
+    """Prepare with the plan of the run that goes on, if the memory still allows it."""
+    if kept.past is not None:
+        try:
+            return prepare(stack, network, config, region, kept.past.memory)
+        except UsageError:
+            kept.begin_anew("the memory is too short for its plan")
+    return prepare(stack, network, config, region)
 
 
 def _by_plan(

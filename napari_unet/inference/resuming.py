@@ -82,6 +82,12 @@ class Keeper:
         notes, self._notes = self._notes, []
         return notes
 
+    def begin_anew(self, why: str) -> None:
+        """Do not go on with an earlier run, and say so if it had finished anything."""
+        self.past = None
+        if next(self._records, None) is not None:
+            self._notes.append(f"An earlier run is begun anew, since {why}.")
+
     def begin(self, decisions: Decisions, reached: Reached) -> None:
         """Get ready to keep parts, once the sink is open.
 
@@ -190,10 +196,7 @@ class Keeper:
         about = head.get("about")
         if self.past is not None and about == self._facts:
             return
-        self.past = None
-        if next(self._records, None) is not None:
-            why = _difference(about, self._facts)
-            self._notes.append(f"An earlier run is begun anew, since {why}.")
+        self.begin_anew(_difference(about, self._facts))
 
     def _check_room(self, size: int) -> None:
         """Leave the last of a disk to the result."""

@@ -18,7 +18,7 @@ from zoo.opened import opened
 from zoo.stored_cases import cases
 
 from napari_unet.config import PredictConfig
-from napari_unet.errors import ImageError, OutputError
+from napari_unet.errors import ImageError, OutputError, UsageError
 from napari_unet.events import Cancelled, CancelToken, Finished, Preview, Warned
 from napari_unet.files import digest
 from napari_unet.images.readers import open_image
@@ -120,8 +120,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("up", ["transposed", "linear"])
-@pytest.mark.parametrize("chunk", [4, 12])
+@pytest.mark.parametrize(("up", "chunk"), [("transposed", 12), ("linear", 4)])
 def test_streamed(runs, make_network, rows, ndim, padding, up, chunk) -> None:
     """Logits, to the last bit: frames, odd sizes, chunks of several lengths."""
     rows(chunk)
@@ -241,9 +240,12 @@ def test_volumes_with_a_recipe(runs) -> None:
     run.check()
 
 
-@pytest.mark.parametrize("case", [c for c in cases() if "nnunet" not in c.library])
+FAMILIES = {case.library: case for case in cases() if "nnunet" not in case.library}
+
+
+@pytest.mark.parametrize("case", FAMILIES.values(), ids=str)
 def test_streams_of_all_families_begin_anywhere(case) -> None:
-    """Every network of the zoo that can be streamed, as it runs."""
+    """A network of every library in the zoo that can be streamed, as it runs."""
     from napari_unet.inference.streaming.stream import Stream, Streamed
     from napari_unet.inference.tiling import grids, pieces
     from napari_unet.networks.graph import read_graph
@@ -297,7 +299,7 @@ def small(make_network) -> Network:
     return make_network(in_channels=1, out_channels=2)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("UNET_DAMAGES", "6"))))
 def test_damage_never_makes_wrong_pixels(runs, small, rows, seed) -> None:
     """A journal with flipped bits, or cut, or with a hole of zeros."""
     run, copy = _killed(runs, small, rows)
@@ -443,6 +445,22 @@ def test_bfloat16_stays_what_it_was(runs, small, rows, monkeypatch) -> None:
     told = _said(run, copy)
     assert len(calls) == 1
     assert "bf16" not in told
+    assert digest(copy / run.name) == digest(run.tmp_path / "whole" / run.name)
+
+
+def test_a_plan_that_does_not_fit_any_more(runs, small, rows, monkeypatch) -> None:
+    """Less memory than the first run had: planned anew, and said."""
+    run, copy = _killed(runs, small, rows)
+    check, calls = job._check_memory, itertools.count()
+
+    def refuse(*args: object) -> None:
+        if next(calls) == 0:
+            raise UsageError("The memory is too small")
+        check(*args)
+
+    monkeypatch.setattr(job, "_check_memory", refuse)
+    told = _said(run, copy)
+    assert any("the memory is too short for its plan" in text for text in told)
     assert digest(copy / run.name) == digest(run.tmp_path / "whole" / run.name)
 
 
