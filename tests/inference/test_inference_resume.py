@@ -180,9 +180,14 @@ def test_blended_patches(runs, make_network, batch, overlap, ndim) -> None:
     run.check(every=3)
 
 
-def test_whole_frames(runs, make_network) -> None:
+@pytest.mark.parametrize("batch", [1, 3])
+def test_whole_frames(runs, make_network, batch) -> None:
     network = make_network(in_channels=1, out_channels=2)
-    runs((4, 40, 30), "TYX", network, ".ome.tif", tiling="whole").check()
+    run = runs(
+        (7, 40, 30), "TYX", network, ".ome.tif",
+        tiling="whole", kind="logits", batch_size=batch,
+    )  # fmt: skip
+    run.check()
 
 
 @pytest.mark.parametrize("tiling", ["stream", "exact", "whole"])
@@ -217,7 +222,7 @@ def test_cells_from_flows(runs, make_network) -> None:
     assert len(frames) == 3
     copies = []
     for number, _ in enumerate(run.events(run.tmp_path / "again")):
-        if number % 4 == 3:
+        if number % 7 == 6:
             copies.append(run.tmp_path / f"again-{number}")
             shutil.copytree(run.tmp_path / "again", copies[-1])
     for copy in [*frames, *copies[:-1]]:
@@ -658,7 +663,7 @@ def test_short_memory_goes_on_right(runs, small, rows, monkeypatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(Strips, "_push", failing)
-        copies = run.snapshots(run.tmp_path / "short")
+        copies = run.snapshots(run.tmp_path / "short", every=5)
     list(run.events(run.tmp_path / "whole"))
     wanted = np.load(run.tmp_path / "whole" / run.name)
     for copy in copies:
