@@ -165,8 +165,9 @@ class Keeper:
         if self._journal is None:
             return
         passing = isinstance(error, _PASSING) or not isinstance(error, Exception)
-        worth = self._reached is None or (passing and self._reached.pixels > 0)
-        self._is_kept = error is not None and worth
+        begun = self._reached is not None
+        some = self.past is not None or (self._reached and self._reached.pixels > 0)
+        self._is_kept = error is not None and (not begun or (passing and bool(some)))
         if self._is_kept:
             self._journal.close()
         else:

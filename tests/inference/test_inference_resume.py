@@ -500,6 +500,24 @@ def test_stop_keeps_what_is_finished(runs, small, rows) -> None:
     assert [p.name for p in folder.iterdir()] == [run.name]
 
 
+def test_stop_while_taking_over_keeps_all(runs, small, rows) -> None:
+    """Also what was not taken over yet."""
+    run, copy = _killed(runs, small, rows)
+    path = journal_of(copy / run.name)
+    before, token = path.stat().st_size, CancelToken()
+    token.set()
+    *_, event = run.events(copy, token)
+    assert isinstance(event, Cancelled)
+    assert path.stat().st_size == before
+    events = run.events(copy)
+    while not isinstance(next(events), Preview):
+        pass
+    events.close()
+    assert path.stat().st_size == before
+    assert any(GOES_ON in text for text in _said(run, copy))
+    assert digest(copy / run.name) == digest(run.tmp_path / "whole" / run.name)
+
+
 def test_stop_before_anything_is_finished_keeps_nothing(runs, small, rows) -> None:
     rows(4)
     run = runs((2, 75, 53), "TYX", small, kind="logits", tiling="stream")
