@@ -111,7 +111,8 @@ def iter_predict(
     `output` is a path (.ome.tif, .ome.zarr, .npy), an array to fill, or None for a new
     array. `region` limits the output to a part of the image, in voxels by axis name;
     its values are those the whole run would give. The last model and the last
-    statistics stay loaded.
+    statistics stay loaded. A run to a path that was stopped or killed goes on when it
+    is asked for again.
 
     Raises
     ------

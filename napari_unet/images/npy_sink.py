@@ -29,6 +29,16 @@ class NpySink:
         self._commit: Commit | None = None
         self._array: np.memmap[Any, Any] | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the result appears when it is complete."""
+        return self._path
+
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """What stands beside it until then; empty before `open`."""
+        return (self._commit.part,) if self._commit else ()
+
     def open(self, spec: OutputSpec) -> None:
         """Reserve the space and write the header."""
         self._commit = Commit(self._path)

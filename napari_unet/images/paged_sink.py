@@ -34,6 +34,17 @@ class PagedSink(ABC):
         self._pages: Pages | None = None
         self._behind: WriteBehind[Page] | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the result appears when it is complete."""
+        return self._path
+
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """What stands beside it until then; empty before `open`."""
+        part = self._commit.part if self._commit else None
+        return (part, part.with_suffix(".pages")) if part else ()
+
     @abstractmethod
     def _check(self, spec: OutputSpec) -> None:
         """Refuse results that the format cannot hold."""

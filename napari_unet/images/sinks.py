@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -75,6 +75,21 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind."""
+        ...
+
+
+@runtime_checkable
+class FileSink(Sink, Protocol):
+    """A sink that writes a file or a folder."""
+
+    @property
+    def path(self) -> Path:
+        """Where the result appears when it is complete."""
+        ...
+
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """What stands beside it until then; empty before `open`."""
         ...
 
 

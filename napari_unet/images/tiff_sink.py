@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,9 +81,15 @@ def _tiles(planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
                 yield np.array(plane[y : y + TILE, x : x + TILE])
 
 
+def _uuid(spec: OutputSpec) -> str:
+    """Make the identifier of a file, the same each time the same result is written."""
+    facts = [spec.axes, spec.shape, spec.dtype.name, spec.name, dict(spec.provenance)]
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(facts, default=str)))
+
+
 def _metadata(spec: OutputSpec) -> dict[str, Any]:
     """Metadata in the terms of tifffile's OME-XML writer."""
-    found: dict[str, Any] = {"axes": spec.axes, "Name": spec.name}
+    found: dict[str, Any] = {"axes": spec.axes, "Name": spec.name, "UUID": _uuid(spec)}
     for axis, size in spec.scale.items():
         name = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
         unit = spec.units.get(axis, "")

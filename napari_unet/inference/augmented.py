@@ -29,16 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from napari_unet.config import PredictConfig
-    from napari_unet.events import CancelToken
-    from napari_unet.images.intensity import Scaling
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.job import Advance, Job
     from napari_unet.inference.plan import Plan
+    from napari_unet.inference.reached import Reached
     from napari_unet.inference.tiling import Range
     from napari_unet.inference.turns import Turn
 
     Box = tuple[Range, ...]
-    Way = Callable[[Job, Scaling, CancelToken], Generator[Advance]]
+    Way = Callable[[Job], Generator[Advance]]
 
 SLAB = 1 << 30
 """Bytes of logits that are summed at a time; each slab computes its halo again."""
@@ -46,19 +45,15 @@ _PART = 64 << 20
 """Bytes of logits that are finished at a time."""
 
 
-def augmented(
-    job: Job, scaling: Scaling, cancel: CancelToken, way: Way
-) -> Generator[Advance]:
+def augmented(job: Job, reached: Reached, way: Way) -> Generator[Advance]:
     """Compute all frames of a job, each in all its turns.
 
     Parameters
     ----------
     job : Job
         Whose settings ask for it.
-    scaling : Scaling
-        Intensity scaling.
-    cancel : CancelToken
-        Checked by `way`.
+    reached : Reached
+        Where to begin; a slab of which a part is finished is computed once more.
     way : callable
         Computes a job without test-time augmentation.
 
@@ -68,27 +63,30 @@ def augmented(
         One for each of a pass without parts, and one for each finished slab.
     """
     boxes, ways = slabs(job), turns(job.config.tta, job.layout.spatial)
-    for position in job.layout.positions():
+    row = reached.row
+    for position in itertools.islice(job.layout.positions(), reached.frame, None):
         for number, box in enumerate(boxes):
+            if box[0][1] <= row:
+                continue
             shape = [stop - start for start, stop in box]
             total = torch.zeros((job.network.spec.out_channels, *shape))
             held = _holding(job, box, position)
             for turn in ways:
                 part = turned(held, turn, box, position)
-                with closing(way(part, scaling, cancel)) as advances:
+                with closing(way(part)) as advances:
                     for advance in advances:
                         _add(total, box, job, turn, advance)
                         yield advance._replace(
                             position=position, parts=[], ends_frame=False
                         )
             total /= len(ways)
-            is_last = number + 1 == len(boxes)
             yield advance._replace(
                 position=position,
-                parts=_parts(total, box),
-                ends_frame=is_last,
+                parts=[part for part in _parts(total, box) if part[0][0][1] > row],
+                ends_frame=number + 1 == len(boxes),
                 notes=[],
             )
+        row = boxes[0][0][0]
 
 
 def passes(job: Job) -> Iterator[Plan]:
@@ -119,7 +117,8 @@ def slabs(job: Job) -> list[Box]:
                 hint="Use --tiling blend, or --tta none.",
             )
         return [job.layout.target]
-    rows = max(job.plan.grids[0].smallest, min(SLAB, free) // row)
+    assert job.memory is not None
+    rows = max(job.plan.grids[0].smallest, min(SLAB, job.memory.budget) // row)
     length = math.ceil((stop - start) / math.ceil((stop - start) / rows))
     cuts = [*range(start, stop, length), stop]
     return [((a, b), *others) for a, b in itertools.pairwise(cuts)]

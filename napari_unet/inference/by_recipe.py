@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -11,16 +12,19 @@ import numpy as np
 import torch
 
 from napari_unet.config import PredictConfig
-from napari_unet.events import CancelToken, Preview, Started, Warned
+from napari_unet.events import CancelToken, Started, Warned
 from napari_unet.images.intensity import Scaling
 from napari_unet.inference import footprint, shared
 from napari_unet.inference.backoff import Runner
+from napari_unet.inference.decisions import Decisions
+from napari_unet.inference.delivery import deliver, replay
 from napari_unet.inference.finish import finisher
 from napari_unet.inference.job import Job, normalizations
 from napari_unet.inference.layout import lay_out
 from napari_unet.inference.pipeline import read_channels
 from napari_unet.inference.pixel_size import spacing_of
 from napari_unet.inference.prepared import Prepared, check_memory
+from napari_unet.inference.reached import Reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +32,8 @@ if TYPE_CHECKING:
     from napari_unet.events import Event
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
-    from napari_unet.inference.finish import Block
     from napari_unet.inference.layout import Layout, Region
+    from napari_unet.inference.resuming import Keeper
     from napari_unet.networks.network import Network
     from napari_unet.networks.recipe import Recipe
     from napari_unet.networks.spec import ModelSpec
@@ -55,6 +59,7 @@ def predict(
     network: Network,
     config: PredictConfig,
     sink: Sink,
+    kept: Keeper,
     *,
     region: Region | None = None,
     cancel: CancelToken | None = None,
@@ -69,6 +74,8 @@ def predict(
     ----------
     stack, network, config, sink, region, cancel
         As there; the sink stays open.
+    kept : Keeper
+        Keeps the volumes that are finished.
     notes : sequence of str
         Told after `Started`.
     """
@@ -76,16 +83,21 @@ def predict(
     yield Started(f"{stack.name}: {job.plan.describe()}", job.layout.frames, "patches")
     yield from (Warned(note) for note in (*notes, *own))
     sink.open(job.output(_NO_SCALING))
-    for number, position in enumerate(job.layout.positions()):
-        events = work.run(_volume(job, position), number, job.layout.frames)
+    target, frames = job.layout.target, job.layout.frames
+    reached = Reached([target], frames, frozenset([target[0][1]]))
+    kept.begin(Decisions.of(job, _NO_SCALING), reached)
+    yield from replay(job, sink, kept, reached, work.cancel)
+    rest = itertools.islice(enumerate(job.layout.positions()), reached.frame, None)
+    for number, position in rest:
+        events = work.run(_volume(job, position), number, frames)
         for event in events:
             if not isinstance(event, np.ndarray):
                 yield event
                 continue
-            for write, block in _finished(job, event):
-                place, values = job.layout.place(position, write, block)
-                sink.write(place, values)
-                yield Preview(place, values)
+            part = target, _reduced(job, event)
+            kept.add(*part)
+            yield from deliver(job, sink, position, part, ends_frame=True)
+        yield from (Warned(note) for note in kept.take_notes())
 
 
 def _prepare(
@@ -155,11 +167,9 @@ def _volume(job: Job, position: Mapping[str, int]) -> np.ndarray:
     return pixels if len(job.layout.spatial) == 3 else pixels[:, None]
 
 
-def _finished(job: Job, logits: np.ndarray) -> Iterator[Block]:
-    """Cut the wanted part out of a volume's logits and finish it."""
+def _reduced(job: Job, logits: np.ndarray) -> np.ndarray:
+    """Cut the wanted part out of a volume's logits, and keep what is needed of it."""
     if len(job.layout.spatial) == 2:
         logits = logits[:, 0]
-    target = job.layout.target
-    part = logits[(slice(None), *(slice(*r) for r in target))]
-    yield from job.finisher.add(target, torch.from_numpy(np.ascontiguousarray(part)))
-    yield from job.finisher.end_frame()
+    part = logits[(slice(None), *(slice(*r) for r in job.layout.target))]
+    return job.finisher.reduce(torch.from_numpy(np.ascontiguousarray(part)))

@@ -52,10 +52,16 @@ class Blend:
         self._plan = plan
         self._channels = channels
         self._target = tuple((s[0].write[0], s[-1].write[1]) for s in plan.spans)
-        self._sum = self._new()
+        self._sum: RollingSum | None = None
 
     def add(self, piece: Piece, logits: torch.Tensor) -> list[Part]:
-        """Add a patch and give the rows that are finished."""
+        """Add a patch and give the rows that are finished.
+
+        A frame may begin at a later row of patches; rows of the frame that earlier
+        patches touch are then wrong.
+        """
+        if self._sum is None:
+            self._sum = self._new(piece.index[0])
         windows = [w[i] for w, i in zip(self._plan.windows, piece.index, strict=True)]
         block = weigh(logits.cpu().numpy(), windows)
         self._sum.add(block, [span.write for span in piece.spans])
@@ -64,20 +70,23 @@ class Blend:
             for i, spans in zip(piece.index[1:], self._plan.spans[1:], strict=True)
         ):
             return []
-        return [self._finished(piece.index[0] + 1)]
+        return self._finished(self._sum, piece.index[0] + 1)
 
-    def _finished(self, row: int) -> Part:
-        """Rows that patches from number `row` on do not touch."""
+    def _finished(self, total: RollingSum, row: int) -> list[Part]:
+        """Rows that patches from number `row` on do not touch, if there are any."""
         spans = self._plan.spans[0]
         if row < len(spans):
-            write, block = self._sum.pop(spans[row].write[0])
+            write, block = total.pop(spans[row].write[0])
         else:
-            write, block = self._sum.pop(self._target[0][1])
-            self._sum = self._new()
-        return write, torch.from_numpy(block)
+            write, block = total.pop(self._target[0][1])
+            self._sum = None
+        return [(write, torch.from_numpy(block))] if block.size else []
 
-    def _new(self) -> RollingSum:
-        return RollingSum(self._channels, self._plan.tile[0], self._target)
+    def _new(self, row: int) -> RollingSum:
+        """Begin a sum at a row of patches."""
+        rows = self._plan.spans[0][row].write[0], self._target[0][1]
+        target = rows, *self._target[1:]
+        return RollingSum(self._channels, self._plan.tile[0], target)
 
 
 class Finisher(Protocol):
@@ -97,8 +106,15 @@ class Finisher(Protocol):
     channels: int | None
     notes: list[str]
 
-    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
-        """Finish the logits (C, *spatial) of a part of the current frame."""
+    def reduce(self, logits: torch.Tensor) -> np.ndarray:
+        """Return what is needed of the logits (C, *spatial) of a part.
+
+        It is as small as can be, and does not depend on other parts.
+        """
+        ...
+
+    def add(self, write: tuple[Range, ...], reduced: np.ndarray) -> Iterator[Block]:
+        """Finish a part of the current frame."""
         ...
 
     def end_frame(self) -> Iterator[Block]:
@@ -121,10 +137,14 @@ class Pointwise:
             label_dtype(self._task.classes()) if is_labels else np.dtype(np.float32)
         )
 
-    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
-        """Finish the logits (C, *spatial) of a part of the current frame."""
-        values = self._values(logits).cpu().numpy()
-        yield write, values.astype(self.dtype, copy=False)
+    def reduce(self, logits: torch.Tensor) -> np.ndarray:
+        """Return the values of the result."""
+        values: np.ndarray = self._values(logits).cpu().numpy()
+        return values.astype(self.dtype, copy=False)
+
+    def add(self, write: tuple[Range, ...], reduced: np.ndarray) -> Iterator[Block]:
+        """Nothing is left to do."""
+        yield write, reduced
 
     def end_frame(self) -> Iterator[Block]:
         """Nothing is left to do."""
@@ -162,10 +182,13 @@ class Objects:
         self._shape = tuple(stop - start for start, stop in target)
         self._begin(0)
 
-    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
+    def reduce(self, logits: torch.Tensor) -> np.ndarray:
+        """Return what the object search needs of a part of the frame."""
+        return self._task.evidence(logits, self._threshold).cpu().numpy()
+
+    def add(self, write: tuple[Range, ...], reduced: np.ndarray) -> Iterator[Block]:
         """Take a part of the frame, and give the rows whose objects are known."""
-        evidence = self._task.evidence(logits, self._threshold).cpu().numpy()
-        rows = self._rows.add(_within(write, self._target), evidence)
+        rows = self._rows.add(_within(write, self._target), reduced)
         if rows is None:
             return
         first = self._target[0][0]
@@ -214,12 +237,15 @@ class FrameObjects:
         self._count = 0
         self._check_memory()
 
-    def add(self, write: tuple[Range, ...], logits: torch.Tensor) -> Iterator[Block]:
-        """Keep what the object search needs of a part of the frame."""
-        evidence = self._task.evidence(logits, self._threshold).cpu().numpy()
+    def reduce(self, logits: torch.Tensor) -> np.ndarray:
+        """Return what the object search needs of a part of the frame."""
+        return self._task.evidence(logits, self._threshold).cpu().numpy()
+
+    def add(self, write: tuple[Range, ...], reduced: np.ndarray) -> Iterator[Block]:
+        """Keep a part of the frame."""
         if self._evidence is None:
-            self._evidence = np.empty((len(evidence), *self._shape), evidence.dtype)
-        self._evidence[(slice(None), *_within(write, self._target))] = evidence
+            self._evidence = np.empty((len(reduced), *self._shape), reduced.dtype)
+        self._evidence[(slice(None), *_within(write, self._target))] = reduced
         yield from ()
 
     def end_frame(self) -> Iterator[Block]:

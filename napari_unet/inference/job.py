@@ -154,6 +154,7 @@ def prepare(
     network: Network,
     config: PredictConfig,
     region: Region | None = None,
+    memory: Memory | None = None,
 ) -> Job:
     """Check that everything fits together, and plan the work.
 
@@ -167,6 +168,8 @@ def prepare(
         The settings.
     region : mapping of str to int or slice, optional
         Wanted part of the image in voxels, by axis name.
+    memory : Memory, optional
+        What a forward pass may and does cost; looked up when not given.
 
     Raises
     ------
@@ -178,7 +181,7 @@ def prepare(
     augmented.check(stack, config)
     finish = finisher(network.spec, config, layout.target)
     placed = shared.placed(network, config.device, config.precision)
-    memory = _memory(network, placed, shared.per_pixel(network))
+    memory = memory or _memory(network, placed, shared.per_pixel(network))
     chosen = shared.planned(network, layout.size, config, memory, layout.target)
     _check_memory(placed.device, chosen)
     if config.tta != "none":
@@ -230,6 +233,11 @@ def _memory(network: Network, placed: Network, per_pixel: float) -> Memory:
         min(budget, _COMFORT) if is_cpu else budget,
         partial(_row_cost, network, placed if is_cpu else network),
     )
+
+
+def known_row_cost(network: Network) -> RowCost | None:
+    """Return what streaming takes where a plan needed to know, else None."""
+    return _row_costs.get(network)
 
 
 def _row_cost(network: Network, measured: Network) -> RowCost | None:

@@ -48,14 +48,17 @@ class Piece:
 
 
 def pieces(
-    stack: ImageStack, layout: Layout, plan: Plan, scaling: Scaling
+    stack: ImageStack, layout: Layout, plan: Plan, scaling: Scaling, first: int = 0
 ) -> Iterator[Piece]:
-    """Read every tile of every frame, frame by frame, the first axis slowest."""
-    for position in layout.positions():
-        for index in plan.indices():
-            spans = tuple(s[i] for s, i in zip(plan.spans, index, strict=True))
-            pixels = read(stack, layout, position, spans, scaling)
-            yield Piece(position, index, spans, pixels)
+    """Read every tile of every frame, frame by frame, the first axis slowest.
+
+    The tiles before number `first` are not read.
+    """
+    tiles = ((p, index) for p in layout.positions() for index in plan.indices())
+    for position, index in itertools.islice(tiles, first, None):
+        spans = tuple(s[i] for s, i in zip(plan.spans, index, strict=True))
+        pixels = read(stack, layout, position, spans, scaling)
+        yield Piece(position, index, spans, pixels)
 
 
 def read(

@@ -143,6 +143,13 @@ class Plan:
         """Position of each tile in `spans`, the first axis slowest."""
         return itertools.product(*(range(len(spans)) for spans in self.spans))
 
+    def boxes(self) -> list[tuple[Range, ...]]:
+        """Return what each tile or strip writes, in order; patches do it together."""
+        if self.way == "blend":
+            return [tuple((s[0].write[0], s[-1].write[1]) for s in self.spans)]
+        writes = ([span.write for span in spans] for spans in self.spans)
+        return list(itertools.product(*writes))
+
     def describe(self) -> str:
         """Tell the plan in one sentence without its full stop."""
         tile = " x ".join(map(str, self.tile))

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from functools import partial
+from copy import copy
 from typing import TYPE_CHECKING
 
+from napari_unet.errors import UsageError
 from napari_unet.events import (
     Cancelled,
     CancelToken,
     Finished,
-    Preview,
     Progress,
     Started,
     Stopped,
     Warned,
 )
-from napari_unet.inference import by_recipe, precision
-from napari_unet.inference.augmented import augmented
-from napari_unet.inference.backoff import Runner
-from napari_unet.inference.finish import Blend, assemble
-from napari_unet.inference.job import Advance, Job, measure, prepare
-from napari_unet.inference.pipeline import batches, pieces, read_ahead
-from napari_unet.inference.spread import spread
-from napari_unet.inference.strips import Strips
+from napari_unet.inference import by_recipe, precision, ways
+from napari_unet.inference.decisions import Decisions
+from napari_unet.inference.delivery import deliver, replay
+from napari_unet.inference.job import Job, measure, prepare
+from napari_unet.inference.resuming import keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-
-    import numpy as np
+    from collections.abc import Callable, Generator, Iterator
+    from typing import Any
 
     from napari_unet.config import PredictConfig
     from napari_unet.events import Event
@@ -36,8 +32,8 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.pipeline import Piece
-    from napari_unet.inference.tiling import Range
+    from napari_unet.inference.reached import Reached
+    from napari_unet.inference.resuming import Keeper
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
 
@@ -58,6 +54,10 @@ def predict(
     Between two events other runs of the same network may be done, whole or in part;
     neither changes the values of the other. They wait for one piece at most, for the
     measuring of the intensities, or for objects that are found in a whole frame.
+
+    Where the sink writes a file, what is finished is kept beside it until the result is
+    complete. A run that was stopped or killed goes on from there the next time, with
+    the bytes of a run that was not; see `napari_unet.inference.resuming`.
 
     Parameters
     ----------
@@ -83,29 +83,65 @@ def predict(
     ------
     UNetError
         If something does not fit, or reading, computing or writing fails. The sink is
-        aborted then, and nothing is left behind.
+        aborted then; what is finished stays only where trying again may help.
     """
     cancel = cancel or CancelToken()
-    if network.spec.recipe is not None:
-        yield from _by_recipe(stack, network, config, sink, region, cancel)
-        return
-    job = prepare(stack, network, config, region)
-    yield Started(f"{stack.name}: {job.plan.describe()}", job.total, "tiles")
-    yield from (Warned(note) for note in _notes(stack, network.spec))
+    kept = keeper(sink, stack, network, config, region, scaling)
     try:
-        scaling = scaling or measure(job, cancel)
-        yield from (Warned(note) for note in scaling.notes)
-        job, notes = precision.settle(job, scaling)
-        job = job.accelerated()
-        yield from (Warned(note) for note in (*notes, *_unused(job)))
-        with _aborting(sink):
-            sink.open(job.output(scaling))
-            yield from _run(job, sink, scaling, cancel)
-            result = sink.close()
+        with kept:
+            if network.spec.recipe is not None:
+                work = _by_recipe(stack, network, config, sink, region, kept, cancel)
+            else:
+                job = _prepared(stack, network, config, region, kept)
+                known = None if scaling is None else lambda *_: scaling
+                work = _by_plan(job, sink, known or measure, kept, cancel)
+            result = yield from work
     except Stopped as stopped:
-        yield Cancelled(str(stopped))
+        yield Cancelled(kept.advice(str(stopped)))
         return
     yield Finished(result)
+
+
+def _prepared(
+    stack: ImageStack,
+    network: Network,
+    config: PredictConfig,
+    region: Region | None,
+    kept: Keeper,
+) -> Job:
+    """Prepare with the plan of the run that goes on, if the memory still allows it."""
+    if kept.past is not None:
+        try:
+            return prepare(stack, network, config, region, kept.past.memory)
+        except UsageError:
+            kept.begin_anew("the memory is too short for its plan")
+    return prepare(stack, network, config, region)
+
+
+def _by_plan(
+    job: Job,
+    sink: Sink,
+    measure: Callable[[Job, CancelToken], Scaling],
+    kept: Keeper,
+    cancel: CancelToken,
+) -> Generator[Event, None, Any]:
+    """Run a network over frames that are planned beforehand."""
+    yield Started(f"{job.stack.name}: {job.plan.describe()}", job.total, "tiles")
+    notes = [*_notes(job.stack, job.network.spec), *kept.take_notes()]
+    yield from (Warned(note) for note in notes)
+    past = kept.past
+    scaling = past.scaling if past else measure(job, cancel)
+    yield from (Warned(note) for note in scaling.notes)
+    job, notes = (past.settle(job), []) if past else precision.settle(job, scaling)
+    job = job.accelerated()
+    yield from (Warned(note) for note in (*notes, *_unused(job)))
+    with _aborting(sink):
+        sink.open(job.output(scaling))
+        reached = ways.start(job)
+        kept.begin(Decisions.of(job, scaling), reached)
+        yield from replay(job, sink, kept, reached, cancel)
+        yield from _run(job, sink, scaling, kept, reached, cancel)
+        return sink.close()
 
 
 def _by_recipe(
@@ -114,107 +150,44 @@ def _by_recipe(
     config: PredictConfig,
     sink: Sink,
     region: Region | None,
+    kept: Keeper,
     cancel: CancelToken,
-) -> Iterator[Event]:
+) -> Generator[Event, None, Any]:
     """Run a network that was trained with a fixed procedure around it."""
-    notes = _notes(stack, network.spec)
-    try:
-        with _aborting(sink):
-            yield from by_recipe.predict(
-                *(stack, network, config, sink),
-                region=region,
-                cancel=cancel,
-                notes=notes,
-            )
-            result = sink.close()
-    except Stopped as stopped:
-        yield Cancelled(str(stopped))
-        return
-    yield Finished(result)
+    notes = [*_notes(stack, network.spec), *kept.take_notes()]
+    with _aborting(sink):
+        yield from by_recipe.predict(
+            *(stack, network, config, sink, kept),
+            region=region,
+            cancel=cancel,
+            notes=notes,
+        )
+        return sink.close()
 
 
 def _run(
-    job: Job, sink: Sink, scaling: Scaling, cancel: CancelToken
+    job: Job,
+    sink: Sink,
+    scaling: Scaling,
+    kept: Keeper,
+    reached: Reached,
+    cancel: CancelToken,
 ) -> Iterator[Event]:
-    """Compute and write all pieces."""
-    with closing(_computed(job, scaling, cancel)) as advances:
-        for done, advance in enumerate(advances, 1):
+    """Compute and write all pieces that are not finished."""
+    begun = 1 + int(reached.share * job.total)
+    with closing(ways.computed(job, scaling, copy(reached), cancel)) as advances:
+        for done, advance in enumerate(advances, begun):
             yield from (Warned(note) for note in advance.notes)
-            for write, block in _finished(job, advance):
-                region, values = job.layout.place(advance.position, write, block)
-                sink.write(region, values)
-                yield Preview(region, values)
-            yield from (Warned(note) for note in job.finisher.notes)
+            for write, logits in advance.parts:
+                part = write, job.finisher.reduce(logits)
+                kept.add(*part)
+                yield from deliver(job, sink, advance.position, part)
+            if advance.ends_frame:
+                yield from deliver(job, sink, advance.position, None, True)
+            notes = [*job.finisher.notes, *kept.take_notes()]
             job.finisher.notes.clear()
+            yield from (Warned(note) for note in notes)
             yield Progress(min(done, job.total), job.total, "tiles")
-
-
-def _computed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
-    """Work through frames as the settings say."""
-    if job.config.tta == "none":
-        return _plain(job, scaling, cancel)
-    return augmented(job, scaling, cancel, _plain)
-
-
-def _plain(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
-    """Work through frames as they are."""
-    way = _streamed if job.plan.way == "stream" else _tiled
-    return way(job, scaling, cancel)
-
-
-def _streamed(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
-    """Work through frames rows by rows."""
-    strips = Strips(job, scaling, cancel)
-    for position in job.layout.positions():
-        for parts in strips.frame(position):
-            yield Advance(position, parts, False, strips.take_notes())
-        yield Advance(position, [], True, strips.take_notes())
-
-
-def _tiled(job: Job, scaling: Scaling, cancel: CancelToken) -> Generator[Advance]:
-    """Work through frames tile by tile, read ahead and batched."""
-    runners = [_runner(job, placed) for placed in (job.placed, *job.others)]
-    blend = Blend(job.plan, job.network.spec.out_channels)
-    last = [len(spans) - 1 for spans in job.plan.spans]
-    reading = pieces(job.stack, job.layout, job.plan, scaling)
-    with closing(read_ahead(reading)) as ahead:
-        grouped = batches(ahead, lambda: min(runner.batch for runner in runners))
-        watched = _watched(grouped, cancel, job.total)
-        with closing(spread(watched, runners, job.placed.device)) as computed:
-            for piece, logits in computed:
-                parts = assemble(job.plan, piece, logits, blend)
-                notes = [note for runner in runners for note in runner.take_notes()]
-                ends = list(piece.index) == last
-                yield Advance(piece.position, parts, ends, notes)
-
-
-def _runner(job: Job, placed: Network) -> Runner:
-    """Make what computes tiles on one device."""
-    on_cpu = placed.device.type == "cpu"
-    spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
-    return Runner(placed, job.plan, job.batch, spare)
-
-
-def _watched(
-    grouped: Iterable[list[Piece]], cancel: CancelToken, total: int
-) -> Iterator[list[Piece]]:
-    """Hand out batches until it is cancelled."""
-    done = 0
-    for batch in grouped:
-        if cancel.is_set():
-            raise Stopped(f"stopped after {done} of {total} tiles")
-        yield batch
-        done += len(batch)
-
-
-def _finished(
-    job: Job, advance: Advance
-) -> Iterator[tuple[tuple[Range, ...], np.ndarray]]:
-    """Blocks of the frame that are final now."""
-    for write, logits in advance.parts:
-        yield from job.finisher.add(write, logits)
-    if advance.ends_frame:
-        yield from job.finisher.end_frame()
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from napari_unet.networks import device as devices
 from napari_unet.networks.graph import UnknownLayerError, read_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari_unet.events import CancelToken
     from napari_unet.images.intensity import Scaling
@@ -57,8 +57,17 @@ class Strips:
         self._notes: list[str] = []
         self._finite = True
 
-    def frame(self, position: Mapping[str, int]) -> Iterator[list[Part]]:
+    def frame(
+        self, position: Mapping[str, int], strip: int = 0, row: int | None = None
+    ) -> Iterator[list[Part]]:
         """Compute one frame.
+
+        Parameters
+        ----------
+        position : mapping of str to int
+            The frame's position along the looped axes.
+        strip, row : int
+            Where to begin, with the very values of a run from the first row on.
 
         Yields
         ------
@@ -75,17 +84,18 @@ class Strips:
         Stopped
             If the work is cancelled.
         """
-        writes = ([span.write for span in spans] for spans in self._job.plan.spans)
-        waiting = list(itertools.product(*writes))[::-1]
+        waiting = self._job.plan.boxes()[strip:][::-1]
         while waiting:
             box = waiting.pop()
+            begin, row = box[0][0] if row is None else row, None
+            rest = ((begin, box[0][1]), *box[1:])
             try:
-                for parts in self._strip(position, box):
+                for parts in self._strip(position, box, begin):
                     yield parts
                     for write, _ in parts:
-                        box = ((write[0][1], box[0][1]), *box[1:])
+                        rest = ((write[0][1], box[0][1]), *box[1:])
             except _ShortError:
-                waiting += self._smaller(box)[::-1]
+                waiting += self._smaller(rest)[::-1]
 
     def take_notes(self) -> list[str]:
         """Return what the user should be told since the last call."""
@@ -96,26 +106,48 @@ class Strips:
     def _streamed(self) -> Streamed:
         return Streamed(read_graph(self._network.module, self._network.spec.ndim))
 
-    def _strip(self, position: Mapping[str, int], box: Box) -> Iterator[list[Part]]:
-        """Compute all rows of a strip."""
+    def _strip(
+        self, position: Mapping[str, int], box: Box, begin: int
+    ) -> Iterator[list[Part]]:
+        """Compute the rows of a strip from `begin` on."""
         plan = self._job.plan
         around = tiling.extent_span if plan.exact else tiling.whole_span
         axes = zip(plan.grids, plan.size, box, strict=True)
         spans = tuple(around(*axis) for axis in axes)
-        start, stop = spans[0].read
-        stream = self._stream(stop - start)
-        row = start + spans[0].margin
-        with closing(read_ahead(self._pieces(position, spans))) as ahead:
+        stream, ranges = self._begin(spans[0], begin)
+        kept = (replace(spans[0], write=(begin, box[0][1])), *spans[1:])
+        with closing(read_ahead(self._pieces(position, spans, ranges))) as ahead:
             for piece in ahead:
                 if self._cancel.is_set():
                     raise Stopped("stopped before the end of a frame")
-                parts = []
-                for logits in self._push(stream, piece):
-                    parts += self._cropped(logits, row, spans)
+                parts: list[Part] = []
+                found = self._push(stream, piece)
+                row = spans[0].read[0] + spans[0].margin + stream.stop
+                row -= sum(logits.shape[1] for logits in found)
+                for logits in found:
+                    parts += self._cropped(logits, row, kept)
                     row += logits.shape[1]
                 yield parts
                 if row >= box[0][1]:
                     return
+
+    def _begin(self, span: Span, row: int) -> tuple[Stream, list[Range]]:
+        """Return a stream that goes on at a row, and the pieces of rows it wants.
+
+        Where others came before, only what the row depends on is computed again.
+        """
+        start, stop = span.read
+        stream, ranges = (
+            self._stream(stop - start),
+            tiling.pieces(*span.read, self._chunk),
+        )
+        if row == span.write[0]:
+            return stream, ranges
+        first = start + stream.needed(row - start - span.margin)
+        while ranges[0][1] <= first:
+            begin, end = ranges.pop(0)
+            stream.skip(end - begin)
+        return stream, ranges
 
     def _stream(self, length: int) -> Stream:
         try:
@@ -128,10 +160,13 @@ class Strips:
             ) from error
 
     def _pieces(
-        self, position: Mapping[str, int], spans: tuple[Span, ...]
+        self,
+        position: Mapping[str, int],
+        spans: tuple[Span, ...],
+        ranges: Sequence[Range],
     ) -> Iterator[Piece]:
-        """Read the rows of a strip, some at a time."""
-        for start, stop in tiling.pieces(*spans[0].read, self._chunk):
+        """Read rows of a strip, some at a time."""
+        for start, stop in ranges:
             part = (Span((start, stop), spans[0].write), *spans[1:])
             pixels = read(
                 *(self._job.stack, self._job.layout, position, part, self._scaling)

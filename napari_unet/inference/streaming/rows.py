@@ -31,7 +31,15 @@ class Rows(ABC):
         Dimension of the tensors that the rows are stacked along.
     length : int
         Rows there will be in all.
+
+    Attributes
+    ----------
+    sound : int
+        First row that may be read. Rows before it were not computed, because an
+        earlier run has finished what depends on them.
     """
+
+    sound = 0
 
     def __init__(self, dim: int, length: int) -> None:
         self.dim = dim
@@ -61,7 +69,8 @@ class Rows(ABC):
     def take(self, start: int, stop: int, fill: Fill = 0.0) -> Tensor:
         """Return rows `start` to `stop`, which may reach outside the frame.
 
-        They may share memory with the rows kept here.
+        They may share memory with the rows kept here. Rows that were not computed are
+        0, and so is what a layer makes of them of no use.
         """
         if isinstance(fill, str) and not 0 <= start <= stop <= self.length:
             return self._continued(start, stop, fill)
@@ -72,6 +81,8 @@ class Rows(ABC):
         if view is not None:
             return view
         out = self._empty(count)
+        if start < self.sound:
+            out.zero_()
         if not isinstance(fill, str):
             out.narrow(self.dim, 0, before).fill_(fill)
             out.narrow(self.dim, count - after, after).fill_(fill)
@@ -102,6 +113,11 @@ class Queue(Rows):
     def stop(self) -> int:
         """Row after the last that is there."""
         return self._stop
+
+    def skip(self, count: int) -> None:
+        """Count the next rows without computing them."""
+        self._stop += count
+        self.sound = self._stop
 
     def append(self, rows: Tensor) -> None:
         """Add the next rows."""
@@ -163,6 +179,11 @@ class Joined(Rows):
     def stop(self) -> int:
         """Row after the last that all sources have."""
         return min(source.stop for source in self._sources)
+
+    @property
+    def sound(self) -> int:  # type: ignore[override]
+        """First row that may be read of all sources."""
+        return max(source.sound for source in self._sources)
 
     def drop(self, start: int) -> None:
         """Remember what is not needed any more."""

@@ -62,7 +62,12 @@ class Step:
         start, stop = self.done, min(self._ready(), self.done + self.most)
         if stop == start:
             return False
-        self.output.append(self._compute(start, stop))
+        sound = self._sound(start, stop)
+        if sound == stop:
+            self.output.skip(stop - start)
+        else:
+            self.output.append(self._compute(start, stop))
+            self.output.sound = sound if sound > start else self.output.sound
         self.done = stop
         return True
 
@@ -71,10 +76,31 @@ class Step:
         length = self.sources[n].length
         if self.done == self.output.length:
             return length
-        low = self._within(n, self.done)[0]
+        return self.lowest(n, self.done) // self._pitch * self._pitch
+
+    def lowest(self, n: int, row: int) -> int:
+        """Return the first row of input `n` that rows from `row` on depend on.
+
+        At least one before the first that need not be there yet, also for rows of a
+        bias alone.
+        """
+        low, high = self._within(n, row)
+        low = min(low, high - 1)
         if self.part.fill == "reflect":
             low = min(low, self._within(n, self.output.length - 1)[0])
-        return low // self._pitch * self._pitch
+        return low
+
+    def _sound(self, start: int, stop: int) -> int:
+        """Return the first of some rows that does not depend on rows left out."""
+        if not any(source.sound for source in self.sources):
+            return start
+        return bisect_right(range(stop), False, lo=start, key=self._is_sound)
+
+    def _is_sound(self, row: int) -> bool:
+        """Whether no row from `row` on depends on rows that were left out."""
+        return all(
+            source.sound <= self.lowest(n, row) for n, source in enumerate(self.sources)
+        )
 
     @property
     def _pitch(self) -> int:

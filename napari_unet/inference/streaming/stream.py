@@ -84,6 +84,46 @@ class Stream:
             self._steps.append(Step(part, sources, output, most) if sources else None)
         self._inputs = [part.inputs for part in network.parts]
 
+    @property
+    def stop(self) -> int:
+        """Rows of the output that are behind, given or left out."""
+        return self._rows[-1].stop
+
+    def needed(self, row: int) -> int:
+        """Return the first row of the frame that output rows from `row` on depend on.
+
+        Parameters
+        ----------
+        row : int
+            Row of the output.
+        """
+        first = [rows.length for rows in self._rows]
+        first[-1] = row
+        for number in reversed(range(len(first))):
+            step = self._steps[number]
+            for n, source in enumerate(self._inputs[number]):
+                if first[number] < self._rows[number].length:
+                    low = step.lowest(n, first[number]) if step else first[number]
+                    first[source] = min(first[source], low)
+        return first[0]
+
+    def skip(self, count: int) -> None:
+        """Go on as if `count` rows of the frame had been pushed, without computing.
+
+        All layers then stand where they would, so that what follows is computed in the
+        very pieces, and to the very bits, of a run from the first row on. Output rows
+        that depend on those left out are left out too; see `needed` and `stop`. Must
+        come before the first `push`.
+        """
+        self._queue(0).skip(count)
+        while self._round():
+            self._queue(-1).pop()
+
+    def _queue(self, number: int) -> Queue:
+        rows = self._rows[number]
+        assert isinstance(rows, Queue)
+        return rows
+
     def push(self, rows: Tensor) -> Iterator[Tensor]:
         """Take the next rows of the frame.
 
@@ -97,14 +137,11 @@ class Stream:
         torch.Tensor
             The next rows of the output, as many as are finished now.
         """
-        image, output = self._rows[0], self._rows[-1]
-        assert isinstance(image, Queue)
-        assert isinstance(output, Queue)
-        image.append(rows)
+        self._queue(0).append(rows)
         moving = True
         while moving:
             moving = self._round()
-            finished = output.pop()
+            finished = self._queue(-1).pop()
             if finished is not None:
                 yield finished
 

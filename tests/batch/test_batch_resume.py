@@ -1,0 +1,91 @@
+"""A batch that is killed inside a stack goes on inside that stack."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_unet import api, checkpoints
+from napari_unet.config import BatchConfig
+from napari_unet.events import Cancelled, CancelToken, Finished, Progress, Warned
+from napari_unet.files import digest
+from napari_unet.images.intensity import Normalization
+from napari_unet.networks.network import Network
+from napari_unet.networks.spec import ModelSpec
+from napari_unet.networks.unet import UNet, UNetSpec
+
+GOES_ON = "An earlier run goes on"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return what starts a batch of three stacks into a folder."""
+    torch.manual_seed(0)
+    shape = UNetSpec(widths=(4, 8))
+    spec = ModelSpec(
+        ndim=2, in_channels=1, out_channels=2,
+        architecture=shape.model_dump(mode="json"),
+        normalization=(Normalization(kind="zscore"),),
+    )  # fmt: skip
+    model = tmp_path / "net.safetensors"
+    checkpoints.save(Network(UNet(shape), spec), model)
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        pixels = rng.integers(0, 999, (2, 100, 90), np.uint16)
+        path = tmp_path / "in" / f"{name}.tif"
+        tifffile.imwrite(path, pixels, photometric="minisblack")
+    config = BatchConfig(device="cpu", tiling="exact", tile=(48, 48), axes="TYX")
+
+    def start(folder, cancel=None):
+        inputs = [tmp_path / "in"]
+        return api.iter_batch(inputs, model, folder, config, cancel=cancel)
+
+    return start
+
+
+def results(folder) -> dict[str, str]:
+    """Hash of all files but the ledger, hidden ones too."""
+    files = [p for p in folder.iterdir() if "ledger" not in p.name]
+    return {p.name: digest(p) for p in files}
+
+
+def told(events) -> list[str]:
+    return [event.message for event in events if isinstance(event, Warned)]
+
+
+def test_killed_inside_a_stack(start, tmp_path) -> None:
+    """The folder as it is in the middle of the second stack, at any tile."""
+    copies = []
+    for event in start(tmp_path / "out"):
+        if isinstance(event, Progress) and event.done % 1 and int(event.done) == 1:
+            copies.append(tmp_path / f"out{len(copies)}")
+            shutil.copytree(tmp_path / "out", copies[-1])
+    wanted = results(tmp_path / "out")
+    assert sorted(wanted) == ["a.ome.tif", "b.ome.tif", "c.ome.tif"]
+    assert len(copies) > 5
+    for number, copy in enumerate(copies[:-1]):
+        assert not (copy / "b.ome.tif").exists()
+        events = list(start(copy))
+        assert any(GOES_ON in text for text in told(events)), number
+        assert results(copy) == wanted
+        summary = events[-1].result
+        assert [item.status for item in summary.items] == ["skipped", "done", "done"]
+
+
+def test_stopped_inside_a_stack(start, tmp_path) -> None:
+    token = CancelToken()
+    for event in start(tmp_path / "out", token):
+        if isinstance(event, Progress) and 1.2 < event.done < 2:
+            token.set()
+    assert isinstance(event, Cancelled)
+    assert len([p for p in (tmp_path / "out").iterdir() if "journal" in p.name]) == 1
+    events = list(start(tmp_path / "out"))
+    assert isinstance(events[-1], Finished)
+    assert any(GOES_ON in text for text in told(events))
+    list(start(tmp_path / "whole"))
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
