@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.job import Job
-    from napari_unet.inference.layout import Region
     from napari_unet.networks.network import Network
 
 WORDS = {
@@ -106,7 +105,6 @@ def identity(
     stack: ImageStack,
     network: Network,
     config: PredictConfig,
-    region: Region | None,
     scaling: Scaling | None,
 ) -> dict[str, Any] | None:
     """Tell what decides the bytes of a result, as plain values.
@@ -130,11 +128,7 @@ def identity(
     found = {
         "image": [*state, pixels, dict(stack.scale), dict(stack.units)],
         "model": [network.digest, network.spec.model_dump(mode="json")],
-        "settings": [
-            settings,
-            {axis: str(part) for axis, part in (region or {}).items()},
-            scaling and asdict(scaling),
-        ],
+        "settings": [settings, scaling and asdict(scaling)],
         "versions": [napari_unet.__version__, torch.__version__, np.__version__],
         "device": [choose_device(config.device).words, *_processor()],
     }

@@ -226,6 +226,9 @@ def keeper(
 ) -> Keeper:
     """Make the keeper of a run, which does nothing unless the sink writes a file.
 
+    Nothing is kept of a part of an image either: it is asked for again and again with
+    the moving view, and the next one is another.
+
     Parameters
     ----------
     sink, stack, network, config, region, scaling
@@ -236,9 +239,9 @@ def keeper(
     DeviceError
         If the device is absent.
     """
-    if not isinstance(sink, FileSink):
+    if region or not isinstance(sink, FileSink):
         return Keeper(None, None)
-    return Keeper(sink, identity(stack, network, config, region, scaling))
+    return Keeper(sink, identity(stack, network, config, scaling))
 
 
 def journal_of(path: Path) -> Path:

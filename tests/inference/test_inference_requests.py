@@ -114,4 +114,5 @@ def test_stop_leaves_neither_result(child, image, tmp_path):
     main.handle.cancel()
     assert isinstance(main.wait(), Cancelled)
     assert isinstance(part.wait(), Cancelled)
-    assert list(tmp_path.iterdir()) == []
+    kept = [path.suffix for path in tmp_path.iterdir()]
+    assert kept in ([], [".journal"])  # of the main run, which may go on
