@@ -83,7 +83,9 @@ def _openvino() -> Any:
 
 def _convert(ov: Any, module: nn.Module, image: torch.Tensor, path: Path) -> None:
     """Write the layers as OpenVINO's own two files, in one step."""
-    plain = stepwise(copy.deepcopy(module).float())
+    plain = copy.deepcopy(module).float()
+    if image.ndim == 5 and image.dtype == torch.float32:  # where digits are lost
+        stepwise(plain)
     example = image.float().contiguous()
     with torch.no_grad(), quiet():
         model = ov.convert_model(torch.export.export(plain, (example,)))
