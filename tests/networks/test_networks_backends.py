@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import shutil
@@ -21,6 +22,7 @@ from napari_unet.images.stack import ImageStack
 from napari_unet.inference.predict import predict
 from napari_unet.networks.backends import accelerated, openvino_program
 from napari_unet.networks.backends.folder import build_folder
+from napari_unet.networks.backends.stepwise import StepwiseNorm, stepwise
 from napari_unet.networks.network import Network
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNet, UNetSpec
@@ -82,6 +84,38 @@ def test_openvino_gives_the_module_s_values(fields) -> None:
     net = network(**fields)
     size = (124, 108) if fields.get("padding") else (32, 48, 16)[: net.spec.ndim]
     same(net.place("cpu", "float32"), "openvino", (2, net.spec.in_channels, *size))
+
+
+@needs_openvino
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_openvino_keeps_its_digits_over_a_large_patch(norm) -> None:
+    net = network(ndim=3, widths=(4, 8), norm=norm, groups=2)
+    same(net.place("cpu", "float32"), "openvino", (1, 1, 32, 128, 128))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.InstanceNorm2d(6, affine=True),
+        nn.InstanceNorm2d(6, eps=1e-3),
+        nn.GroupNorm(3, 6),
+        nn.GroupNorm(1, 6, affine=False),
+    ],
+    ids=str,
+)
+def test_norms_in_steps_are_the_same_norms(layer) -> None:
+    for weight in layer.parameters():
+        nn.init.normal_(weight)
+    image = torch.randn(2, 6, 13, 10) * 3 + 5
+    holder = stepwise(nn.Sequential(copy.deepcopy(layer)))
+    assert isinstance(holder[0], StepwiseNorm)
+    with torch.no_grad():
+        torch.testing.assert_close(holder(image), layer(image), atol=1e-5, rtol=0)
+
+
+def test_norms_with_statistics_of_their_own_stay() -> None:
+    layer = nn.InstanceNorm2d(6, track_running_stats=True)
+    assert stepwise(nn.Sequential(layer))[0] is layer
 
 
 @needs_openvino

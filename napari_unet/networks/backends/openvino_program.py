@@ -17,6 +17,7 @@ import torch
 from napari_unet.errors import UsageError
 from napari_unet.networks.backends.folder import build_folder
 from napari_unet.networks.backends.quiet import quiet
+from napari_unet.networks.backends.stepwise import stepwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,8 @@ def _openvino() -> Any:
 def _convert(ov: Any, module: nn.Module, image: torch.Tensor, path: Path) -> None:
     """Write the layers as OpenVINO's own two files, in one step."""
     plain = copy.deepcopy(module).float()
+    if image.ndim == 5 and image.dtype == torch.float32:  # where digits are lost
+        stepwise(plain)
     example = image.float().contiguous()
     with torch.no_grad(), quiet():
         model = ov.convert_model(torch.export.export(plain, (example,)))
