@@ -137,7 +137,7 @@ def test_an_error_of_a_request_is_its_own(child, name):
 
 def test_stop_stops_the_job_and_the_request(child):
     diary, pid = Diary(), child.pid
-    job = start(child, diary, "job", "sleepy", "job", 10_000)
+    job = start(child, diary, "job", "sleepy", "job", 10_000, stop_after=20)
     diary.wait_for("job", 2)
     view = start(child, diary, "view", "sleepy", "view", 10_000, turn="first")
     diary.wait_for("view", 2)
