@@ -15,7 +15,7 @@ from napari_unet.images.sinks import OutputSpec
 from napari_unet.inference import augmented, footprint, shared, tiling, turns
 from napari_unet.inference.finish import Finisher, finisher
 from napari_unet.inference.layout import Layout, lay_out
-from napari_unet.inference.plan import Memory, Plan, RowCost
+from napari_unet.inference.plan import Memory, Plan, RowCost, plan
 from napari_unet.networks import device as devices
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ def prepare(
     region : mapping of str to int or slice, optional
         Wanted part of the image in voxels, by axis name.
     memory : Memory, optional
-        What a forward pass may and does cost; looked up when not given.
+        What a forward pass may and does cost; looked up when not given. With that of an
+        earlier run the plan is the same.
 
     Raises
     ------
@@ -181,8 +182,11 @@ def prepare(
     augmented.check(stack, config)
     finish = finisher(network.spec, config, layout.target)
     placed = shared.placed(network, config.device, config.precision)
-    memory = memory or _memory(network, placed, shared.per_pixel(network))
-    chosen = shared.planned(network, layout.size, config, memory, layout.target)
+    if memory is None:
+        memory = _memory(network, placed, shared.per_pixel(network))
+        chosen = shared.planned(network, layout.size, config, memory, layout.target)
+    else:
+        chosen = plan(layout.size, network.geometry, config, memory, layout.target)
     _check_memory(placed.device, chosen)
     if config.tta != "none":
         averaged = turns.words(config.tta, layout.spatial)

@@ -14,6 +14,7 @@ from napari_unet.events import Finished
 from napari_unet.images.sinks import ArraySink
 from napari_unet.images.stack import ImageStack
 from napari_unet.inference import predict as predicting
+from napari_unet.inference import ways
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.job import prepare
 from napari_unet.inference.pipeline import Piece, batches, pieces
@@ -108,11 +109,11 @@ def test_three_devices_give_what_one_gives(
     ours[1].module = Full(1, 1, 1)
     monkeypatch.setattr(predicting, "prepare", with_more)
     monkeypatch.setattr(
-        *(predicting, "_runner"),
+        *(ways, "_runner"),
         lambda job, placed: Runner(placed, job.plan, 2, lambda: ours[2]),
     )
     monkeypatch.setattr(
-        *(predicting, "spread"),
+        *(ways, "spread"),
         lambda grouped, runners, _: in_turn(
             *(grouped, runners), [copies([]), lambda _: None, copies([])]
         ),
