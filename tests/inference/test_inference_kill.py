@@ -26,7 +26,7 @@ from napari_unet.networks.network import Network
 KILLS = int(os.environ.get("UNET_KILLS", "2"))
 WAYS = {
     "stream": ["--tiling", "stream"],
-    "blend": ["--tiling", "blend", "--tile", "128"],
+    "blend": ["--tiling", "blend", "--tile", "48"],
     "instances": ["--tiling", "stream", "--kind", "instances"],
 }
 
