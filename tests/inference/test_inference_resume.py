@@ -23,7 +23,7 @@ from napari_unet.events import Cancelled, CancelToken, Finished, Preview, Warned
 from napari_unet.files import digest
 from napari_unet.images.readers import open_image
 from napari_unet.images.sinks import sink_for
-from napari_unet.inference import job, objects, resuming
+from napari_unet.inference import augmented, job, objects, resuming
 from napari_unet.inference.blocks import pack, unpack
 from napari_unet.inference.journal import Journal
 from napari_unet.inference.plan import RowCost
@@ -188,6 +188,22 @@ def test_whole_frames(runs, make_network, batch) -> None:
         tiling="whole", kind="logits", batch_size=batch,
     )  # fmt: skip
     run.check()
+
+
+@pytest.mark.parametrize("tiling", ["stream", "blend"])
+def test_averaged_over_flips(runs, make_network, rows, monkeypatch, tiling) -> None:
+    """Slabs that were finished, or a part of one, before the end."""
+    rows(8)
+    monkeypatch.setattr(augmented, "SLAB", 20_000)
+    monkeypatch.setattr(augmented, "_PART", 8_000)
+    norm = "batch" if tiling == "stream" else "instance"
+    network = make_network(in_channels=1, out_channels=2, norm=norm)
+    tile = {"tile": (24, 24)} if tiling == "blend" else {}
+    run = runs(
+        (2, 100, 50), "TYX", network, ".ome.tif",
+        kind="logits", tiling=tiling, tta="flips", **tile,
+    )  # fmt: skip
+    run.check(every=3)
 
 
 @pytest.mark.parametrize("tiling", ["stream", "exact", "whole"])
