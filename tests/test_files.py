@@ -10,13 +10,13 @@ from collections import namedtuple
 
 import pytest
 
-from napari_unet import files
+from napari_unet import disk
 from napari_unet.errors import OutputError, UsageError
 from napari_unet.files import Commit, commit, digest, reserve, telling_write_errors
 
 FAULTS = [
     (errno.ENOSPC, "no space left on the disk .*MB free"),
-    (errno.EDQUOT, "no space left"),
+    (errno.EDQUOT, "share of the disk is used up .*MB free"),
     (errno.EACCES, "no permission to write in"),
     (errno.EROFS, "no permission to write in"),
     (errno.EIO, "Input/output error"),
@@ -196,8 +196,8 @@ def test_windows_scanner_gets_time(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "held")
         replace(source, target)
 
-    monkeypatch.setattr(files, "_IS_WINDOWS", True)
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(disk, "_IS_WINDOWS", True)
+    monkeypatch.setattr(disk.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(os, "replace", held)
     with commit(tmp_path / "a") as part:
         part.touch()

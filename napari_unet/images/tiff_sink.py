@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tifffile import TiffWriter
 
 from napari_unet.errors import OutputError
+from napari_unet.files import writing
 from napari_unet.images.metadata import provenance_text
 from napari_unet.images.paged_sink import PagedSink
 
@@ -55,7 +58,10 @@ class TiffSink(PagedSink):
         """Stream the planes through tifffile."""
         large = math.prod(spec.shape) * spec.dtype.itemsize > _CLASSIC
         tiled = max(spec.shape[-2:]) > 2 * TILE
-        with TiffWriter(part, bigtiff=large, ome=True) as tif:
+        with (
+            writing(part) as file,
+            TiffWriter(file, bigtiff=large, ome=True) as tif,
+        ):
             tif.write(
                 _tiles(planes) if tiled else (plane.copy() for plane in planes),
                 shape=spec.shape,
@@ -79,9 +85,15 @@ def _tiles(planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
                 yield np.array(plane[y : y + TILE, x : x + TILE])
 
 
+def _uuid(spec: OutputSpec) -> str:
+    """Make the identifier of a file, the same each time the same result is written."""
+    facts = [spec.axes, spec.shape, spec.dtype.name, spec.name, dict(spec.provenance)]
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(facts, default=str)))
+
+
 def _metadata(spec: OutputSpec) -> dict[str, Any]:
     """Metadata in the terms of tifffile's OME-XML writer."""
-    found: dict[str, Any] = {"axes": spec.axes, "Name": spec.name}
+    found: dict[str, Any] = {"axes": spec.axes, "Name": spec.name, "UUID": _uuid(spec)}
     for axis, size in spec.scale.items():
         name = "TimeIncrement" if axis == "T" else f"PhysicalSize{axis}"
         unit = spec.units.get(axis, "")
