@@ -78,14 +78,7 @@ def sync(path: Path) -> None:
 def rename(source: Path, target: Path) -> None:
     """Rename over what is there; on Windows a virus scanner may hold it a moment."""
     _before("rename", target)
-    for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
-        try:
-            return os.replace(source, target)
-        except PermissionError:
-            if not _IS_WINDOWS:
-                raise
-            time.sleep(wait)
-    return os.replace(source, target)
+    _patiently(lambda: os.replace(source, target))
 
 
 def make_folder(path: Path) -> None:
@@ -103,7 +96,7 @@ def remove(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         elif os.path.lexists(path):
             _before("remove", path)
-            path.unlink()
+            _patiently(path.unlink)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -131,6 +124,18 @@ def reserve(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), start, size - start)
         while (missing := size - file.seek(0, os.SEEK_END)) > 0:
             file.write(bytes(min(missing, _CHUNK)))
+
+
+def _patiently(call: Callable[[], None]) -> None:
+    """Try again for a while on Windows, where others may hold a file for a moment."""
+    for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
+        try:
+            return call()
+        except PermissionError:
+            if not _IS_WINDOWS:
+                raise
+            time.sleep(wait)
+    return call()
 
 
 def _before(call: str, path: Path | str) -> None:

@@ -184,7 +184,7 @@ def test_stop_inside_an_image_records_nothing(run, segment, tmp_path, monkeypatc
     assert "1 of 4" in events[-1].note
     assert segment.seen == ["a.tif", "b.tif"]
     ledger = Ledger(tmp_path / "out")
-    assert ledger["../in/b.tif"].outcome == "started"
+    assert ledger["../in/b.tif"].outcome == "stopped"
 
 
 def test_broken_links_and_warnings_name_the_file(run, folder):
