@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "Commit", "append", "commit", "digest", "move", "reserve", "sweep",
-    "telling_write_errors", "write", "write_json", "writing",
+    "Commit", "append", "commit", "digest", "littered", "mark", "move", "place",
+    "reserve", "staged", "sweep", "telling_write_errors", "write", "write_json",
+    "writing",
 ]  # fmt: skip
 
 _CHUNK = 1 << 20
 _FLUSHERS = 16
+_MARK = 12
+_LEFT = re.compile(r"\.[0-9a-f]{20}\.(part|old|pages|new)(\..*)?")
 
 
 class Commit:
@@ -204,13 +208,33 @@ def move(source: Path, target: Path) -> None:
         disk.sync(target.parent)
 
 
+def staged(path: Path) -> Path:
+    """Give the hidden name of a result that is whole but not yet recorded."""
+    suffix = "".join(path.suffixes[-2:])
+    return path.with_name(f".{mark(path)}{'0' * 8}.new{suffix}")
+
+
+def place(source: Path, path: Path) -> None:
+    """Give a result that is whole and flushed its name, in the place of what is there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be done; what was there before stays.
+    """
+    with telling_write_errors(path):
+        _replace(source, path)
+
+
 def sweep(path: Path) -> None:
     """Remove what a killed process left of its work on `path`.
 
     Only for who alone may write `path`. What it had moved away to make room comes back
     where nothing took its place.
     """
-    for left in sorted(path.parent.glob(f".{_mark(path)}*")):
+    for left in sorted(path.parent.glob(f".{mark(path)}*")):
+        if not _LEFT.fullmatch(left.name):
+            continue
         if left.name.endswith(".old") and not os.path.lexists(path):
             move(left, path)
         else:
@@ -265,9 +289,15 @@ def _replace(part: Path, path: Path) -> None:
 
 def _hidden(path: Path, ending: str) -> Path:
     """Make up a hidden name beside `path`, which `sweep` knows again."""
-    return path.with_name(f".{_mark(path)}{uuid.uuid4().hex[:8]}{ending}")
+    return path.with_name(f".{mark(path)}{uuid.uuid4().hex[:8]}{ending}")
 
 
-def _mark(path: Path) -> str:
+def littered(folder: Path) -> set[str]:
+    """List whose leftovers lie in a folder, as `mark` names them."""
+    names = (p.name for p in folder.iterdir() if _LEFT.fullmatch(p.name))
+    return {name[1 : 1 + _MARK] for name in names}
+
+
+def mark(path: Path) -> str:
     """Beginning of the hidden names that belong to `path`."""
-    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:_MARK]

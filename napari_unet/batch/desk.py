@@ -11,15 +11,15 @@ from napari_unet.batch import numerics
 from napari_unet.batch.failures import MOST_DEATHS, ChangedError, failure, poison
 from napari_unet.batch.inputs import examine
 from napari_unet.batch.isolated import Died
-from napari_unet.batch.names import aside
+from napari_unet.batch.names import aside, table_of
 from napari_unet.batch.plans import Plans, is_same
 from napari_unet.batch.summary import Item
 from napari_unet.errors import ImageError, OutputError
 from napari_unet.events import Cancelled, Finished, Progress, Warned
-from napari_unet.files import digest, move, sweep
+from napari_unet.files import digest, mark, move, place, staged, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     from napari_unet.batch.inputs import Input
@@ -105,7 +105,11 @@ class Desk:
         last = self.ledger[plan.input]
         yield from self._set_aside(plan, last)
         plan = self._begin(image, plan, last)
-        record = yield from self._tried(image, plan)
+        try:
+            record = yield from self._tried(image, plan, lock)
+        finally:
+            for waiting, _ in self._files(plan):
+                disk.remove(waiting)
         if record is None or self.locks.is_lost(lock):
             return
         self._append(record)
@@ -128,12 +132,29 @@ class Desk:
                 update={"output_sha256": standing, "deaths": deaths, "began": began}
             )
             self.ledger.append(plan)
-        for name in filter(None, (plan.output, plan.table)):
-            sweep(self._output / name)
+        self.sweep(plan)
         return plan
 
+    def sweep(self, plan: Record) -> None:
+        """Remove what killed runs left of an image; only for who has its lock."""
+        for path in (path for pair in self._files(plan) for path in pair):
+            sweep(path)
+
+    def is_littered(self, plan: Record, litter: set[str]) -> bool:
+        """Whether some of `napari_unet.files.littered` belongs to an image."""
+        return any(mark(p) in litter for pair in self._files(plan) for p in pair)
+
+    def _files(self, plan: Record) -> list[tuple[Path, Path]]:
+        """Give where result and table are made, and where they go."""
+        result = self._output / plan.output
+        pairs = [(staged(result), result)]
+        if plan.table:
+            table = table_of(staged(result), self.plans.config.suffix)
+            pairs.append((table, self._output / plan.table))
+        return pairs
+
     def _tried(
-        self, image: Input, plan: Record
+        self, image: Input, plan: Record, lock: Lock
     ) -> Generator[Event, None, Record | None]:
         """Do an image, again where the process died; None where the user stopped it."""
         begin, deaths = time.monotonic(), plan.deaths
@@ -145,6 +166,8 @@ class Desk:
                 else:
                     yield from self._work(image, plan)
                     fields = {} if self.stopped else self._success(image, plan)
+                    if not self.stopped and not self.locks.is_lost(lock):
+                        self._place(plan, fields)
             except Died as death:
                 if self.stopped or (self._cancel and self._cancel.is_set()):
                     self.stopped = True
@@ -176,6 +199,7 @@ class Desk:
         if image.fault:
             raise ImageError(f"{name} is {image.fault}")
         config, target = self.plans.settings(image), self._output / plan.output
+        target = staged(target)
         work = self._segment(
             image.path, target, self.plans.network, config, cancel=self._cancel
         )
@@ -206,20 +230,25 @@ class Desk:
     def _success(self, image: Input, plan: Record) -> dict[str, object]:
         """Fields of the record of a result, read back from the disk."""
         path = self._output / plan.output
-        if not path.exists():
+        if not staged(path).exists():
             raise OutputError(f"{path.name} was not written")
         now = examine(image.path)
         if (now.size, now.mtime_ns, now.fault) != (image.size, image.mtime_ns, ""):
-            for name in filter(None, (plan.output, plan.table)):
-                disk.remove(self._output / name)
             raise ChangedError(
                 f"{image.path.name} was changed while it was read",
                 hint="Its result is thrown away; run the batch again.",
             )
-        fields = {"output_sha256": digest(path), "numerics": self._numerics}
-        if plan.table:
-            fields["table_sha256"] = digest(self._output / plan.table)
-        return {"outcome": "done", **fields}
+        sums = [digest(waiting) for waiting, _ in self._files(plan)]
+        names = ("output_sha256", "table_sha256")
+        fields = dict(zip(names, sums, strict=False))
+        return {"outcome": "done", **fields, "numerics": self._numerics}
+
+    def _place(self, plan: Record, fields: Mapping[str, object]) -> None:
+        """Give a result its name; its hash is recorded before, so that it is known."""
+        update = {"next_sha256": fields["output_sha256"]}
+        self._append(plan.model_copy(update=update))
+        for waiting, path in self._files(plan):
+            place(waiting, path)
 
     def _tell(self, image: Input, record: Record) -> Iterator[Event]:
         """Keep what became of an image, and say it where it failed."""
@@ -233,10 +262,14 @@ class Desk:
 
     def _set_aside(self, plan: Record, last: Record | None) -> Iterator[Event]:
         """Rename a result that was edited since we wrote it."""
-        if last is None or last.output != plan.output or not last.output_sha256:
+        if last is None or last.output != plan.output:
             return
         path = self._output / last.output
-        if not path.exists() or self.plans.is_untouched(last):
+        if self.plans.standing(last.output) in (
+            "",
+            last.output_sha256,
+            last.next_sha256,
+        ):
             return
         kept = aside(path, self.plans.config.suffix)
         move(path, kept)

@@ -44,7 +44,9 @@ class Record(Config):
     output : str
         Name of the result in the output folder.
     output_sha256 : str
-        SHA-256 of the result, empty unless done.
+        SHA-256 of the result; before it is done, of what stands in its place.
+    next_sha256 : str
+        SHA-256 of a result that is whole and about to take that place.
     table, table_sha256 : str
         Name and SHA-256 of the table of measurements, empty where there is none.
     began : str
@@ -75,6 +77,7 @@ class Record(Config):
     version: str
     output: str
     output_sha256: str = ""
+    next_sha256: str = ""
     table: str = ""
     table_sha256: str = ""
     began: str = ""

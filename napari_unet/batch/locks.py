@@ -25,6 +25,7 @@ import psutil
 
 from napari_unet import disk
 from napari_unet.disk_errors import telling_write_errors
+from napari_unet.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +128,10 @@ class Locks:
             If the lock cannot be written.
         """
         stem = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:24]
+        return self._take(stem, name)
+
+    def _take(self, stem: str, name: str) -> Lock | None:
+        """Take the lock whose files are called `stem`."""
         with telling_write_errors(self.place / stem):
             disk.make_folder(self.place)
             dead = {path: _content(path) for path in self._files(stem)}
@@ -171,8 +176,18 @@ class Locks:
         self._stop.set()
         for path in list(self._held):
             self.release(Lock(path))
+        for stem in self._stems():  # of processes that are gone
+            with contextlib.suppress(OutputError):
+                if lock := self._take(stem, stem):
+                    self.release(lock)
         with contextlib.suppress(OSError):  # others may still use it
             self.place.rmdir()
+
+    def _stems(self) -> set[str]:
+        """Names of all locks there are."""
+        with contextlib.suppress(OSError):
+            return {name.partition(".")[0] for name in os.listdir(self.place)}
+        return set()
 
     def _files(self, stem: str) -> list[Path]:
         """Files of one lock; at most one of them is alive."""

@@ -206,6 +206,6 @@ def _pixel(labels: ImageStack, space: list[str]) -> tuple[list[float], str]:
     return [labels.scale[axis] for axis in space], units.pop()
 
 
-def _short(value: float) -> float:
+def _short(value: float) -> str:
     """Write a number with no more digits than mean something."""
-    return float(f"{value:.9g}")
+    return f"{value:.9g}"

@@ -16,11 +16,13 @@ from napari_unet.batch.plans import Plans
 from napari_unet.batch.summary import BatchSummary, Item
 from napari_unet.errors import OutputError
 from napari_unet.events import Cancelled, Finished, Progress, Started, Warned
+from napari_unet.files import littered, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.batch.inputs import Input, Inputs
+    from napari_unet.batch.ledger import Record
     from napari_unet.config import BatchConfig
     from napari_unet.events import CancelToken, Event
     from napari_unet.networks.network import Network
@@ -141,6 +143,7 @@ class _Run:
         self._told: set[str] = set()
         self._clock = Clock([image.size for image in inputs.images])
         self._total = len(inputs.images)
+        self._littered = littered(desk.plans.output)
         for image in inputs.images:  # names do not depend on who comes first
             desk.plans.plan(image)
 
@@ -174,6 +177,7 @@ class _Run:
         yield Progress(done, self._total, self._clock.note(image.path.name, done))
         if desk.is_settled(plan):
             self._clock.skip(number)
+            self._tidy(plan)
             yield from desk.remember(image, plan)
         elif (lock := desk.locks.take(plan.input)) is None:
             yield from self._tell_owner(plan.input)
@@ -186,6 +190,14 @@ class _Run:
                 desk.locks.release(lock)
             self._clock.finish(number)
         yield Progress(len(desk.items), self._total, image.path.name)
+
+    def _tidy(self, plan: Record) -> None:
+        """Remove what a killed run left beside a result that is whole."""
+        desk = self._desk
+        if self._littered and desk.is_littered(plan, self._littered):
+            if lock := desk.locks.take(plan.input):
+                desk.sweep(plan)
+                desk.locks.release(lock)
 
     def _placed(self, number: int, image: Input, event: Event) -> Event:
         """Turn progress within an image into progress within the batch."""
@@ -207,6 +219,8 @@ def _reported(folder: Path, desk: Desk) -> Iterator[Event]:
     """Write the report; a full disk costs the report only, and is told."""
     try:
         with desk.locks.holding("report"):
+            for name in report.REPORTS:
+                sweep(folder / name)
             desk.ledger.refresh()
             report.write(folder, desk.ledger.records())
     except (OutputError, OSError) as error:

@@ -9,6 +9,7 @@ from napari_unet.batch.run import run_batch
 from napari_unet.config import BatchConfig
 from napari_unet.errors import DeviceError, OutputError
 from napari_unet.events import Cancelled, CancelToken, Finished, Progress, Warned
+from napari_unet.files import staged
 
 
 @pytest.fixture
@@ -122,16 +123,18 @@ def test_a_killed_run_is_taken_up_again(run, segment, folder, tmp_path):
     segment.error = Killed()
     with pytest.raises(Killed):
         run()
-    # killed after the result was written and before it was recorded
-    (tmp_path / "out" / "bad.ome.tif").write_text("half known")
+    # left by the killed run, and put there by somebody else
+    left = staged(tmp_path / "out" / "bad.ome.tif")
+    left.write_text("whole, but not recorded")
+    (tmp_path / "out" / "bad.ome.tif").write_text("foreign")
     segment.error = None
     (folder / "bad.tif").write_text("fine")
     events = run()
     assert segment.seen == ["bad.tif", "c.tif"]
     assert status(events)["a.tif"] == "skipped"
     assert (tmp_path / "out" / "bad.ome.tif").read_text() == "FINE"
-    names = sorted(p.name for p in (tmp_path / "out").glob("*.ome.tif"))
-    assert names == ["a.ome.tif", "b.ome.tif", "bad.ome.tif", "c.ome.tif"]
+    assert (tmp_path / "out" / "bad (edited).ome.tif").read_text() == "foreign"
+    assert not left.exists()
 
 
 @pytest.mark.usefixtures("images")
