@@ -42,6 +42,21 @@ def test_any_call_may_fail_or_be_the_last(quick_disk, ending, start, suffix):
     assert found["tried"] >= found["calls"] // step
 
 
+@pytest.mark.timeout(1800 if EVERY else 300)
+def test_a_batch_killed_at_random_moments(quick_disk):
+    times = 50 if EVERY else 3
+    found = harness("kills", quick_disk, times)
+    assert found["problems"] == []
+    assert found["unfinished"] > times // 2
+
+
+@pytest.mark.timeout(1800 if EVERY else 300)
+@pytest.mark.parametrize("processes", [2, 3, 5, 8] if EVERY else [2, 8])
+def test_runs_that_share_a_folder(quick_disk, processes):
+    found = harness("race", quick_disk, processes, 5 if EVERY else 1)
+    assert found["problems"] == []
+
+
 def harness(program: str, *arguments: object) -> dict:
     """Run a program of this folder in a fresh Python with one computing thread."""
     done = subprocess.run(
