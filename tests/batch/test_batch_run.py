@@ -1,4 +1,6 @@
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -234,3 +236,102 @@ def test_clock_weighs_bytes_and_leaves_out_what_is_skipped():
 )
 def test_time_in_words(seconds, words):
     assert in_words(seconds) == words
+
+
+@pytest.mark.usefixtures("images")
+def test_an_image_that_changes_while_it_is_read(run, segment, folder, tmp_path):
+    run()
+    (folder / "a.tif").write_text("second")
+    original = type(segment).__call__
+
+    class Changing(type(segment)):
+        def __call__(self, source, *args, **kwargs):
+            yield from original(self, source, *args, **kwargs)
+            if source.name == "a.tif":
+                source.write_text("third and longer")
+
+    segment.__class__ = Changing
+    events = run()
+    assert status(events)["a.tif"] == "failed"
+    assert "changed while it was read" in " ".join(warnings(events))
+    assert (tmp_path / "out" / "a.ome.tif").read_text() == "IMAGE A"
+    segment.__class__ = type(segment).__base__
+    assert status(run())["a.tif"] == "done"
+    assert (tmp_path / "out" / "a.ome.tif").read_text() == "THIRD AND LONGER"
+
+
+@pytest.mark.usefixtures("images")
+def test_what_another_run_has_under_way_is_left_to_it(run, segment, tmp_path):
+    from napari_unet.batch import locks as module
+
+    other = module.Locks(tmp_path / "out")
+    lock = other.take("../in/b.tif")
+    seen = []
+    original = type(segment).__call__
+
+    class Watching(type(segment)):
+        def __call__(self, source, *args, **kwargs):
+            seen.append(source.name)
+            if source.name == "c.tif":
+                other.release(lock)
+            return original(self, source, *args, **kwargs)
+
+    segment.__class__ = Watching
+    events = run()
+    assert seen == ["a.tif", "bad.tif", "c.tif", "b.tif"]
+    assert status(events)["b.tif"] == "done"
+    assert any("shares the work" in text for text in warnings(events))
+    other.close()
+
+
+def test_deaths_of_whole_runs_are_counted(run, segment, folder, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    (folder / "bad.tif").write_text("bad")
+    segment.error = Killed()
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run()
+    (message,) = warnings(run())
+    assert "3 computing processes died" in message
+    assert segment.seen == []
+    segment.error = None
+    run(retry_failed=True)
+    assert segment.seen == ["bad.tif"]
+
+
+def test_an_interrupt_is_no_death(run, segment, folder, tmp_path):
+    (folder / "bad.tif").write_text("bad")
+    segment.error = KeyboardInterrupt()
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert segment.seen == ["bad.tif"]
+    assert Ledger(tmp_path / "out")["../in/bad.tif"].outcome == "stopped"
+
+
+NAMES = [
+    "-a.tif", "two words.tif", "new\nline.tif", "NUL.tif", "com1.tif", "\u00fc.tif",
+    "u\u0308.tif", "x" * 251 + ".tif", "a\u202eb.tif", "=cmd.tif", "A.tif", "a.tif",
+    "a.TIF", "é" * 125 + ".tif", "%s.tif", "'; --.tif", "~.tif", "a..tif",
+]  # fmt: skip
+
+
+def test_odd_names_each_get_a_result_of_their_own(run, folder, tmp_path):
+    made = []
+    for number, name in enumerate(NAMES):
+        (folder / name).write_text(f"image {number}")
+        made.append(number)
+    os.mkfifo(folder / "pipe.tif")
+    os.symlink("/dev/zero", folder / "device.tif")
+    events = run()
+    found = {i.input.rsplit("/", 1)[-1]: i for i in events[-1].result.items}
+    assert {found["pipe.tif"].status, found["device.tif"].status} == {"failed"}
+    for number, name in enumerate(NAMES):
+        item = found[name]
+        assert item.status == "done", item
+        assert Path(item.output).parent == tmp_path / "out"
+        assert Path(item.output).read_text() == f"IMAGE {number}"
+    assert len({i.output for i in found.values()}) == len(NAMES) + 1
+    assert set(status(run()).values()) == {"skipped", "failed"}
