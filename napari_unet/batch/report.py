@@ -32,13 +32,14 @@ def write(folder: Path, records: Sequence[Record]) -> None:
     folder : pathlib.Path
         The folder.
     records : sequence of Record
-        The last one of each image.
+        The last one of each image; written by name, whoever was first.
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
+    records = sorted(records, key=lambda record: record.input)
     rows = [[_plain(getattr(r, name)) for name in _COLUMNS] for r in records]
     files.write(folder / CSV, table([_COLUMNS, *rows]))
     counts = Counter(record.outcome for record in records)

@@ -1,4 +1,4 @@
-"""Kills a batch of 30 stacks at random moments: ``python -m faults.kills FOLDER TIMES``.
+"""Kills a batch of 30 images at random moments: ``python -m faults.kills DIR TIMES``.
 
 After each kill the batch is run again; its tree must be that of a run nobody killed,
 and at most one image may have been begun twice. Prints JSON.
