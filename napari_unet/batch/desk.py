@@ -19,7 +19,7 @@ from napari_unet.events import Cancelled, Finished, Progress, Warned
 from napari_unet.files import digest, mark, move, place, staged, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from napari_unet.batch.inputs import Input
@@ -76,6 +76,7 @@ class Desk:
         self._output = output
         self._warned: set[str] = set()  # what holds for all images is said once
         self._numerics: dict[str, str] = {}
+        self._next = ""
 
     def is_settled(self, plan: Record) -> bool:
         """Whether an image needs nothing, as far as is known."""
@@ -157,36 +158,56 @@ class Desk:
         self, image: Input, plan: Record, lock: Lock
     ) -> Generator[Event, None, Record | None]:
         """Do an image, again where the process died; None where the user stopped it."""
-        begin, deaths = time.monotonic(), plan.deaths
+        begin, self._next = time.monotonic(), ""
         while True:
             fields: dict[str, object] = {}
             try:
-                if deaths >= MOST_DEATHS:
-                    fields = poison(deaths)
+                if plan.deaths >= MOST_DEATHS:
+                    fields = poison(plan.deaths)
                 else:
-                    yield from self._work(image, plan)
-                    fields = {} if self.stopped else self._success(image, plan)
-                    if not self.stopped and not self.locks.is_lost(lock):
-                        self._place(plan, fields)
+                    fields = yield from self._attempt(image, plan, lock)
             except Died as death:
-                if self.stopped or (self._cancel and self._cancel.is_set()):
-                    self.stopped = True
-                else:
-                    deaths += 1
-                    plan = plan.model_copy(update={"deaths": deaths})
-                    self._append(plan.model_copy(update={"outcome": "stopped"}))
+                if not self._is_asked_to_stop():
+                    plan = plan.model_copy(update={"deaths": plan.deaths + 1})
+                    self._append_stopped(plan)
                     yield Warned(f"{image.path.name}: {death}")
                     continue
             except (KeyboardInterrupt, GeneratorExit):
-                self._append(plan.model_copy(update={"outcome": "stopped"}))
+                self._append_stopped(plan)
                 raise
             except Exception as error:
-                fields = failure(error)
-            seconds = round(time.monotonic() - begin, 3)
+                fields = {**failure(error), "next_sha256": self._next}
             if self.stopped:
-                self._append(plan.model_copy(update={"outcome": "stopped"}))
+                self._append_stopped(plan)
                 return None
+            seconds = round(time.monotonic() - begin, 3)
             return plan.model_copy(update={**fields, "seconds": seconds})
+
+    def _attempt(
+        self, image: Input, plan: Record, lock: Lock
+    ) -> Generator[Event, None, dict[str, object]]:
+        """Do an image, and give the result its name; returns fields of its record."""
+        yield from self._work(image, plan)
+        if self.stopped:
+            return {}
+        fields = self._success(image, plan)
+        if not self.locks.is_lost(lock):
+            self._next = str(fields["output_sha256"])
+            # known before it is there, so that nobody takes it for an edited one
+            self._append(plan.model_copy(update={"next_sha256": self._next}))
+            for waiting, path in self._files(plan):
+                place(waiting, path)
+        return fields
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether the user wants to end it, who may have ended the process too."""
+        self.stopped |= self._cancel is not None and self._cancel.is_set()
+        return self.stopped
+
+    def _append_stopped(self, plan: Record) -> None:
+        """Record that the work on an image ended, not in success and not in failure."""
+        update = {"outcome": "stopped", "next_sha256": self._next}
+        self._append(plan.model_copy(update=update))
 
     def _append(self, record: Record) -> None:
         """Add to the ledger while nobody else does."""
@@ -242,13 +263,6 @@ class Desk:
         names = ("output_sha256", "table_sha256")
         fields = dict(zip(names, sums, strict=False))
         return {"outcome": "done", **fields, "numerics": self._numerics}
-
-    def _place(self, plan: Record, fields: Mapping[str, object]) -> None:
-        """Give a result its name; its hash is recorded before, so that it is known."""
-        update = {"next_sha256": fields["output_sha256"]}
-        self._append(plan.model_copy(update=update))
-        for waiting, path in self._files(plan):
-            place(waiting, path)
 
     def _tell(self, image: Input, record: Record) -> Iterator[Event]:
         """Keep what became of an image, and say it where it failed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +89,7 @@ def work(
         yield Finished(fingerprint(config))
 
 
+_PR_SET_PDEATHSIG = 1
 _last: tuple[str, Network] | None = None
 
 
@@ -127,7 +130,7 @@ def work_apart(
     global _last
     from napari_unet import checkpoints
 
-    _leave_signals_to_the_parent()
+    _depend_on_the_parent()
     if _last is None or _last[0] != digest:
         network = checkpoints.load(model)
         if network.digest != digest:
@@ -139,10 +142,12 @@ def work_apart(
     yield from work(Path(source), Path(target), _last[1], config, cancel)
 
 
-def _leave_signals_to_the_parent() -> None:
-    """Ignore what a scheduler sends to all processes; be the first the system kills."""
+def _depend_on_the_parent() -> None:
+    """Leave signals to the parent and end with it; be the first the system kills."""
     for name in ("SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("500")

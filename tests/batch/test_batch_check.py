@@ -111,7 +111,7 @@ def test_flipped_bits_of_a_model_are_found(run, folder, network, tmp_path):
     run()
     assert drain(verify(tmp_path / "out", path)).wrong == {}
     whole, flips = path.read_bytes(), random.Random(5)
-    for _ in range(60):
+    for _ in range(200):
         place = flips.randrange(len(whole) * 8)
         damaged = bytearray(whole)
         damaged[place // 8] ^= 1 << place % 8

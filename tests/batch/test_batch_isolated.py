@@ -70,11 +70,18 @@ def test_a_process_that_dies_once_or_twice_costs_nothing(run, folder, tmp_path):
     assert record.numerics == {"threads": "1"}
 
 
-def test_too_long_and_too_large_are_failures_of_the_image(run, folder):
-    for name in ("hang", "swell", "well"):
+def test_too_long_is_a_failure_of_the_image(run, folder):
+    for name in ("do", "hang"):
         (folder / f"{name}.tif").write_text(name)
-    found = fates(run(time_limit=2 / 60, memory_limit=0.4))
+    found = fates(run(time_limit=8 / 60))
+    assert found["do.tif"][0] == "done"
     assert "took longer than it may" in found["hang.tif"][1]
+
+
+def test_too_large_is_a_failure_of_the_image(run, folder):
+    for name in ("swell", "well"):
+        (folder / f"{name}.tif").write_text(name)
+    found = fates(run(memory_limit=0.4))
     assert "took more memory than it may" in found["swell.tif"][1]
     assert found["well.tif"][0] == "done"
 

@@ -99,6 +99,7 @@ def main(folder: Path, ending: str, start: str, suffix: str, step: int) -> dict:
 def one(source, output, net, suffix, ending: str, number: int) -> int:
     """Run once with a fault; the exit code says how it was told."""
     counter = Counter(ending, number)
+    Chunks(output).counter = counter
     said = []
     with disk.observed(counter):
         try:
@@ -111,6 +112,23 @@ def one(source, output, net, suffix, ending: str, number: int) -> int:
     if counter.call == "remove" and not said:
         return TOLD  # what is left behind is removed by the next run
     return TOLD if any(WORDS[ending] in text for text in said) else WRONG
+
+
+class Chunks:
+    """Tells a counter of the files that zarr makes and renames in a hidden folder."""
+
+    def __init__(self, output: Path) -> None:
+        self.output, self.counter = str(output), None
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if self.counter is None or event not in ("open", "os.rename"):
+            return
+        path = str(arguments[0])
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if path.startswith(self.output) and ".part.zarr/" in path:
+            self.counter("open" if event == "open" else "rename", path)
 
 
 def apart(run, watched=None, output=None, problems=None) -> int:
