@@ -50,14 +50,14 @@ class Owner:
     born : float
         When that process started, in seconds since its computer did, to tell it from
         a later one of the same number.
-    token : str
-        Unlike that of any other lock.
+    place : int
+        Number of the folder of the locks on its disk, to tell a copy.
     """
 
     host: str
     pid: int
     born: float
-    token: str = ""
+    place: int = 0
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -199,6 +199,7 @@ class Locks:
     def _make(self, path: Path) -> bool:
         """Make a lock file, unless another process was faster."""
         owner = {**vars(self._me), "token": uuid.uuid4().hex}
+        owner["place"] = self.place.stat().st_ino
         try:
             file = disk.opened(path)
         except (FileExistsError, FileNotFoundError):
@@ -217,7 +218,7 @@ class Locks:
             return False
         if (owner := _owner(text)) is not None:
             self.others[name] = owner
-            if _is_gone(owner, self._me):
+            if _is_gone(owner, self._me, path.parent):
                 return True
         try:
             beat = path.stat().st_mtime_ns
@@ -265,15 +266,18 @@ def _owner(text: bytes | None) -> Owner | None:
     """Tell who holds a lock; None while it is being written, or damaged."""
     try:
         fields = json.loads(text or b"")
-        return Owner(str(fields["host"]), int(fields["pid"]), float(fields["born"]))
+        host, pid = str(fields["host"]), int(fields["pid"])
+        return Owner(host, pid, float(fields["born"]), int(fields["place"]))
     except (ValueError, TypeError, KeyError):
         return None
 
 
-def _is_gone(owner: Owner, me: Owner) -> bool:
-    """Whether the owner ran on this computer and does so no more."""
+def _is_gone(owner: Owner, me: Owner, place: Path) -> bool:
+    """Whether the owner ran on this computer and does so no more, or elsewhere."""
     if owner.host != me.host:
         return False
+    if owner.place != place.stat().st_ino:
+        return True  # the folder is a copy of the one in which it works
     try:
         process = psutil.Process(owner.pid)
         alive = process.status() != psutil.STATUS_ZOMBIE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -86,13 +87,24 @@ def test_a_dead_process_of_this_computer_is_followed_at_once(tmp_path):
     assert not (tmp_path / LOCKS).exists()
 
 
+def test_a_copy_of_the_folder_is_free(tmp_path):
+    here = Locks(tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    here.take("x")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copy = Locks(tmp_path / "b")
+    assert copy.take("x") is not None
+    for locks in (here, copy):
+        locks.close()
+
+
 def test_who_comes_second_steps_back(pair, tmp_path, monkeypatch):
     """Both find the dead, both make a lock: neither may think that it is alone."""
     here, there = pair
     dead = Locks(tmp_path)
     dead.take("a")
     dead._held.clear()
-    monkeypatch.setattr(module, "_is_gone", lambda owner, me: True)
+    monkeypatch.setattr(module, "_is_gone", lambda *_: True)
     listed, made = Locks._files, []
 
     def other_comes_between(self, stem):
@@ -109,7 +121,7 @@ def test_who_comes_second_steps_back(pair, tmp_path, monkeypatch):
 def test_the_stale_and_the_new_are_told_apart(pair, tmp_path, monkeypatch):
     """A lock that was given back and taken anew meanwhile is not the dead one."""
     here, there = pair
-    monkeypatch.setattr(module, "_is_gone", lambda owner, me: True)
+    monkeypatch.setattr(module, "_is_gone", lambda *_: True)
     old = there.take("a")
     make = Locks._make
 
