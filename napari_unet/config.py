@@ -273,6 +273,12 @@ class BatchConfig(PredictConfig):
         description="Also write size, place and intensity of each label as CSV, in "
         "physical units; for labels and instances.",
     )
+    by_content: bool = Field(
+        False,
+        title="By content",
+        description="Tell by its content whether an image whose time of change is new "
+        "has changed, such as after copying; all images are read once more.",
+    )
     memory_limit: float | None = Field(
         None,
         gt=0.0,

@@ -123,14 +123,22 @@ class Desk:
             deaths = last.deaths + (last.outcome == "started")
         if self.plans.config.retry_failed and last and last.outcome == "failed":
             deaths = 0
+        content = self.plans.content(image)
+        wanted, standing = plan.output, self.plans.standing(plan.output)
         with self.locks.holding("ledger"):
             self.ledger.refresh()
             self.plans.names.learn(self.ledger.outputs())
             plan = self.plans.plan(image)
             began = datetime.now(UTC).isoformat(timespec="seconds")
-            standing = self.plans.standing(plan.output)
+            if plan.output != wanted:  # another run was faster
+                standing = self.plans.standing(plan.output)
             plan = plan.model_copy(
-                update={"output_sha256": standing, "deaths": deaths, "began": began}
+                update={
+                    "output_sha256": standing,
+                    "input_sha256": content,
+                    "deaths": deaths,
+                    "began": began,
+                }
             )
             self.ledger.append(plan)
         self.sweep(plan)

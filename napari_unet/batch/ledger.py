@@ -35,6 +35,8 @@ class Record(Config):
         its series where a file holds several.
     size, mtime_ns : int
         State of the image: bytes, and time of the last change in nanoseconds.
+    input_sha256 : str
+        SHA-256 of the image, where the settings ask for it.
     model : str
         SHA-256 of the checkpoint.
     settings : str
@@ -72,6 +74,7 @@ class Record(Config):
     input: str
     size: int
     mtime_ns: int
+    input_sha256: str = ""
     model: str
     settings: str
     version: str

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Settings that choose which images are done, or how fast, but not what comes out.
 _NO_MATTER = {
-    "pattern", "retry_failed", "device", "batch_size", "table", "measure",
+    "pattern", "retry_failed", "device", "batch_size", "table", "measure", "by_content",
     "memory_limit", "time_limit",
 }  # fmt: skip
 
@@ -52,6 +52,7 @@ class Plans:
     ledger: Ledger
     names: Names
     _digests: dict[BatchConfig, str] = field(default_factory=dict)
+    _contents: dict[Input, str] = field(default_factory=dict)
 
     def settings(self, image: Input) -> BatchConfig:
         """Give the settings of one image: those of the batch, and what is told."""
@@ -78,7 +79,7 @@ class Plans:
         return Record(
             input=name,
             size=image.size,
-            mtime_ns=image.mtime_ns,
+            mtime_ns=self._changed(image, name),
             model=self.network.digest,
             settings=self._digests[config],
             version=__version__,
@@ -86,6 +87,25 @@ class Plans:
             table=table if config.measure else "",
             outcome="started",
         )
+
+    def content(self, image: Input) -> str:
+        """Hash of an image, if the settings ask for it and it can be read."""
+        if not self.config.by_content or image.fault:
+            return ""
+        if image not in self._contents:
+            try:
+                self._contents[image] = digest(image.path)
+            except OSError:  # which the work on the image will tell
+                return ""
+        return self._contents[image]
+
+    def _changed(self, image: Input, name: str) -> int:
+        """Time of the last change; that of the record where the content is the same."""
+        last = self.ledger[name]
+        if last is None or image.mtime_ns == last.mtime_ns or not last.input_sha256:
+            return image.mtime_ns
+        same = image.size == last.size and self.content(image) == last.input_sha256
+        return last.mtime_ns if same else image.mtime_ns
 
     def is_settled(self, plan: Record, last: Record) -> bool:
         """Whether nothing changed since the last record and it needs no second try."""

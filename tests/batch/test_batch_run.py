@@ -284,6 +284,45 @@ def test_what_another_run_has_under_way_is_left_to_it(run, segment, tmp_path):
     other.close()
 
 
+@pytest.mark.usefixtures("images")
+def test_a_copied_image_is_told_by_its_content(run, segment, folder):
+    run(by_content=True)
+    os.utime(folder / "a.tif", ns=(1, 1))
+    (folder / "b.tif").write_text("IMAGE b")  # of the same size
+    run(by_content=True)
+    assert segment.seen == ["b.tif"]
+    os.utime(folder / "a.tif", ns=(2, 2))
+    run()
+    assert segment.seen == ["a.tif"]
+
+
+@pytest.mark.usefixtures("images")
+def test_a_run_that_stood_still_gives_way(run, segment, tmp_path, monkeypatch):
+    """Its lock was taken over while it worked: it neither records nor replaces."""
+    from napari_unet.batch import locks as module
+
+    out, original = tmp_path / "out", type(segment).__call__
+    other, seen = module.Locks(out), []
+
+    class Slow(type(segment)):
+        def __call__(self, source, target, *args, **kwargs):
+            seen.append(source.name)
+            if seen == ["a.tif"]:
+                monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+                assert other.take("../in/a.tif") is not None
+                monkeypatch.undo()
+            elif source.name == "b.tif":
+                assert not (out / "a.ome.tif").exists()
+                assert Ledger(out)["../in/a.tif"].outcome == "started"
+                other.close()
+            yield from original(self, source, target, *args, **kwargs)
+
+    segment.__class__ = Slow
+    assert status(run())["a.tif"] == "done"
+    assert seen == ["a.tif", "b.tif", "bad.tif", "c.tif", "a.tif"]
+    assert (out / "a.ome.tif").read_text() == "IMAGE A"
+
+
 def test_deaths_of_whole_runs_are_counted(run, segment, folder, tmp_path):
     class Killed(BaseException):
         pass
