@@ -105,6 +105,7 @@ class Locks:
     stale: float = STALE
     others: dict[str, Owner] = field(default_factory=dict)
     _held: set[Path] = field(default_factory=set)
+    _given: set[bytes] = field(default_factory=set)
     _seen: dict[Path, tuple[int, float]] = field(default_factory=dict)
     _me: Owner = field(default_factory=lambda: _myself())
 
@@ -170,6 +171,8 @@ class Locks:
         """Give a lock back."""
         self._held.discard(lock.path)
         lock.release()
+        if (left := _content(lock.path)) is not None:  # it could not be removed
+            self._given.add(left)
 
     def close(self) -> None:
         """Give back what is still held, and tidy up."""
@@ -216,6 +219,8 @@ class Locks:
         """Whether the owner of a lock is gone or has not been heard of for long."""
         if path in self._held:
             return False
+        if text in self._given:
+            return True
         if (owner := _owner(text)) is not None:
             self.others[name] = owner
             if _is_gone(owner, self._me, path.parent):

@@ -134,6 +134,25 @@ def test_the_stale_and_the_new_are_told_apart(pair, tmp_path, monkeypatch):
     assert here.take("a") is None
 
 
+def test_a_lock_that_cannot_be_removed_is_given_back_all_the_same(tmp_path):
+    from napari_unet import disk
+
+    def refused(call, path):
+        if call == "remove":
+            raise PermissionError(13, "Permission denied")
+
+    locks = Locks(tmp_path)
+    lock = locks.take("a")
+    with disk.observed(refused):
+        locks.release(lock)
+    assert len(files(tmp_path)) == 1
+    again = locks.take("a")
+    assert again is not None
+    locks.release(again)
+    locks.close()
+    assert not (tmp_path / LOCKS).exists()
+
+
 def test_a_full_disk_leaves_no_empty_lock(tmp_path):
     from napari_unet import disk
     from napari_unet.errors import OutputError

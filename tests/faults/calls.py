@@ -15,10 +15,13 @@ import shutil
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 from faults import small_batch
 from napari_unet import disk
+from napari_unet.batch import run as batch_run
+from napari_unet.batch.locks import Locks
 from napari_unet.batch.report import TABLE
 from napari_unet.errors import OutputError
 from napari_unet.events import Warned
@@ -52,8 +55,11 @@ class Counter:
 
 
 def main(folder: Path, ending: str, start: str, suffix: str, step: int) -> dict:
+    # an owner that died before it wrote its name is found out by waiting
+    batch_run.Locks = partial(Locks, stale=2.0)
     net = small_batch.network()
     source = small_batch.images(folder / "in")
+    small_batch.run(source, folder / "warm", net)  # nothing is imported in a fork
     prepared, wanted = folder / "prepared", folder / "out"
     prepared.mkdir()
     old: dict[str, str] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 import torch
+import zarr  # noqa: F401
 
 from napari_unet.batch.inputs import gather
 from napari_unet.batch.ledger import LEDGER, latest
