@@ -276,8 +276,7 @@ class BatchConfig(PredictConfig):
     by_content: bool = Field(
         False,
         title="By content",
-        description="Tell by its content whether an image whose time of change is new "
-        "has changed, such as after copying; all images are read once more.",
+        description="Tell by their content whether images of a new time have changed.",
     )
     memory_limit: float | None = Field(
         None,

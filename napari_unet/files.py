@@ -13,20 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet import disk
-from napari_unet.disk import reserve
-from napari_unet.disk_errors import telling_write_errors
+from napari_unet.disk import reserve as reserve
+from napari_unet.disk_errors import telling_write_errors as telling_write_errors
 from napari_unet.errors import OutputError
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
     from typing import Any
-
-__all__ = [
-    "Commit", "append", "commit", "digest", "littered", "mark", "move", "place",
-    "reserve", "staged", "sweep", "telling_write_errors", "write", "write_json",
-    "writing",
-]  # fmt: skip
 
 _CHUNK = 1 << 20
 _FLUSHERS = 16
