@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest fuzz system clean
+.PHONY: demo test lint pytest fuzz faults system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -28,6 +28,10 @@ pytest: .venv/complete
 
 fuzz: .venv/complete
 	UNET_MUTANTS=5000 $(BIN)/python -m pytest tests/hostile/test_hostile_fuzz.py --timeout 1200
+
+# Every call that changes the disk fails once and is the last once; about an hour.
+faults: .venv/complete
+	UNET_FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n auto --timeout 3600
 
 system:
 	@.ci/system

@@ -283,7 +283,14 @@ class BatchConfig(PredictConfig):
     pattern: str = Field(
         "*",
         title="Pattern",
-        description="Only files whose name matches this pattern, such as *.tif.",
+        description="Only files whose name matches this pattern, such as *.tif; with "
+        "a slash also in folders below, such as **/*.tif.",
+    )
+    table: str | None = Field(
+        None,
+        title="Table",
+        description="CSV file with the columns file and some of axes, channels, "
+        "series, for files that differ from the rest.",
     )
     suffix: Literal[".ome.tif", ".ome.zarr"] = Field(
         ".ome.tif", title="Format", description="Format of the results."
@@ -293,3 +300,34 @@ class BatchConfig(PredictConfig):
         title="Retry failed",
         description="Also do the files again that failed last time.",
     )
+    measure: bool = Field(
+        False,
+        title="Measure",
+        description="Also write size, place and intensity of each label as CSV, in "
+        "physical units; for labels and instances.",
+    )
+    by_content: bool = Field(
+        False,
+        title="By content",
+        description="Tell by their content whether images of a new time have changed.",
+    )
+    memory_limit: float | None = Field(
+        None,
+        gt=0.0,
+        title="Memory limit",
+        description="GB that the computing process may take; an image that needs more "
+        "fails, and the rest goes on.",
+    )
+    time_limit: float | None = Field(
+        None,
+        gt=0.0,
+        title="Time limit",
+        description="Minutes that one image may take; beyond, it fails, and the rest "
+        "goes on.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.measure and self.kind not in ("labels", "instances"):
+            raise ValueError("only labels and instances can be measured")
+        return self

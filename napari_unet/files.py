@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
+import json
 import os
-import shutil
-import time
+import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.errors import OutputError, UNetError
+from napari_unet import disk
+from napari_unet.disk import reserve as reserve
+from napari_unet.disk_errors import telling_write_errors as telling_write_errors
+from napari_unet.errors import OutputError
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
+    from typing import Any
 
 _CHUNK = 1 << 20
 _FLUSHERS = 16
-_IS_WINDOWS = os.name == "nt"
+_MARK = 12
+_LEFT = re.compile(r"\.[0-9a-f]{20}\.(part|old|pages|new)(\..*)?")
 
 
 class Commit:
@@ -32,6 +37,8 @@ class Commit:
         The final name. Its folder is created.
     overwrite : bool
         Whether an existing `path` may be replaced.
+    needed : int
+        Bytes it takes at most, for the message about a full disk; 0 where unknown.
 
     Attributes
     ----------
@@ -46,14 +53,17 @@ class Commit:
         If `path` is taken or its folder cannot be made.
     """
 
-    def __init__(self, path: Path | str, *, overwrite: bool = True) -> None:
+    def __init__(
+        self, path: Path | str, *, overwrite: bool = True, needed: int = 0
+    ) -> None:
         self.path = Path(path)
-        with telling_write_errors(self.path):
+        self._needed = needed
+        with telling_write_errors(self.path, needed):
             if self.path.exists() and not overwrite:
                 raise OutputError(
                     f"{self.path.name} is there already", hint="Choose another name."
                 )
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self.path.parent)
         self.part = _hidden(self.path, f".part{self.path.suffix}")
 
     def done(self) -> None:
@@ -65,7 +75,7 @@ class Commit:
             If the disk is full, writing is not permitted, or the folder vanished.
         """
         try:
-            with telling_write_errors(self.path):
+            with telling_write_errors(self.path, self._needed):
                 _flush(self.part)
                 _replace(self.part, self.path)
         except BaseException:
@@ -74,7 +84,7 @@ class Commit:
 
     def undo(self) -> None:
         """Remove what was written so far."""
-        _discard(self.part)
+        disk.remove(self.part)
 
 
 @contextlib.contextmanager
@@ -112,53 +122,117 @@ def commit(path: Path | str, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def telling_write_errors(path: Path | str) -> Iterator[None]:
-    """Turn the operating system's write errors into one clear sentence.
+def writing(part: Path) -> Iterator[io.BufferedRandom]:
+    """Open a new file to be filled, such as the `Commit.part` of a result.
 
-    Libraries wrap a full disk in errors of their own, so after any error but ours the
-    free space is looked at too.
+    Yields
+    ------
+    io.BufferedRandom
+        Closed at the end; errors of the last bytes are raised, not lost.
     """
-    path = Path(path)
+    file = disk.opened(part)
     try:
-        yield
-    except UNetError:
+        yield file
+    except BaseException:
+        file.raw.close()  # what is still buffered would fail again
         raise
-    except OSError as error:
-        raise OutputError(
-            f"{path.name} could not be written", found=_reason(error, path)
-        ) from error
-    except Exception as error:
-        if not _is_full(path):
-            raise
-        raise OutputError(
-            f"{path.name} could not be written", found=_no_space(path)
-        ) from error
+    file.close()
 
 
-def reserve(path: Path, size: int) -> None:
-    """Make a file of `size` bytes whose space is really there.
-
-    A memory-mapped file with holes kills the process when the disk runs full; this
-    fails beforehand instead.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Made if absent, lengthened if shorter.
-    size : int
-        Bytes.
+def write(path: Path | str, data: bytes, *, overwrite: bool = True) -> None:
+    """Write a whole file, read it back, and only then let it appear.
 
     Raises
     ------
-    OSError
-        If there is no space.
+    OutputError
+        If it cannot be written, or the disk does not give back what was written.
     """
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        start = file.seek(0, os.SEEK_END)
-        if hasattr(os, "posix_fallocate") and size > start:
-            os.posix_fallocate(file.fileno(), start, size - start)
-        while (missing := size - file.seek(0, os.SEEK_END)) > 0:
-            file.write(bytes(min(missing, _CHUNK)))
+    staged = Commit(path, overwrite=overwrite, needed=len(data))
+    try:
+        with telling_write_errors(staged.path, len(data)):
+            with writing(staged.part) as file:
+                file.write(data)
+            if staged.part.read_bytes() != data:
+                raise OutputError(
+                    f"{staged.path.name} could not be written",
+                    found="other bytes on the disk than were written",
+                    hint="Check the disk.",
+                )
+        staged.done()
+    except BaseException:
+        staged.undo()
+        raise
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write plain values as JSON, pure ASCII; see `write`."""
+    write(path, json.dumps(value, indent=1).encode() + b"\n")
+
+
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file in one write and flush it; a torn line before is closed.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with telling_write_errors(path, len(line)):
+        new = not path.exists()
+        with disk.opened(path, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+        disk.sync(path)
+        if new:
+            disk.sync(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or folder to a name that is free, for good.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be done.
+    """
+    with telling_write_errors(target):
+        disk.rename(source, target)
+        disk.sync(target.parent)
+
+
+def staged(path: Path) -> Path:
+    """Give the hidden name of a result that is whole but not yet recorded."""
+    suffix = "".join(path.suffixes[-2:])
+    return path.with_name(f".{mark(path)}{'0' * 8}.new{suffix}")
+
+
+def place(source: Path, path: Path) -> None:
+    """Give a result that is whole and flushed its name, in the place of what is there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be done; what was there before stays.
+    """
+    with telling_write_errors(path):
+        _replace(source, path)
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed process left of its work on `path`.
+
+    Only for who alone may write `path`. What it had moved away to make room comes back
+    where nothing took its place.
+    """
+    for left in sorted(path.parent.glob(f".{mark(path)}*")):
+        if not _LEFT.fullmatch(left.name):
+            continue
+        if left.name.endswith(".old") and not os.path.lexists(path):
+            move(left, path)
+        else:
+            disk.remove(left)
 
 
 def digest(path: Path | str) -> str:
@@ -180,23 +254,8 @@ def _flush(part: Path) -> None:
     """Force a file, or every file of a folder, to the disk."""
     if part.is_dir():
         with ThreadPoolExecutor(_FLUSHERS) as pool:  # waiting for the disk, together
-            list(pool.map(_sync, part.rglob("*")))
-    _sync(part)
-
-
-def _sync(path: Path) -> None:
-    """Flush one file or folder; folders cannot be flushed on every system."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    try:
-        handle = os.open(path, flags)
-    except PermissionError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            list(pool.map(disk.sync, part.rglob("*")))
+    disk.sync(part)
 
 
 def _replace(part: Path, path: Path) -> None:
@@ -210,65 +269,29 @@ def _replace(part: Path, path: Path) -> None:
     old = None
     if part.is_dir() and (path.exists() or path.is_symlink()):
         old = _hidden(path, ".old")
-        _rename(path, old)
+        disk.rename(path, old)
     try:
-        _rename(part, path)
+        disk.rename(part, path)
     except BaseException:
         if old is not None:
-            _rename(old, path)
+            disk.rename(old, path)
         raise
-    _sync(path.parent)
+    disk.sync(path.parent)
     if old is not None:
-        _discard(old)
-
-
-def _rename(source: Path, target: Path) -> None:
-    """Rename; on Windows a virus scanner may hold the file for a moment."""
-    for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
-        try:
-            return os.replace(source, target)
-        except PermissionError:
-            if not _IS_WINDOWS:
-                raise
-            time.sleep(wait)
-    return os.replace(source, target)
+        disk.remove(old)
 
 
 def _hidden(path: Path, ending: str) -> Path:
-    """Make up a hidden name beside `path`."""
-    return path.with_name(f".{uuid.uuid4().hex[:12]}{ending}")
+    """Make up a hidden name beside `path`, which `sweep` knows again."""
+    return path.with_name(f".{mark(path)}{uuid.uuid4().hex[:8]}{ending}")
 
 
-def _discard(part: Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it."""
-    if part.is_dir() and not part.is_symlink():
-        shutil.rmtree(part, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            part.unlink()
+def littered(folder: Path) -> set[str]:
+    """List whose leftovers lie in a folder, as `mark` names them."""
+    names = (p.name for p in folder.iterdir() if _LEFT.fullmatch(p.name))
+    return {name[1 : 1 + _MARK] for name in names}
 
 
-def _reason(error: OSError, path: Path) -> str:
-    """Say why writing failed."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _no_space(path)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to write in {path.parent}"
-    return error.strerror or str(error)
-
-
-def _no_space(path: Path) -> str:
-    """Say that the disk is full, and how much is left."""
-    try:
-        left = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB"
-    except OSError:
-        left = "unknown"
-    return f"no space left on the disk ({left} free)"
-
-
-def _is_full(path: Path) -> bool:
-    """Whether hardly anything can be written any more."""
-    try:
-        return shutil.disk_usage(path.parent).free < _CHUNK
-    except OSError:
-        return False
+def mark(path: Path) -> str:
+    """Beginning of the hidden names that belong to `path`."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:_MARK]

@@ -186,6 +186,25 @@ def test_batch_of_two(model, image, tmp_path):
     np.testing.assert_array_equal(labels, napari_unet.predict(image, model))
 
 
+def test_batch_is_planned_measured_and_verified(model, image, tmp_path):
+    from napari_unet.config import BatchConfig
+
+    out, config = tmp_path / "out", BatchConfig(measure=True)
+    planned = drain(api.iter_batch_plan([image], model, out, config))
+    assert [item.status for item in planned.items] == ["to do"]
+    assert not out.exists()
+    loaded = napari_unet.load_model(model)  # one in memory is run in this process
+    summary = drain(api.iter_batch([image], loaded, out, config))
+    assert [item.output for item in summary.items] == [planned.items[0].output]
+    table = (out / "unet-measurements.csv").read_text().splitlines()
+    labels = napari_unet.predict(image, model)
+    assert len(table) == 1 + len(np.unique(labels[labels > 0]))
+    assert drain(api.iter_verify(out, model)).wrong == {}
+    again = drain(api.iter_batch([image], model, out, config))
+    assert [item.status for item in again.items] == ["skipped"]
+    assert api.batch_state(out).counts == {"done": 1}
+
+
 def test_batch_checks_the_inputs_before_the_model(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         napari_unet.run_batch([tmp_path / "gone"], tmp_path / "no", tmp_path / "out")

@@ -267,6 +267,53 @@ def test_batch_with_failures_is_3(core, capsys):
     assert "1 done" in capsys.readouterr().out
 
 
+def test_batch_looks_at_what_a_run_did(tmp_path, capsys):
+    from napari_unet.batch.ledger import Ledger, Record
+
+    usual = {"size": 1, "mtime_ns": 1, "model": "m", "settings": "", "version": ""}
+    out = tmp_path / "out"
+    argv = ["batch", "--output", str(out)]
+    assert main([*argv, "--status"]) == 2
+    assert main(argv) == 2
+    ledger = Ledger(out)
+    ledger.append(Record(input="a", output="a.ome.tif", outcome="done", **usual))
+    assert main([*argv, "--status"]) == 0
+    ledger.append(
+        Record(input="b", output="b", outcome="failed", reason="bad.", **usual)
+    )
+    capsys.readouterr()
+    assert main([*argv, "--status"]) == 3
+    text = capsys.readouterr().out
+    assert text.splitlines() == [f"1 done, 1 failed; results in {out}", "b: bad."]
+    assert main([*argv, "--status", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["failures"] == {"b": "bad."}
+    assert main([*argv, "--verify"]) == 3
+    assert "a.ome.tif: missing" in capsys.readouterr().out
+    assert main([*argv, "--verify", "--status"]) == 2
+
+
+def test_dry_run_lists(core, capsys):
+    items = (Item("a", "o/a", "to do"), Item("b", "", "failed", "bad"))
+    core.gives("batch_plan", Finished(BatchSummary("o", items)))
+    argv = ["batch", "in", "--model", "m", "--output", "o", "--dry-run"]
+    assert main(argv) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["to do: a -> o/a", "failed: b (bad)"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no SIGUSR1 here")
+def test_a_warning_of_the_scheduler_may_come_often(monkeypatch, capsys):
+    def predict(*_, cancel, **__):
+        yield Progress(0, 1)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        yield Cancelled("half way") if cancel.is_set() else Finished()
+
+    monkeypatch.setattr(api, "iter_predict", predict)
+    assert main(PREDICT) == 130
+    assert capsys.readouterr().err.count("Stopping after this piece") == 1
+
+
 def test_export_arrives_and_tells_what_was_written(core, capsys):
     made = Exported("n.pth", "state-dict", "ab", 0.0, ("A bare state dict.",))
     core.gives("export", Finished(made))

@@ -10,13 +10,26 @@ from collections import namedtuple
 
 import pytest
 
-from napari_unet import files
+from napari_unet import disk
 from napari_unet.errors import OutputError, UsageError
-from napari_unet.files import Commit, commit, digest, reserve, telling_write_errors
+from napari_unet.files import (
+    Commit,
+    append,
+    commit,
+    digest,
+    littered,
+    mark,
+    place,
+    reserve,
+    staged,
+    sweep,
+    telling_write_errors,
+    write,
+)  # fmt: skip
 
 FAULTS = [
     (errno.ENOSPC, "no space left on the disk .*MB free"),
-    (errno.EDQUOT, "no space left"),
+    (errno.EDQUOT, "share of the disk is used up .*MB free"),
     (errno.EACCES, "no permission to write in"),
     (errno.EROFS, "no permission to write in"),
     (errno.EIO, "Input/output error"),
@@ -196,8 +209,8 @@ def test_windows_scanner_gets_time(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "held")
         replace(source, target)
 
-    monkeypatch.setattr(files, "_IS_WINDOWS", True)
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(disk, "_IS_WINDOWS", True)
+    monkeypatch.setattr(disk.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(os, "replace", held)
     with commit(tmp_path / "a") as part:
         part.touch()
@@ -224,3 +237,108 @@ def test_digest(tmp_path):
     assert digest(tmp_path / "a" / "x") == hashlib.sha256(b"1").hexdigest()
     (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
     assert digest(tmp_path / "a") != one
+
+
+def test_write_reads_back(tmp_path, monkeypatch):
+    write(tmp_path / "a", b"one")
+    assert (tmp_path / "a").read_bytes() == b"one"
+    with pytest.raises(OutputError, match="there already"):
+        write(tmp_path / "a", b"two", overwrite=False)
+    read = type(tmp_path).read_bytes
+    monkeypatch.setattr(
+        type(tmp_path), "read_bytes", lambda path: read(path).replace(b"t", b"T")
+    )
+    with pytest.raises(OutputError, match="other bytes on the disk than were written"):
+        write(tmp_path / "a", b"two")
+    monkeypatch.undo()
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert names(tmp_path) == ["a"]
+
+
+def test_append_closes_a_torn_line_and_flushes_a_new_folder(tmp_path):
+    calls = []
+    with disk.observed(lambda call, path: calls.append((call, path))):
+        append(tmp_path / "a", b"one\n")
+    assert calls[-2:] == [("flush", str(tmp_path / "a")), ("flush", str(tmp_path))]
+    with (tmp_path / "a").open("ab") as file:
+        file.write(b"tor")
+    append(tmp_path / "a", b"two\n")
+    assert (tmp_path / "a").read_bytes() == b"one\ntor\ntwo\n"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "flush"])
+def test_append_tells(tmp_path, call):
+    def full(name, path):
+        if name == call:
+            failing(errno.ENOSPC)()
+
+    append(tmp_path / "a", b"one\n")
+    with disk.observed(full), pytest.raises(OutputError, match="no space left"):
+        append(tmp_path / "a", b"two\n")
+    append(tmp_path / "a", b"three\n")
+    lines = (tmp_path / "a").read_bytes().split(b"\n")
+    assert lines[0] == b"one"
+    assert lines[-2] == b"three"
+
+
+def test_the_space_that_is_needed_is_told(tmp_path):
+    def full(call, path):
+        if call == "flush":
+            failing(errno.ENOSPC)()
+
+    staged_file = Commit(tmp_path / "a", needed=12_345_678)
+    staged_file.part.touch()
+    with disk.observed(full), pytest.raises(OutputError, match="up to 12 MB needed"):
+        staged_file.done()
+
+
+def test_a_folder_that_vanished_is_told(tmp_path):
+    (tmp_path / "share").mkdir()
+    staged_file = Commit(tmp_path / "share" / "a")
+    shutil.rmtree(tmp_path / "share")
+    with pytest.raises(OutputError, match=r"the folder .*share is gone"):
+        staged_file.done()
+
+
+def test_sweep_removes_what_killed_runs_left_of_one_result(tmp_path):
+    for name in ("a.ome.tif", "b.ome.tif"):
+        Commit(tmp_path / name).part.write_text("half")
+        staged(tmp_path / name).write_text("whole")
+    (tmp_path / ".mine").write_text("kept")
+    assert littered(tmp_path) == {mark(tmp_path / f"{n}.ome.tif") for n in "ab"}
+    sweep(tmp_path / "a.ome.tif")
+    assert littered(tmp_path) == {mark(tmp_path / "b.ome.tif")}
+    assert (tmp_path / ".mine").read_text() == "kept"
+
+
+def test_sweep_brings_back_what_made_room(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    (path / "old").touch()
+    renamed = []
+
+    def killed(call, target):
+        if call == "rename":
+            renamed.append(target)
+            if len(renamed) > 1:
+                raise Killed
+
+    with disk.observed(killed), pytest.raises(Killed):
+        fill(path, folder=True)
+    assert not path.exists()
+    sweep(path)
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["a.zarr"]
+
+
+def test_place_replaces_a_folder(tmp_path):
+    path = tmp_path / "a.ome.zarr"
+    for text in ("one", "two"):
+        fill(staged(path), folder=True)
+        (staged(path) / text).touch()
+        place(staged(path), path)
+        assert names(path) == sorted(["new", text])
+    assert names(tmp_path) == ["a.ome.zarr"]

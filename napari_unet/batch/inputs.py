@@ -5,20 +5,23 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.batch.ledger import LEDGER, latest
 from napari_unet.batch.names import fold, unedited
-from napari_unet.errors import UsageError
+from napari_unet.batch.overrides import Overrides
+from napari_unet.batch.report import REPORTS
+from napari_unet.errors import UNetError, UsageError
+from napari_unet.images.readers import series_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _TEMPORARY = ("~", ".tmp", ".part", ".partial", ".crdownload", ".swp")
-_SYSTEM = ("thumbs.db", "desktop.ini", "icon\r", LEDGER)
+_SYSTEM = ("thumbs.db", "desktop.ini", "icon\r", LEDGER, *REPORTS)
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,25 @@ class Input:
         Its bytes and the time of its last change, to see whether it changed.
     fault : str
         Why it cannot be an image, empty for a regular file or a Zarr folder.
+    label : str
+        Name from which the result takes its own, empty for the file's; of a file found
+        in a folder within a folder, its way from there.
+    series : str or None
+        Which image in the file, None for the only one.
+    axes : str or None
+        Its axes, where the table of the batch names them.
+    channels : tuple of int or None
+        Its channels, likewise.
     """
 
     path: Path
     size: int = 0
     mtime_ns: int = 0
     fault: str = ""
+    label: str = ""
+    series: str | None = None
+    axes: str | None = None
+    channels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +66,19 @@ class Inputs:
 
 
 def gather(
-    inputs: Sequence[str | Path], output: str | Path, pattern: str = "*"
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    pattern: str = "*",
+    *,
+    series: str | None = None,
+    table: str | Path | None = None,
 ) -> Inputs:
     """List the images named by files and folders.
 
-    A folder stands for the files directly inside it that match `pattern`, by name;
-    hidden and temporary files are passed over, and so are results that an earlier batch
-    wrote there. A Zarr folder is one image. A file named outright is always taken.
+    A folder stands for the files directly inside it that match `pattern`, by name; a
+    pattern with a slash goes into the folders below, ``**/`` at any depth. Hidden and
+    temporary files are passed over, and so are results that an earlier batch wrote
+    there. A Zarr folder is one image. A file named outright is always taken.
 
     Parameters
     ----------
@@ -65,7 +87,13 @@ def gather(
     output : path-like
         Folder of the results.
     pattern : str
-        Shell pattern for the files of folders, such as ``*.tif``; case does not count.
+        Shell pattern for the files of folders, such as ``*.tif`` or ``**/*.tif``; case
+        does not count.
+    series : str, optional
+        "all" makes each series of a file an image of its own.
+    table : path-like, optional
+        CSV file with axes, channels or series for some of the files, see
+        `napari_unet.batch.overrides`.
 
     Returns
     -------
@@ -75,22 +103,31 @@ def gather(
     Raises
     ------
     UsageError
-        If a path does not exist, the results would land among the images, or no image
-        is left.
+        If a path does not exist, the results would land among the images, the table
+        cannot be used, or no image is left.
     """
     images: dict[str, Input] = {}
     notes: list[str] = []
+    told = Overrides(table) if table else None
     for path in map(Path, inputs):
         _refuse_bad_place(path, Path(output))
-        named = [path] if _is_single(path) else _members(path, pattern, notes)
-        images |= {_identity(p): examine(p) for p in named}
+        found = {path: ""} if _is_single(path) else _members(path, pattern, notes)
+        images |= {
+            _identity(p): replace(examine(p), label=label)
+            for p, label in found.items()
+            if not _is_within(p, Path(output))
+        }
+    if told is not None:
+        images = {name: told.applied(image) for name, image in images.items()}
+        notes += told.unused()
+    every = [part for image in images.values() for part in _parts(image, series)]
     if not images:
         raise UsageError(
             "There is nothing to do",
             found=f"no file that matches {pattern!r}",
             hint="Name image files or a folder that holds some.",
         )
-    return Inputs(tuple(images.values()), tuple(notes))
+    return Inputs(tuple(every), tuple(notes))
 
 
 def examine(path: Path) -> Input:
@@ -136,17 +173,66 @@ def _is_single(path: Path) -> bool:
     return not path.is_dir() or is_zarr(path)
 
 
-def _members(folder: Path, pattern: str, notes: list[str]) -> list[Path]:
-    """Files and Zarr folders directly inside a folder, by name."""
-    ours = _results_in(folder)
-    seen = [p for p in _sorted(folder) if not _is_passed_over(p.name, ours)]
+def _members(folder: Path, pattern: str, notes: list[str]) -> dict[Path, str]:
+    """Files and Zarr folders in a folder that fit, with what to name results after."""
+    parts = [part for part in pattern.lower().split("/") if part not in ("", ".")]
+    if len(parts) > 1 or parts == ["**"]:
+        found = _below(folder, parts if parts[-1] != "**" else [*parts, "*"], ())
+        return {path: "_".join(way) for path, way in found.items()}
+    seen = _visible(folder)
     deeper = [p.name for p in seen if not _is_single(p)]
     if deeper:
         notes.append(
             f"{folder.name} holds {len(deeper)} more folders that were not opened, "
-            f"such as {deeper[0]}; name them to do them too."
+            f"such as {deeper[0]}; name them, or use a pattern such as '**/*.tif'."
         )
-    return [p for p in seen if _is_single(p) and _matches(p.name, pattern)]
+    return {p: "" for p in seen if _is_single(p) and _fits(p.name, parts[-1:])}
+
+
+def _below(
+    folder: Path, parts: Sequence[str], way: tuple[str, ...]
+) -> dict[Path, tuple[str, ...]]:
+    """Files in a folder and those below it; folders behind links are not entered."""
+    found: dict[Path, tuple[str, ...]] = {}
+    deep = parts[0] == "**"
+    for path in _visible(folder):
+        here = (*way, path.name)
+        if not _is_single(path):
+            if path.is_symlink():
+                continue
+            if deep:
+                found |= _below(path, parts, here)
+            elif len(parts) > 1 and _fits(path.name, parts[:1]):
+                found |= _below(path, parts[1:], here)
+        elif _fits(path.name, parts[-1:]) and (len(parts) == 1 or parts[:-1] == ["**"]):
+            found[path] = here
+    if deep and len(parts) > 2:  # two asterisks stand for no folder too
+        found |= _below(folder, parts[1:], way)
+    return found
+
+
+def _parts(image: Input, series: str | None) -> list[Input]:
+    """All series of a file as images of their own, if that is asked for."""
+    if series != "all" or image.series is not None or image.fault:
+        return [image]
+    try:
+        names = series_of(image.path)
+    except UNetError:
+        return [image]  # which is told when it is its turn
+    if len(names) < 2:
+        return [image]
+    return [replace(image, series=name) for name in names]
+
+
+def _is_within(path: Path, output: Path) -> bool:
+    """Whether a file lies in the folder of the results."""
+    return output.is_dir() and path.parent.resolve().is_relative_to(output.resolve())
+
+
+def _visible(folder: Path) -> list[Path]:
+    """List a folder by name, without hidden, temporary and our own files."""
+    ours = _results_in(folder)
+    return [p for p in _sorted(folder) if not _is_passed_over(p.name, ours)]
 
 
 def _sorted(folder: Path) -> list[Path]:
@@ -160,7 +246,8 @@ def _sorted(folder: Path) -> list[Path]:
 
 def _results_in(folder: Path) -> set[str]:
     """Folded names of the results that an earlier batch wrote into a folder."""
-    return {fold(record.output) for record in latest(folder / LEDGER).values()}
+    records = latest(folder / LEDGER).values()
+    return {fold(name) for r in records for name in (r.output, r.table) if name}
 
 
 def _is_passed_over(name: str, ours: set[str]) -> bool:
@@ -174,9 +261,9 @@ def _is_passed_over(name: str, ours: set[str]) -> bool:
     )
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a name fits a shell pattern, whatever the case."""
-    return fnmatch.fnmatchcase(name.lower(), pattern.lower())
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name fits a shell pattern in small letters; none stands for all."""
+    return all(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
 
 
 def _identity(path: Path) -> str:

@@ -1,24 +1,25 @@
-"""The ledger: one line of JSON for each image done or failed, never rewritten.
+"""The ledger: one line of JSON for each step of an image's fate, never rewritten.
 
 A result counts as done when its record says so and its bytes have the recorded hash;
 that a file exists proves nothing. Lines are flushed to the disk after the result they
 speak of. Each carries its own checksum, so a torn or damaged line is passed over.
+Several processes may add to one ledger; each holds its lock while it does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field
 
+from napari_unet import disk, files
 from napari_unet.config import Config
 from napari_unet.files import telling_write_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 LEDGER = "unet-ledger.jsonl"
@@ -30,9 +31,12 @@ class Record(Config):
     Attributes
     ----------
     input : str
-        Path of the image, relative to the output folder where that is possible.
+        Path of the image, relative to the output folder where that is possible, and
+        its series where a file holds several.
     size, mtime_ns : int
         State of the image: bytes, and time of the last change in nanoseconds.
+    input_sha256 : str
+        SHA-256 of the image, where the settings ask for it.
     model : str
         SHA-256 of the checkpoint.
     settings : str
@@ -42,17 +46,27 @@ class Record(Config):
     output : str
         Name of the result in the output folder.
     output_sha256 : str
-        SHA-256 of the result, empty unless done.
+        SHA-256 of the result; before it is done, of what stands in its place.
+    next_sha256 : str
+        SHA-256 of a result that is whole and about to take that place.
+    table, table_sha256 : str
+        Name and SHA-256 of the table of measurements, empty where there is none.
+    began : str
+        When the work began, UTC.
     seconds : float
         How long it took.
-    outcome : {"started", "done", "failed"}
+    numerics : mapping of str to str
+        What decides the last bits of a result: device, precision, threads, versions.
+    outcome : {"started", "stopped", "done", "failed"}
         started is written before the work, so that a result left by a killed run is
-        known as ours.
+        known as ours; stopped: the user ended it in good order.
     reason : str
         Why it failed, one sentence.
     passing : bool
         Whether the cause lay outside the image, such as a full disk; the next run
         then tries again by itself.
+    deaths : int
+        How often a process died over this image.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -60,15 +74,38 @@ class Record(Config):
     input: str
     size: int
     mtime_ns: int
+    input_sha256: str = ""
     model: str
     settings: str
     version: str
     output: str
     output_sha256: str = ""
+    next_sha256: str = ""
+    table: str = ""
+    table_sha256: str = ""
+    began: str = ""
     seconds: float = 0.0
-    outcome: Literal["started", "done", "failed"]
+    numerics: dict[str, str] = Field(default_factory=dict)
+    outcome: Literal["started", "stopped", "done", "failed"]
     reason: str = ""
     passing: bool = False
+    deaths: int = 0
+
+
+@dataclass
+class Content:
+    """What a ledger holds.
+
+    Attributes
+    ----------
+    records : dict of str to Record
+        The last one of each image.
+    damaged : list of int
+        Numbers of the lines, from 1, that are not what was written.
+    """
+
+    records: dict[str, Record] = field(default_factory=dict)
+    damaged: list[int] = field(default_factory=list)
 
 
 class Ledger:
@@ -77,7 +114,9 @@ class Ledger:
     Parameters
     ----------
     folder : pathlib.Path
-        The output folder; made if absent.
+        The output folder.
+    make : bool
+        Whether it is made where it is absent.
 
     Raises
     ------
@@ -85,11 +124,14 @@ class Ledger:
         If the folder or the file cannot be read or written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
         self.path = folder / LEDGER
+        self._read = 0
+        self._latest: dict[str, Record] = {}
         with telling_write_errors(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._latest = latest(self.path)
+            if make:
+                disk.make_folder(folder)
+            self.refresh()
 
     def __getitem__(self, image: str) -> Record | None:
         """Last record of an image, None where there is none."""
@@ -99,6 +141,21 @@ class Ledger:
         """Name of the result by image."""
         return {image: record.output for image, record in self._latest.items()}
 
+    def records(self) -> list[Record]:
+        """Last record of each image, in the order in which they first came."""
+        return list(self._latest.values())
+
+    def refresh(self) -> None:
+        """Read what other processes have added."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        self._read += new.rfind(b"\n") + 1  # a last line may still be growing
+        self._latest |= _content(new.split(b"\n")).records
+
     def append(self, record: Record) -> None:
         """Write a record and flush it to the disk.
 
@@ -107,38 +164,46 @@ class Ledger:
         OutputError
             If it cannot be written.
         """
-        with telling_write_errors(self.path):
-            _append(self.path, _line(record))
+        files.append(self.path, _line(record))
         self._latest[record.input] = record
 
 
 def latest(path: Path) -> dict[str, Record]:
     """Read the last record of each image; empty where there is no ledger."""
+    return read(path).records
+
+
+def read(path: Path) -> Content:
+    """Read a ledger with its damage; empty where there is none."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        return _content(path.read_bytes().split(b"\n"))
     except FileNotFoundError:
-        return {}
-    return {record.input: record for record in _records(lines)}
+        return Content()
 
 
-def _records(lines: list[bytes]) -> Iterator[Record]:
+def _content(lines: list[bytes]) -> Content:
     """Parse the lines that are whole."""
-    for line in lines:
+    found = Content()
+    for number, line in enumerate(lines, 1):
         record = _parse(line)
         if record is not None:
-            yield record
+            found.records[record.input] = record
+        elif line:
+            found.damaged.append(number)
+    return found
 
 
 def _parse(line: bytes) -> Record | None:
-    """Read one line; None if it is torn, damaged or names a path outside."""
+    """Read one line; None if it is not as it was written or names a path outside."""
     try:
         fields = json.loads(line)
         check = fields.pop("check")
         record = Record(**fields)
-    except (ValueError, TypeError, AttributeError, KeyError, ValidationError):
-        return None
-    safe = _is_plain_name(record.output)
-    return record if safe and check == _checksum(fields) else None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None  # a pydantic ValidationError is a ValueError
+    safe = _is_plain_name(record.output) and _is_plain_name(record.table or "none")
+    same = check == _checksum(fields) and line == _text(fields)
+    return record if safe and same else None
 
 
 def _is_plain_name(name: str) -> bool:
@@ -148,22 +213,15 @@ def _is_plain_name(name: str) -> bool:
 
 def _line(record: Record) -> bytes:
     """Write one record with its checksum; pure ASCII, whatever the file names."""
-    fields = record.model_dump()
-    return json.dumps({**fields, "check": _checksum(fields)}).encode() + b"\n"
+    return _text(record.model_dump(mode="json")) + b"\n"
+
+
+def _text(fields: dict[str, Any]) -> bytes:
+    """Write fields with their checksum, always in the same way."""
+    return json.dumps({**fields, "check": _checksum(fields)}).encode()
 
 
 def _checksum(fields: dict[str, Any]) -> str:
     """Short SHA-256 of a record."""
     text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Add a line in one write; a torn line before it is closed first."""
-    with path.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".ome.btf")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -34,29 +34,48 @@ class Names:
     """
 
     def __init__(self, folder: Path, known: dict[str, str], suffix: str) -> None:
-        self._known = known
+        self._known = dict(known)
         self._suffix = suffix
         self._taken = {fold(name) for name in known.values()}
         if folder.is_dir():
             self._taken |= {fold(name) for name in os.listdir(folder)}
 
-    def name(self, image: str) -> str:
-        """Name the result of an image, the same at every call."""
+    def name(self, image: str, label: str = "", part: str = "") -> str:
+        """Name the result of an image, the same at every call.
+
+        Parameters
+        ----------
+        image : str
+            The image as in the ledger.
+        label : str
+            File name from which the result takes its own; the image's when not given.
+        part : str
+            Added to the stem, such as the series.
+        """
         known = self._known.get(image, "")
         if known.endswith(self._suffix):
             return known
-        free = (n for n in self._candidates(image) if fold(n) not in self._taken)
+        whole = label or image.rsplit("/", 1)[-1]
+        free = (n for n in self._candidates(whole, part) if fold(n) not in self._taken)
         name = self._known[image] = next(free)
         self._taken.add(fold(name))
         return name
 
-    def _candidates(self, image: str) -> Iterator[str]:
+    def learn(self, known: Mapping[str, str]) -> None:
+        """Take over names that other processes have given; ours to them give way."""
+        theirs = {fold(name): image for image, name in known.items()}
+        for image, name in list(self._known.items()):
+            if theirs.get(fold(name), image) != image and image not in known:
+                del self._known[image]
+        self._known.update(known)
+        self._taken |= set(theirs)
+
+    def _candidates(self, whole: str, part: str) -> Iterator[str]:
         """Try the stem, the whole name, then numbers."""
-        whole = image.rsplit("/", 1)[-1]
-        yield safe(stem(whole)) + self._suffix
-        yield safe(whole) + self._suffix
+        yield safe(stem(whole) + part) + self._suffix
+        yield safe(whole + part) + self._suffix
         for number in range(2, 1_000_000):
-            yield f"{safe(stem(whole))} ({number}){self._suffix}"
+            yield f"{safe(stem(whole) + part)} ({number}){self._suffix}"
 
 
 def stem(name: str) -> str:
@@ -82,6 +101,11 @@ def safe(name: str) -> str:
     mark = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
     cut = text.encode()[: _LONGEST - 9].decode(errors="ignore")
     return f"{cut}-{mark}"
+
+
+def table_of(result: Path, suffix: str) -> Path:
+    """Name of the table of measurements beside a result."""
+    return result.with_name(result.name.removesuffix(suffix) + ".csv")
 
 
 def aside(path: Path, suffix: str) -> Path:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "skipped", "failed", "to do"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Item:
         Path of the image as it was given.
     output : str
         Path of the result; empty where there is none.
-    status : {"done", "skipped", "failed"}
-        skipped: done by an earlier run and unchanged since.
+    status : {"done", "skipped", "failed", "to do"}
+        skipped: done by an earlier run and unchanged since; to do: of a dry run.
     reason : str
         Why it failed, one sentence.
     seconds : float
@@ -66,9 +66,20 @@ class BatchSummary:
             "items": [asdict(item) for item in self.items],
         }
 
+    def listing(self) -> str:
+        """Write a line for each image, and the counts."""
+        lines = [
+            f"{item.status}: {item.input}"
+            + (f" -> {item.output}" if item.output else "")
+            + (f" ({item.reason})" if item.reason else "")
+            for item in self.items
+        ]
+        return "\n".join([*lines, str(self)])
+
     def __str__(self) -> str:
-        done, skipped, failed = (self.count(s) for s in get_args(Status))
+        done, skipped, failed, to_do = (self.count(s) for s in get_args(Status))
         text = f"{done} done, {skipped} skipped (done before), {failed} failed"
+        text += f", {to_do} to do" if to_do else ""
         remembered = sum(item.remembered for item in self.items)
         if remembered:
             text += f" ({remembered} of them before, not tried again)"

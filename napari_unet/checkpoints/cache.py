@@ -21,7 +21,7 @@ from napari_unet import __version__
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.checkpoints.unwrap import Found
 from napari_unet.errors import UNetError
-from napari_unet.files import commit
+from napari_unet.files import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,7 @@ def _store(path: Path, found: Found) -> None:
     names = [f.name for f in fields(found) if f.name != "tensors"]
     facts = {name: getattr(found, name) for name in names}
     header = json.dumps({**facts, _ORDER: list(found.tensors)})
-    with commit(path) as part:
-        part.write_bytes(save(found.tensors, {_FACTS: header}))
+    write(path, save(found.tensors, {_FACTS: header}))
 
 
 def _prune(place: Path) -> None:

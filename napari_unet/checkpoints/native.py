@@ -13,7 +13,7 @@ from napari_unet.checkpoints.families import FAMILIES, by_name
 from napari_unet.checkpoints.families.base import Inferred
 from napari_unet.checkpoints.identify import assemble, fit
 from napari_unet.errors import ModelError
-from napari_unet.files import commit, digest
+from napari_unet.files import digest, write
 from napari_unet.networks.network import Network
 from napari_unet.networks.spec import ModelSpec
 
@@ -73,9 +73,8 @@ def save(
     facts = {**spec.provenance, "parent": network.digest, **(provenance or {})}
     facts["version"] = __version__
     header = spec.model_copy(update={"provenance": facts}).model_dump_json()
-    with commit(path, overwrite=overwrite) as part:
-        # save_file would leave a file that only its owner may read
-        part.write_bytes(to_bytes(tensors, {METADATA: header}))
+    # save_file would leave a file that only its owner may read
+    write(path, to_bytes(tensors, {METADATA: header}), overwrite=overwrite)
     return digest(path)
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_unet import disk, files
 from napari_unet.errors import ModelError
-from napari_unet.files import commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +80,7 @@ def write(path: Path | str, **fields: Any) -> Path:
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
         raise _wrong(side, f"the field {unknown[0]}")
-    with commit(side) as part:
-        part.write_text(json.dumps({**read(path), **fields}, indent=2) + "\n")
+    files.write(side, json.dumps({**read(path), **fields}, indent=2).encode() + b"\n")
     return side
 
 
@@ -94,7 +93,7 @@ def trying(path: Path | str, **fields: Any) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        side.unlink() if before is None else side.write_bytes(before)
+        disk.remove(side) if before is None else files.write(side, before)
         raise
 
 

@@ -58,12 +58,25 @@ def predict(args: argparse.Namespace, report: Report, cancel: CancelToken) -> An
 
 
 def batch(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
-    """Run a model over many images."""
+    """Run a model over many images, or look at what a run has done."""
+    if args.status:
+        state = api.batch_state(args.output)
+        code = SOME_FAILED if state.failures or state.damaged else DONE
+        return Answer(vars(state), str(state), code)
+    if args.verify:
+        events = api.iter_verify(args.output, args.model, cancel=cancel)
+        verdict = drain(events, report)
+        code = SOME_FAILED if verdict.wrong else DONE
+        return Answer(vars(verdict), str(verdict), code)
+    if not args.inputs or args.model is None:
+        raise UsageError("A batch needs images and --model")
     config = read_settings(BatchConfig, args)
-    events = api.iter_batch(args.inputs, args.model, args.output, config, cancel=cancel)
+    run = api.iter_batch_plan if args.dry_run else api.iter_batch
+    events = run(args.inputs, args.model, args.output, config, cancel=cancel)
     summary = drain(events, report)
     code = SOME_FAILED if summary.count("failed") else DONE
-    return Answer(summary.to_dict(), str(summary), code)
+    text = summary.listing() if args.dry_run else str(summary)
+    return Answer(summary.to_dict(), text, code)
 
 
 def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:

@@ -118,12 +118,26 @@ def _predict(sub: argparse.ArgumentParser) -> None:
 def _batch(sub: argparse.ArgumentParser) -> None:
     """Options of ``batch``."""
     sub.add_argument(
-        "inputs", metavar="IMAGE_OR_FOLDER", nargs="+", help="Images, or their folders."
+        "inputs", metavar="IMAGE_OR_FOLDER", nargs="*", help="Images, or their folders."
     )
-    _model(sub)
+    _model(sub, required=False)
     sub.add_argument(
         "--output", required=True, metavar="FOLDER",
         help="Folder of the results, and of the ledger by which a run goes on.",
+    )  # fmt: skip
+    instead = sub.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--dry-run", action="store_true",
+        help="Only say what would be done and under which names.",
+    )  # fmt: skip
+    instead.add_argument(
+        "--status", action="store_true",
+        help="Only say what the ledger of --output says, also of a run under way.",
+    )  # fmt: skip
+    instead.add_argument(
+        "--verify", action="store_true",
+        help="Only compare all results in --output, and --model if given, with the "
+        "ledger; what was changed or damaged is named, with exit code 3.",
     )  # fmt: skip
     add_settings(sub, BatchConfig)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from napari_unet.config import BatchConfig, FinetuneConfig, PredictConfig
 from napari_unet.demo import pictures
 from napari_unet.errors import UsageError
 from napari_unet.events import Cancelled, Event, Finished, Stopped
-from napari_unet.files import commit
+from napari_unet.files import commit, write_json
 from napari_unet.images.stack import ImageStack
 from napari_unet.inference.seams import seam
 from napari_unet.samples import sample
@@ -171,8 +170,7 @@ class _Demo:
         for name in ("before", "after"):
             labels = _frames(self.folder / f"{name}.ome.tif")
             self.facts[name] = _scores(labels[unseen], truth[unseen])
-        with commit(self.folder / "scores.json") as part:
-            part.write_text(json.dumps(self.facts, indent=1))
+        write_json(self.folder / "scores.json", self.facts)
         yield Said(f"7. Scores on the {unseen.sum()} frames without strokes:")
         for measure, meaning in _MEASURES.items():
             old, new = (self.facts[name][measure] for name in ("before", "after"))

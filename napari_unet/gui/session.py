@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SURE_AFTER = 2.0
-_PATIENCE = {"train": 10.0}
-"""Seconds a kind of job has to stop: a training step is long, and its round is kept."""
+_PATIENCE = {"batch": 5.0, "train": 10.0}
+"""Seconds a kind of job has to stop: a training step is long, and its round is kept; a
+batch records where it was stopped."""
 
 
 class Session:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.files import Commit, reserve, telling_write_errors
+from napari_unet.files import Commit, reserve, telling_write_errors, writing
 
 if TYPE_CHECKING:
     from napari_unet.images.sinks import OutputSpec
@@ -41,7 +41,8 @@ class NpySink:
 
     def open(self, spec: OutputSpec) -> None:
         """Reserve the space and write the header."""
-        self._commit = Commit(self._path)
+        size = math.prod(spec.shape) * spec.dtype.itemsize
+        self._commit = Commit(self._path, needed=size)
         part = self._commit.part
         header = io.BytesIO()
         facts = {
@@ -51,9 +52,10 @@ class NpySink:
         }
         np.lib.format.write_array_header_2_0(header, facts)
         start = len(header.getvalue())
-        with telling_write_errors(self._path):
-            part.write_bytes(header.getvalue())
-            reserve(part, start + math.prod(spec.shape) * spec.dtype.itemsize)
+        with telling_write_errors(self._path, size):
+            with writing(part) as file:
+                file.write(header.getvalue())
+            reserve(part, start + size)
             self._array = np.memmap(part, spec.dtype, "r+", start, spec.shape)
 
     def write(self, region: tuple[slice, ...], block: np.ndarray) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.errors import OutputError
+from napari_unet.errors import ImageError, OutputError
 from napari_unet.files import Commit, telling_write_errors
 from napari_unet.images.pages import Page, Pages
 from napari_unet.images.write_behind import WriteBehind
@@ -56,12 +57,14 @@ class PagedSink(ABC):
     def open(self, spec: OutputSpec) -> None:
         """Check the result and start the thread that writes it."""
         self._check(spec)
-        self._commit = commit = Commit(self._path)
+        self._spec = spec
+        self._needed = math.prod(spec.shape) * spec.dtype.itemsize
+        self._commit = commit = Commit(self._path, needed=self._needed)
         scratch = commit.part.with_suffix(".pages")
         self._pages = pages = Pages(spec, scratch)
 
         def work(items: Iterator[Page]) -> None:
-            with telling_write_errors(self._path):
+            with telling_write_errors(self._path, self._needed):
                 self._save(spec, commit.part, _released(items, pages))
 
         self._behind = WriteBehind(work)
@@ -70,7 +73,7 @@ class PagedSink(ABC):
         """Take the values of a region, one slice for each axis."""
         if self._pages is None or self._behind is None:
             raise RuntimeError("write before open")
-        with telling_write_errors(self._path):
+        with telling_write_errors(self._path, self._needed):
             for page in self._pages.add(region, block):
                 self._behind.put(page)
 
@@ -87,6 +90,8 @@ class PagedSink(ABC):
                 )
             self._behind.finish()
             self._pages.discard()
+            with telling_write_errors(self._path, self._needed):
+                _check_whole(self._commit.part, self._path, self._spec)
             self._commit.done()
         except BaseException:
             self.abort()
@@ -101,6 +106,24 @@ class PagedSink(ABC):
             self._pages.discard()
         if self._commit is not None:
             self._commit.undo()
+
+
+def _check_whole(part: Path, path: Path, spec: OutputSpec) -> None:
+    """Open what was written as anyone would: all of it must be there."""
+    from napari_unet.images.readers import open_image
+
+    try:
+        with open_image(part) as found:
+            same = found.shape == spec.shape and found.dtype == spec.dtype
+            words = f"{found.dtype} {found.shape}"
+    except ImageError as error:
+        same, words = False, str(error)
+    if not same:
+        raise OutputError(
+            f"{path.name} could not be written",
+            found=f"on the disk {words.rstrip('.')}",
+            expected=f"{spec.dtype} {spec.shape}",
+        )
 
 
 def _released(items: Iterator[Page], pages: Pages) -> Iterator[np.ndarray]:

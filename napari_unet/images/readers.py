@@ -117,6 +117,31 @@ def is_image(path: str | Path) -> bool:
     return head.startswith((*tiff.MAGIC, _NPY))
 
 
+def series_of(path: str | Path) -> tuple[str, ...]:
+    """List the images in a file or Zarr folder, as `open_image` takes them.
+
+    Parameters
+    ----------
+    path : path-like
+        Only its metadata are read. Of a TIFF file, masks and thumbnails are left out;
+        of an OME-Zarr plate, every field of every well is one.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged.
+    """
+    path = Path(path)
+    if zarr_metadata.is_zarr(path):
+        from napari_unet.images.zarr_reader import zarr_series
+
+        return zarr_series(path)
+    checks.check_regular(path)
+    with checks.telling_read_errors(path.name):
+        head = _head(path)
+    return tiff.tiff_series(path) if head.startswith(tiff.MAGIC) else ("0",)
+
+
 def _from_path(path: Path, axes: str | None, series: str | int | None) -> ImageStack:
     """Open a file or folder by its content."""
     if zarr_metadata.is_zarr(path):

@@ -64,6 +64,17 @@ def open_tiff(path: Path, axes: str | None, series: str | int | None) -> ImageSt
         return opened.stack(axes, (*ignored, *damage))
 
 
+def tiff_series(path: Path) -> tuple[str, ...]:
+    """Numbers of the images in a TIFF file, without masks and thumbnails."""
+    with (
+        checks.telling_read_errors(path.name),
+        tiff_checks.heard(),
+        TiffFile(path) as tif,
+    ):
+        every = list(enumerate(tif.series))
+        return tuple(str(n) for n, s in every if not int(s.keyframe.subfiletype) & 5)
+
+
 @dataclass
 class _Opened:
     """One series on its way to a stack."""

@@ -11,6 +11,7 @@ import numpy as np
 from tifffile import TiffWriter
 
 from napari_unet.errors import OutputError
+from napari_unet.files import writing
 from napari_unet.images.metadata import provenance_text
 from napari_unet.images.paged_sink import PagedSink
 
@@ -57,7 +58,10 @@ class TiffSink(PagedSink):
         """Stream the planes through tifffile."""
         large = math.prod(spec.shape) * spec.dtype.itemsize > _CLASSIC
         tiled = max(spec.shape[-2:]) > 2 * TILE
-        with TiffWriter(part, bigtiff=large, ome=True) as tif:
+        with (
+            writing(part) as file,
+            TiffWriter(file, bigtiff=large, ome=True) as tif,
+        ):
             tif.write(
                 _tiles(planes) if tiled else (plane.copy() for plane in planes),
                 shape=spec.shape,

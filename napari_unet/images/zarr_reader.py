@@ -51,6 +51,23 @@ def open_zarr(path: Path, axes: str | None, series: str | int | None) -> ImageSt
         return _group(path, axes, series)
 
 
+def zarr_series(path: Path, depth: int = 4) -> tuple[str, ...]:
+    """Images in a Zarr folder as `open_zarr` takes them; plates are gone through."""
+    with checks.telling_read_errors(path.name):
+        node = zarr_metadata.read_node(path)
+        every = node.attributes.get("multiscales") or []
+        if node.kind == "array" or every or depth == 0:
+            return tuple(str(i) for i in range(max(len(every), 1)))
+        found: list[str] = []
+        for inside in sorted(path.iterdir()):
+            if not zarr_metadata.is_zarr(inside) or inside.name in ("OME", "labels"):
+                continue
+            below = zarr_series(inside, depth - 1)
+            one = below == ("0",)
+            found += [inside.name if one else f"{inside.name}/{name}" for name in below]
+        return tuple(found)
+
+
 def _multiscale(
     path: Path, node: Node, axes: str | None, series: str | int | None
 ) -> ImageStack:

@@ -82,6 +82,120 @@ def test_missing_path_empty_folder_and_output_that_is_a_file(folder, tmp_path):
         gather([folder], folder / "a.tif")
 
 
+TREE = ("a.tif", "p/A1/x.tif", "p/A1/y.png", "p/A2/x.tif", "p/.h/z.tif", "q/x.TIF")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "want"),
+    [
+        ("**/*.tif", ["a.tif", "p_A1_x.tif", "p_A2_x.tif", "q_x.TIF"]),
+        ("*/*/x.tif", ["p_A1_x.tif", "p_A2_x.tif"]),
+        ("p/**/x.*", ["p_A1_x.tif", "p_A2_x.tif"]),
+        ("**/a1/*", ["p_A1_x.tif", "p_A1_y.png"]),
+        ("**", ["a.tif", "p_A1_x.tif", "p_A1_y.png", "p_A2_x.tif", "q_x.TIF"]),
+        ("q/*", ["q_x.TIF"]),
+        ("./*.tif", ["a.tif"]),
+    ],
+)
+def test_folders_in_folders(folder, tmp_path, pattern, want):
+    touch(folder, *TREE)
+    found = gather([folder], tmp_path / "out", pattern).images
+    assert sorted(i.label or i.path.name for i in found) == want
+
+
+def test_links_between_folders_end(folder, tmp_path):
+    touch(folder, "a/x.tif")
+    os.symlink(folder, folder / "a" / "loop")
+    os.symlink(folder / "self", folder / "self")
+    found = gather([folder], tmp_path / "out", "**/*").images
+    assert [(i.path.name, bool(i.fault)) for i in found] == [
+        ("x.tif", False),
+        ("self", True),
+    ]
+
+
+def test_results_below_the_images_are_no_images(folder):
+    touch(folder, "a/x.tif", "out/a.ome.tif")
+    found = gather([folder], folder / "out", "**/*.tif").images
+    assert [image.path.name for image in found] == ["x.tif"]
+
+
+def test_each_series_is_an_image(folder, tmp_path):
+    import numpy as np
+    import tifffile
+
+    with tifffile.TiffWriter(folder / "many.tif") as tif:
+        for size in (8, 9, 10):
+            tif.write(np.zeros((size, 7), np.uint8), photometric="minisblack")
+    tifffile.imwrite(folder / "one.tif", np.zeros((5, 6), np.uint8))
+    (folder / "text.tif").write_text("no image")
+    inputs = gather([folder], tmp_path / "out", series="all").images
+    assert [(i.path.name, i.series) for i in inputs] == [
+        ("many.tif", "0"), ("many.tif", "1"), ("many.tif", "2"),
+        ("one.tif", None), ("text.tif", None),
+    ]  # fmt: skip
+    assert [i.series for i in gather([folder], tmp_path / "out").images] == [None] * 3
+
+
+def test_each_field_of_a_plate_is_an_image(folder, tmp_path):
+    import numpy as np
+    import zarr
+
+    from napari_unet.images.readers import open_image
+
+    root = zarr.create_group(folder / "plate.zarr", zarr_format=3)
+    for number, name in enumerate(("A/1/0", "A/1/1", "B/3/0")):
+        field = root.create_group(name)
+        field.create_array("0", data=np.full((4, 5), number, np.uint8))
+        field.attrs["ome"] = {
+            "version": "0.5",
+            "multiscales": [
+                {
+                    "axes": [{"name": a, "type": "space"} for a in "yx"],
+                    "datasets": [{"path": "0"}],
+                }
+            ],
+        }
+    inputs = gather([folder], tmp_path / "out", series="all").images
+    assert len(inputs) == 3
+    values = [
+        int(open_image(i.path, series=i.series).read({}, "YX").max()) for i in inputs
+    ]
+    assert values == [0, 1, 2]
+
+
+def test_a_table_tells_what_files_do_not(folder, tmp_path):
+    touch(folder, "a.tif", "p/b.tif", "p/c.tif", "d.tif")
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "\ufefffile,axes,channels,series\n"
+        "a.tif,ZYX,,\n"
+        "p/*.tif,CYX,2 0,\n"
+        "d.tif,,,1\n"
+        "gone.tif,YX,,\n",
+        encoding="utf-8",
+    )
+    inputs = gather([folder], tmp_path / "out", "**/*", table=table)
+    found = {i.path.name: (i.axes, i.channels, i.series) for i in inputs.images}
+    assert found == {
+        "a.tif": ("ZYX", None, None),
+        "b.tif": ("CYX", (2, 0), None),
+        "c.tif": ("CYX", (2, 0), None),
+        "d.tif": (None, None, "1"),
+    }
+    assert inputs.notes == ("table.csv: no file fits gone.tif.",)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "axes\nYX\n", "file,size\na,1\n", "file\n,\n", "file,channels\na,x"]
+)
+def test_a_table_that_makes_no_sense(folder, tmp_path, text):
+    touch(folder, "a.tif")
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(UsageError, match=r"table.csv cannot be used"):
+        gather([folder], tmp_path / "out", table=tmp_path / "table.csv")
+
+
 def test_examine_sees_a_change(folder):
     touch(folder, "a.tif")
     before = examine(folder / "a.tif")

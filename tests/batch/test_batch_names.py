@@ -84,3 +84,18 @@ def test_aside_counts(tmp_path):
     second = aside(path, ".ome.tif")
     assert [first.name, second.name] == ["a (edited).ome.tif", "a (edited 2).ome.tif"]
     assert unedited(first.name) == unedited(second.name) == "a.ome.tif"
+
+
+def test_parts_of_a_file_and_folders_go_into_the_name(tmp_path):
+    names = Names(tmp_path, {}, ".ome.tif")
+    assert names.name("in/a.tif|A/1", "p_a.tif", " A/1") == "p_a A_1.ome.tif"
+    assert names.name("in/b.tif|0", "b.tif", " 0") == "b 0.ome.tif"
+
+
+def test_a_name_that_another_process_gave_is_not_given_again(tmp_path):
+    names = Names(tmp_path, {}, ".ome.tif")
+    assert names.name("in/a.tif") == "a.ome.tif"
+    names.learn({"other/a.png": "a.ome.tif"})
+    assert names.name("in/a.tif") == "a.tif.ome.tif"
+    names.learn({"other/a.png": "a.ome.tif", "in/a.tif": "mine.ome.tif"})
+    assert names.name("in/a.tif") == "mine.ome.tif"

@@ -1,4 +1,6 @@
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from napari_unet.batch.run import run_batch
 from napari_unet.config import BatchConfig
 from napari_unet.errors import DeviceError, OutputError
 from napari_unet.events import Cancelled, CancelToken, Finished, Progress, Warned
+from napari_unet.files import staged
 
 
 @pytest.fixture
@@ -122,16 +125,18 @@ def test_a_killed_run_is_taken_up_again(run, segment, folder, tmp_path):
     segment.error = Killed()
     with pytest.raises(Killed):
         run()
-    # killed after the result was written and before it was recorded
-    (tmp_path / "out" / "bad.ome.tif").write_text("half known")
+    # left by the killed run, and put there by somebody else
+    left = staged(tmp_path / "out" / "bad.ome.tif")
+    left.write_text("whole, but not recorded")
+    (tmp_path / "out" / "bad.ome.tif").write_text("foreign")
     segment.error = None
     (folder / "bad.tif").write_text("fine")
     events = run()
     assert segment.seen == ["bad.tif", "c.tif"]
     assert status(events)["a.tif"] == "skipped"
     assert (tmp_path / "out" / "bad.ome.tif").read_text() == "FINE"
-    names = sorted(p.name for p in (tmp_path / "out").glob("*.ome.tif"))
-    assert names == ["a.ome.tif", "b.ome.tif", "bad.ome.tif", "c.ome.tif"]
+    assert (tmp_path / "out" / "bad (edited).ome.tif").read_text() == "foreign"
+    assert not left.exists()
 
 
 @pytest.mark.usefixtures("images")
@@ -184,7 +189,7 @@ def test_stop_inside_an_image_records_nothing(run, segment, tmp_path, monkeypatc
     assert "1 of 4" in events[-1].note
     assert segment.seen == ["a.tif", "b.tif"]
     ledger = Ledger(tmp_path / "out")
-    assert ledger["../in/b.tif"].outcome == "started"
+    assert ledger["../in/b.tif"].outcome == "stopped"
 
 
 def test_broken_links_and_warnings_name_the_file(run, folder):
@@ -231,3 +236,141 @@ def test_clock_weighs_bytes_and_leaves_out_what_is_skipped():
 )
 def test_time_in_words(seconds, words):
     assert in_words(seconds) == words
+
+
+@pytest.mark.usefixtures("images")
+def test_an_image_that_changes_while_it_is_read(run, segment, folder, tmp_path):
+    run()
+    (folder / "a.tif").write_text("second")
+    original = type(segment).__call__
+
+    class Changing(type(segment)):
+        def __call__(self, source, *args, **kwargs):
+            yield from original(self, source, *args, **kwargs)
+            if source.name == "a.tif":
+                source.write_text("third and longer")
+
+    segment.__class__ = Changing
+    events = run()
+    assert status(events)["a.tif"] == "failed"
+    assert "changed while it was read" in " ".join(warnings(events))
+    assert (tmp_path / "out" / "a.ome.tif").read_text() == "IMAGE A"
+    segment.__class__ = type(segment).__base__
+    assert status(run())["a.tif"] == "done"
+    assert (tmp_path / "out" / "a.ome.tif").read_text() == "THIRD AND LONGER"
+
+
+@pytest.mark.usefixtures("images")
+def test_what_another_run_has_under_way_is_left_to_it(run, segment, tmp_path):
+    from napari_unet.batch import locks as module
+
+    other = module.Locks(tmp_path / "out")
+    lock = other.take("../in/b.tif")
+    seen = []
+    original = type(segment).__call__
+
+    class Watching(type(segment)):
+        def __call__(self, source, *args, **kwargs):
+            seen.append(source.name)
+            if source.name == "c.tif":
+                other.release(lock)
+            return original(self, source, *args, **kwargs)
+
+    segment.__class__ = Watching
+    events = run()
+    assert seen == ["a.tif", "bad.tif", "c.tif", "b.tif"]
+    assert status(events)["b.tif"] == "done"
+    assert any("shares the work" in text for text in warnings(events))
+    other.close()
+
+
+@pytest.mark.usefixtures("images")
+def test_a_copied_image_is_told_by_its_content(run, segment, folder):
+    run(by_content=True)
+    os.utime(folder / "a.tif", ns=(1, 1))
+    (folder / "b.tif").write_text("IMAGE b")  # of the same size
+    run(by_content=True)
+    assert segment.seen == ["b.tif"]
+    os.utime(folder / "a.tif", ns=(2, 2))
+    run()
+    assert segment.seen == ["a.tif"]
+
+
+@pytest.mark.usefixtures("images")
+def test_a_run_that_stood_still_gives_way(run, segment, tmp_path, monkeypatch):
+    """Its lock was taken over while it worked: it neither records nor replaces."""
+    from napari_unet.batch import locks as module
+
+    out, original = tmp_path / "out", type(segment).__call__
+    other, seen = module.Locks(out), []
+
+    class Slow(type(segment)):
+        def __call__(self, source, target, *args, **kwargs):
+            seen.append(source.name)
+            if seen == ["a.tif"]:
+                monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+                assert other.take("../in/a.tif") is not None
+                monkeypatch.undo()
+            elif source.name == "b.tif":
+                assert not (out / "a.ome.tif").exists()
+                assert Ledger(out)["../in/a.tif"].outcome == "started"
+                other.close()
+            yield from original(self, source, target, *args, **kwargs)
+
+    segment.__class__ = Slow
+    assert status(run())["a.tif"] == "done"
+    assert seen == ["a.tif", "b.tif", "bad.tif", "c.tif", "a.tif"]
+    assert (out / "a.ome.tif").read_text() == "IMAGE A"
+
+
+def test_deaths_of_whole_runs_are_counted(run, segment, folder, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    (folder / "bad.tif").write_text("bad")
+    segment.error = Killed()
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run()
+    (message,) = warnings(run())
+    assert "3 computing processes died" in message
+    assert segment.seen == []
+    segment.error = None
+    run(retry_failed=True)
+    assert segment.seen == ["bad.tif"]
+
+
+def test_an_interrupt_is_no_death(run, segment, folder, tmp_path):
+    (folder / "bad.tif").write_text("bad")
+    segment.error = KeyboardInterrupt()
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert segment.seen == ["bad.tif"]
+    assert Ledger(tmp_path / "out")["../in/bad.tif"].outcome == "stopped"
+
+
+NAMES = [
+    "-a.tif", "two words.tif", "new\nline.tif", "NUL.tif", "com1.tif", "\u00fc.tif",
+    "u\u0308.tif", "x" * 251 + ".tif", "a\u202eb.tif", "=cmd.tif", "A.tif", "a.tif",
+    "a.TIF", "é" * 125 + ".tif", "%s.tif", "'; --.tif", "~.tif", "a..tif",
+]  # fmt: skip
+
+
+def test_odd_names_each_get_a_result_of_their_own(run, folder, tmp_path):
+    made = []
+    for number, name in enumerate(NAMES):
+        (folder / name).write_text(f"image {number}")
+        made.append(number)
+    os.mkfifo(folder / "pipe.tif")
+    os.symlink("/dev/zero", folder / "device.tif")
+    events = run()
+    found = {i.input.rsplit("/", 1)[-1]: i for i in events[-1].result.items}
+    assert {found["pipe.tif"].status, found["device.tif"].status} == {"failed"}
+    for number, name in enumerate(NAMES):
+        item = found[name]
+        assert item.status == "done", item
+        assert Path(item.output).parent == tmp_path / "out"
+        assert Path(item.output).read_text() == f"IMAGE {number}"
+    assert len({i.output for i in found.values()}) == len(NAMES) + 1
+    assert set(status(run()).values()) == {"skipped", "failed"}

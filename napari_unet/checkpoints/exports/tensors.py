@@ -18,6 +18,7 @@ from napari_unet.checkpoints.loading import load
 from napari_unet.checkpoints.probe import probe
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.errors import ModelError
+from napari_unet.files import writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,8 @@ def state_dict(network: Network, part: Path, config: ExportConfig) -> Written:
         )
     emitted = emit(network)
     if part.suffix == ".safetensors":  # which knows no tensor of two names
-        part.write_bytes(to_bytes({k: v.clone() for k, v in emitted.items()}))
+        with writing(part) as file:
+            file.write(to_bytes({k: v.clone() for k, v in emitted.items()}))
     else:
         torch.save(emitted, part)
     match = identify(_read(part), {}, part.name)

@@ -1,0 +1,298 @@
+"""One image of a batch: whether it needs doing, doing it, recording how it went."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from napari_unet import disk
+from napari_unet.batch import numerics
+from napari_unet.batch.failures import MOST_DEATHS, ChangedError, failure, poison
+from napari_unet.batch.inputs import examine
+from napari_unet.batch.isolated import Died
+from napari_unet.batch.names import aside, table_of
+from napari_unet.batch.plans import Plans, is_same
+from napari_unet.batch.summary import Item
+from napari_unet.errors import ImageError, OutputError
+from napari_unet.events import Cancelled, Finished, Progress, Warned
+from napari_unet.files import digest, mark, move, place, staged, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from napari_unet.batch.inputs import Input
+    from napari_unet.batch.ledger import Ledger, Record
+    from napari_unet.batch.locks import Lock, Locks
+    from napari_unet.batch.names import Names
+    from napari_unet.config import BatchConfig
+    from napari_unet.events import CancelToken, Event
+    from napari_unet.networks.network import Network
+
+
+class Segment(Protocol):
+    """Does one image; see `napari_unet.batch.unit.work`, which is the usual one."""
+
+    def __call__(
+        self,
+        source: Path,
+        target: Path,
+        network: Network,
+        config: BatchConfig,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[Event]:
+        """Yield events, the last `Finished` or `Cancelled`; raise `UNetError`."""
+        ...
+
+
+class Desk:
+    """Where the images of a batch are done, one after the other.
+
+    Attributes
+    ----------
+    items : list of Item
+        What became of the images so far.
+    stopped : bool
+        Whether the user ended it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        output: Path,
+        config: BatchConfig,
+        segment: Segment,
+        cancel: CancelToken | None,
+        ledger: Ledger,
+        locks: Locks,
+        names: Names,
+    ) -> None:
+        self.plans = Plans(network, output, config, ledger, names)
+        self.ledger, self.locks = ledger, locks
+        self.items: list[Item] = []
+        self.stopped = False
+        self._segment, self._cancel = segment, cancel
+        self._output = output
+        self._warned: set[str] = set()  # what holds for all images is said once
+        self._numerics: dict[str, str] = {}
+        self._next = ""
+
+    def is_settled(self, plan: Record) -> bool:
+        """Whether an image needs nothing, as far as is known."""
+        last = self.ledger[plan.input]
+        return last is not None and self.plans.is_settled(plan, last)
+
+    def remember(self, image: Input, plan: Record) -> Iterator[Event]:
+        """Take over what an earlier run recorded."""
+        path, last = str(image.path), self.ledger[plan.input]
+        if last is None:
+            return
+        if last.outcome == "done":
+            target = str(self._output / last.output)
+            self.items.append(Item(path, target, "skipped"))
+            return
+        self.items.append(Item(path, "", "failed", last.reason, remembered=True))
+        yield Warned(f"{image.path.name} failed before: {last.reason}")
+
+    def do(self, image: Input, lock: Lock) -> Iterator[Event]:
+        """Do one image that nobody else has, and record how it went."""
+        self.ledger.refresh()
+        self.plans.names.learn(self.ledger.outputs())
+        plan = self.plans.plan(image)
+        if self.is_settled(plan):  # by another run, a moment ago
+            yield from self.remember(image, plan)
+            return
+        last = self.ledger[plan.input]
+        yield from self._set_aside(plan, last)
+        plan = self._begin(image, plan, last)
+        try:
+            record = yield from self._tried(image, plan, lock)
+        finally:
+            for waiting, _ in self._files(plan):
+                disk.remove(waiting)
+        if record is None or self.locks.is_lost(lock):
+            return
+        self._append(record)
+        yield from self._tell(image, record)
+
+    def _begin(self, image: Input, plan: Record, last: Record | None) -> Record:
+        """Record that the work begins, under a name that nobody else has."""
+        deaths = 0
+        if last is not None and is_same(plan, last):
+            deaths = last.deaths + (last.outcome == "started")
+        if self.plans.config.retry_failed and last and last.outcome == "failed":
+            deaths = 0
+        content = self.plans.content(image)
+        wanted, standing = plan.output, self.plans.standing(plan.output)
+        with self.locks.holding("ledger"):
+            self.ledger.refresh()
+            self.plans.names.learn(self.ledger.outputs())
+            plan = self.plans.plan(image)
+            began = datetime.now(UTC).isoformat(timespec="seconds")
+            if plan.output != wanted:  # another run was faster
+                standing = self.plans.standing(plan.output)
+            plan = plan.model_copy(
+                update={
+                    "output_sha256": standing,
+                    "input_sha256": content,
+                    "deaths": deaths,
+                    "began": began,
+                }
+            )
+            self.ledger.append(plan)
+        self.sweep(plan)
+        return plan
+
+    def sweep(self, plan: Record) -> None:
+        """Remove what killed runs left of an image; only for who has its lock."""
+        for path in (path for pair in self._files(plan) for path in pair):
+            sweep(path)
+
+    def is_littered(self, plan: Record, litter: set[str]) -> bool:
+        """Whether some of `napari_unet.files.littered` belongs to an image."""
+        return any(mark(p) in litter for pair in self._files(plan) for p in pair)
+
+    def _files(self, plan: Record) -> list[tuple[Path, Path]]:
+        """Give where result and table are made, and where they go."""
+        result = self._output / plan.output
+        pairs = [(staged(result), result)]
+        if plan.table:
+            table = table_of(staged(result), self.plans.config.suffix)
+            pairs.append((table, self._output / plan.table))
+        return pairs
+
+    def _tried(
+        self, image: Input, plan: Record, lock: Lock
+    ) -> Generator[Event, None, Record | None]:
+        """Do an image, again where the process died; None where the user stopped it."""
+        begin, self._next = time.monotonic(), ""
+        while True:
+            fields: dict[str, object] = {}
+            try:
+                if plan.deaths >= MOST_DEATHS:
+                    fields = poison(plan.deaths)
+                else:
+                    fields = yield from self._attempt(image, plan, lock)
+            except Died as death:
+                if not self._is_asked_to_stop():
+                    plan = plan.model_copy(update={"deaths": plan.deaths + 1})
+                    self._append_stopped(plan)
+                    yield Warned(f"{image.path.name}: {death}")
+                    continue
+            except (KeyboardInterrupt, GeneratorExit):
+                self._append_stopped(plan)
+                raise
+            except Exception as error:
+                fields = {**failure(error), "next_sha256": self._next}
+            if self.stopped:
+                self._append_stopped(plan)
+                return None
+            seconds = round(time.monotonic() - begin, 3)
+            return plan.model_copy(update={**fields, "seconds": seconds})
+
+    def _attempt(
+        self, image: Input, plan: Record, lock: Lock
+    ) -> Generator[Event, None, dict[str, object]]:
+        """Do an image, and give the result its name; returns fields of its record."""
+        yield from self._work(image, plan)
+        if self.stopped:
+            return {}
+        fields = self._success(image, plan)
+        if not self.locks.is_lost(lock):
+            self._next = str(fields["output_sha256"])
+            # known before it is there, so that nobody takes it for an edited one
+            self._append(plan.model_copy(update={"next_sha256": self._next}))
+            for waiting, path in self._files(plan):
+                place(waiting, path)
+        return fields
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether the user wants to end it, who may have ended the process too."""
+        self.stopped |= self._cancel is not None and self._cancel.is_set()
+        return self.stopped
+
+    def _append_stopped(self, plan: Record) -> None:
+        """Record that the work on an image ended, not in success and not in failure."""
+        update = {"outcome": "stopped", "next_sha256": self._next}
+        self._append(plan.model_copy(update=update))
+
+    def _append(self, record: Record) -> None:
+        """Add to the ledger while nobody else does."""
+        with self.locks.holding("ledger"):
+            self.ledger.append(record)
+
+    def _work(self, image: Input, plan: Record) -> Iterator[Event]:
+        """Run the network over one image."""
+        name = image.path.name
+        if image.fault:
+            raise ImageError(f"{name} is {image.fault}")
+        config, target = self.plans.settings(image), self._output / plan.output
+        target = staged(target)
+        work = self._segment(
+            image.path, target, self.plans.network, config, cancel=self._cancel
+        )
+        self._numerics = {}
+        for event in work:
+            if isinstance(event, Progress):
+                yield event
+            elif isinstance(event, Warned) and event.message not in self._warned:
+                self._warned.add(event.message)
+                yield Warned(f"{name}: {event.message}")
+            elif isinstance(event, Finished) and isinstance(event.result, dict):
+                self._numerics = event.result
+                yield from self._compare(plan.input)
+            self.stopped = self.stopped or isinstance(event, Cancelled)
+
+    def _compare(self, image: str) -> Iterator[Event]:
+        """Say once that other results of the folder were computed otherwise."""
+        done = (r for r in self.ledger.records() if r.outcome == "done")
+        for record in done:
+            other = numerics.difference(record.numerics, self._numerics)
+            if other and record.input != image and "numerics" not in self._warned:
+                self._warned.add("numerics")
+                yield Warned(
+                    "Results in this folder were computed in different ways and may "
+                    f"differ in their last bits: {other}."
+                )
+
+    def _success(self, image: Input, plan: Record) -> dict[str, object]:
+        """Fields of the record of a result, read back from the disk."""
+        path = self._output / plan.output
+        if not staged(path).exists():
+            raise OutputError(f"{path.name} was not written")
+        now = examine(image.path)
+        if (now.size, now.mtime_ns, now.fault) != (image.size, image.mtime_ns, ""):
+            raise ChangedError(
+                f"{image.path.name} was changed while it was read",
+                hint="Its result is thrown away; run the batch again.",
+            )
+        sums = [digest(waiting) for waiting, _ in self._files(plan)]
+        names = ("output_sha256", "table_sha256")
+        fields = dict(zip(names, sums, strict=False))
+        return {"outcome": "done", **fields, "numerics": self._numerics}
+
+    def _tell(self, image: Input, record: Record) -> Iterator[Event]:
+        """Keep what became of an image, and say it where it failed."""
+        path, seconds = str(image.path), record.seconds
+        if record.outcome == "done":
+            target = str(self._output / record.output)
+            self.items.append(Item(path, target, "done", seconds=seconds))
+            return
+        self.items.append(Item(path, "", "failed", record.reason, seconds))
+        yield Warned(f"{image.path.name} failed: {record.reason}")
+
+    def _set_aside(self, plan: Record, last: Record | None) -> Iterator[Event]:
+        """Rename a result that was edited since we wrote it."""
+        if last is None or last.output != plan.output:
+            return
+        path = self._output / last.output
+        if self.plans.standing(last.output) in (
+            "",
+            last.output_sha256,
+            last.next_sha256,
+        ):
+            return
+        kept = aside(path, self.plans.config.suffix)
+        move(path, kept)
+        yield Warned(f"{path.name} was edited; it is kept as {kept.name}.")

@@ -1,0 +1,293 @@
+"""Locks that work on network shares: files made with O_EXCL, and a heartbeat.
+
+A lock is a file ``NAME.GENERATION`` that only one process can make. Its owner touches
+it every few seconds. Who finds it untouched for `STALE` seconds by its own clock, or
+its process gone from this computer, makes the next generation; the file of the dead is
+never removed before that, so two can never both think they took it over. After making
+its file a process looks again: if anyone else has made one meanwhile, it steps back.
+No clock of another computer is compared, and no lock of the operating system is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+
+from napari_unet import disk
+from napari_unet.disk_errors import telling_write_errors
+from napari_unet.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCKS = ".unet-locks"
+STALE = 30.0
+"""Seconds without a heartbeat after which an owner counts as dead."""
+_BEAT = 5.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes
+    ----------
+    host : str
+        Name of the computer.
+    pid : int
+        Its process.
+    born : float
+        When that process started, in seconds since its computer did, to tell it from
+        a later one of the same number.
+    place : int
+        Number of the folder of the locks on its disk, to tell a copy.
+    """
+
+    host: str
+    pid: int
+    born: float
+    place: int = 0
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@dataclass
+class Lock:
+    """A lock that is held; `release` gives it back.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Its file.
+    older : tuple of pathlib.Path
+        Files of dead owners, removed with it.
+    """
+
+    path: Path
+    older: tuple[Path, ...] = ()
+
+    def release(self) -> None:
+        """Let others have it."""
+        for path in (*self.older, self.path):
+            disk.remove(path)
+
+
+@dataclass
+class Locks:
+    """The locks of one folder, and the heart that beats for those held.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder whose work is shared out.
+    stale : float
+        Seconds without a heartbeat after which an owner counts as dead.
+
+    Attributes
+    ----------
+    others : dict of str to Owner
+        Who holds the locks that could not be had, by name.
+    """
+
+    folder: Path
+    stale: float = STALE
+    others: dict[str, Owner] = field(default_factory=dict)
+    _held: set[Path] = field(default_factory=set)
+    _given: set[bytes] = field(default_factory=set)
+    _seen: dict[Path, tuple[int, float]] = field(default_factory=dict)
+    _me: Owner = field(default_factory=lambda: _myself())
+
+    def __post_init__(self) -> None:
+        self.place = self.folder / LOCKS
+        self._stop = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="locks", daemon=True)
+        self._heart.start()
+
+    def take(self, name: str) -> Lock | None:
+        """Take a lock, or None while another process has it.
+
+        Parameters
+        ----------
+        name : str
+            What is locked; any text.
+
+        Raises
+        ------
+        OutputError
+            If the lock cannot be written.
+        """
+        stem = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:24]
+        return self._take(stem, name)
+
+    def _take(self, stem: str, name: str) -> Lock | None:
+        """Take the lock whose files are called `stem`."""
+        with telling_write_errors(self.place / stem):
+            disk.make_folder(self.place)
+            dead = {path: _content(path) for path in self._files(stem)}
+            if not all(self._is_dead(path, text, name) for path, text in dead.items()):
+                return None
+            number = 1 + max(map(_generation, dead), default=0)
+            mine = self.place / f"{stem}.{number}"
+            if not self._make(mine):
+                return None
+            there = [path for path in self._files(stem) if path != mine]
+            known = {path: text for path, text in dead.items() if text is not None}
+            if any(_content(path) != known.get(path, b"?") for path in there):
+                disk.remove(mine)  # somebody came at the same moment
+                return None
+        self.others.pop(name, None)
+        self._held.add(mine)
+        return Lock(mine, tuple(dead))
+
+    def is_lost(self, lock: Lock) -> bool:
+        """Whether another process took over, since this one stood still too long."""
+        later = self._files(lock.path.name.partition(".")[0])
+        number = _generation(lock.path)
+        return any(_generation(path) > number for path in later)
+
+    @contextlib.contextmanager
+    def holding(self, name: str, wait: float = 0.01) -> Iterator[None]:
+        """Wait for a lock that is never held for long, and hold it for a block."""
+        while (lock := self.take(name)) is None:
+            time.sleep(wait * (1 + os.urandom(1)[0] / 256))
+        try:
+            yield
+        finally:
+            self.release(lock)
+
+    def release(self, lock: Lock) -> None:
+        """Give a lock back."""
+        self._held.discard(lock.path)
+        lock.release()
+        if (left := _content(lock.path)) is not None:  # it could not be removed
+            self._given.add(left)
+
+    def close(self) -> None:
+        """Give back what is still held, and tidy up."""
+        self._stop.set()
+        for path in list(self._held):
+            self.release(Lock(path))
+        for stem in self._stems():  # of processes that are gone
+            with contextlib.suppress(OutputError):
+                if lock := self._take(stem, stem):
+                    self.release(lock)
+        with contextlib.suppress(OSError):  # others may still use it
+            self.place.rmdir()
+
+    def _stems(self) -> set[str]:
+        """Names of all locks there are."""
+        with contextlib.suppress(OSError):
+            return {name.partition(".")[0] for name in os.listdir(self.place)}
+        return set()
+
+    def _files(self, stem: str) -> list[Path]:
+        """Files of one lock; at most one of them is alive."""
+        with contextlib.suppress(FileNotFoundError):
+            names = [n for n in os.listdir(self.place) if n.partition(".")[0] == stem]
+            return sorted(self.place / name for name in names)
+        return []
+
+    def _make(self, path: Path) -> bool:
+        """Make a lock file, unless another process was faster."""
+        owner = {**vars(self._me), "token": uuid.uuid4().hex}
+        owner["place"] = self.place.stat().st_ino
+        try:
+            file = disk.opened(path)
+        except (FileExistsError, FileNotFoundError):
+            return False
+        try:
+            with file:
+                file.write(json.dumps(owner).encode())
+        except BaseException:
+            disk.remove(path)
+            raise
+        return True
+
+    def _is_dead(self, path: Path, text: bytes | None, name: str) -> bool:
+        """Whether the owner of a lock is gone or has not been heard of for long."""
+        if path in self._held:
+            return False
+        if text in self._given:
+            return True
+        if (owner := _owner(text)) is not None:
+            self.others[name] = owner
+            if _is_gone(owner, self._me, path.parent):
+                return True
+        try:
+            beat = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            self._seen.pop(path, None)
+            return True  # given back this moment
+        known, since = self._seen.get(path, (None, 0.0))
+        if known != beat:
+            self._seen[path] = beat, time.monotonic()
+            return False
+        return time.monotonic() - since > self.stale
+
+    def _beat(self) -> None:
+        """Touch the locks that are held."""
+        while not self._stop.wait(min(_BEAT, self.stale / 4)):
+            for path in list(self._held):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+
+def _myself() -> Owner:
+    process = psutil.Process()
+    return Owner(platform.node(), process.pid, _born(process))
+
+
+def _born(process: psutil.Process) -> float:
+    """When a process started, in seconds since the computer did; no clock counts."""
+    return float(process.create_time() - psutil.boot_time())
+
+
+def _generation(path: Path) -> int:
+    number = path.name.rpartition(".")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _content(path: Path) -> bytes | None:
+    """Read a lock file; None where it is gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _owner(text: bytes | None) -> Owner | None:
+    """Tell who holds a lock; None while it is being written, or damaged."""
+    try:
+        fields = json.loads(text or b"")
+        host, pid = str(fields["host"]), int(fields["pid"])
+        return Owner(host, pid, float(fields["born"]), int(fields["place"]))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_gone(owner: Owner, me: Owner, place: Path) -> bool:
+    """Whether the owner ran on this computer and does so no more, or elsewhere."""
+    if owner.host != me.host:
+        return False
+    if owner.place != place.stat().st_ino:
+        return True  # the folder is a copy of the one in which it works
+    try:
+        process = psutil.Process(owner.pid)
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return not alive or abs(_born(process) - owner.born) > 1.0
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False

@@ -1,0 +1,168 @@
+"""One owner a lock, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from napari_unet.batch import locks as module
+from napari_unet.batch.locks import LOCKS, Locks, Owner
+
+
+def files(folder):
+    return sorted(p.name for p in (folder / LOCKS).glob("*"))
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Locks of two runs that take each other for foreign hosts."""
+    here, there = Locks(tmp_path, stale=0.4), Locks(tmp_path, stale=0.4)
+    there._me = Owner("elsewhere", 1, 0.0)
+    yield here, there
+    for locks in (here, there):
+        locks.close()
+
+
+def test_one_owner_at_a_time(pair, tmp_path):
+    here, there = pair
+    lock = here.take("a")
+    assert there.take("a") is None
+    assert str(os.getpid()) in str(there.others["a"])
+    assert there.take("b") is not None
+    here.release(lock)
+    assert there.take("a") is not None
+
+
+def test_a_living_owner_keeps_its_lock_for_ever(pair):
+    here, there = pair
+    lock = here.take("a")
+    for _ in range(12):
+        assert there.take("a") is None
+        time.sleep(0.1)
+    assert not here.is_lost(lock)
+
+
+def test_an_owner_without_heartbeat_is_followed(pair, tmp_path):
+    here, there = pair
+    lock = here.take("a")
+    here._held.clear()  # its heart stops
+    assert there.take("a") is None
+    time.sleep(0.6)
+    taken = there.take("a")
+    assert taken is not None
+    assert here.is_lost(lock)
+    assert here.take("a") is None
+    there.release(taken)
+    assert files(tmp_path) == []
+
+
+def test_a_lock_that_was_never_written_whole_is_followed(pair, tmp_path):
+    here, there = pair
+    lock = there.take("a")
+    there._held.clear()
+    lock.path.write_bytes(b'{"host": "els')
+    assert here.take("a") is None
+    time.sleep(0.6)
+    assert here.take("a") is not None
+
+
+def test_a_dead_process_of_this_computer_is_followed_at_once(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path;"
+        "from napari_unet.batch.locks import Locks;"
+        "Locks(Path(sys.argv[1])).take('a'); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == 9
+    assert len(files(tmp_path)) == 1
+    locks = Locks(tmp_path)
+    assert locks.take("a") is not None
+    locks.close()
+    assert not (tmp_path / LOCKS).exists()
+
+
+def test_a_copy_of_the_folder_is_free(tmp_path):
+    here = Locks(tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    here.take("x")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    copy = Locks(tmp_path / "b")
+    assert copy.take("x") is not None
+    for locks in (here, copy):
+        locks.close()
+
+
+def test_who_comes_second_steps_back(pair, tmp_path, monkeypatch):
+    """Both find the dead, both make a lock: neither may think that it is alone."""
+    here, there = pair
+    dead = Locks(tmp_path)
+    dead.take("a")
+    dead._held.clear()
+    monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+    listed, made = Locks._files, []
+
+    def other_comes_between(self, stem):
+        found = listed(self, stem)
+        if self is here and not made:
+            made.append(there.take("a"))
+        return found
+
+    monkeypatch.setattr(Locks, "_files", other_comes_between)
+    assert here.take("a") is None
+    assert made[0] is not None
+
+
+def test_the_stale_and_the_new_are_told_apart(pair, tmp_path, monkeypatch):
+    """A lock that was given back and taken anew meanwhile is not the dead one."""
+    here, there = pair
+    monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+    old = there.take("a")
+    make = Locks._make
+
+    def replaced(self, path):
+        if self is here:
+            old.path.write_text(json.dumps({"token": "new"}))
+        return make(self, path)
+
+    monkeypatch.setattr(Locks, "_make", replaced)
+    assert here.take("a") is None
+
+
+def test_a_lock_that_cannot_be_removed_is_given_back_all_the_same(tmp_path):
+    from napari_unet import disk
+
+    def refused(call, path):
+        if call == "remove":
+            raise PermissionError(13, "Permission denied")
+
+    locks = Locks(tmp_path)
+    lock = locks.take("a")
+    with disk.observed(refused):
+        locks.release(lock)
+    assert len(files(tmp_path)) == 1
+    again = locks.take("a")
+    assert again is not None
+    locks.release(again)
+    locks.close()
+    assert not (tmp_path / LOCKS).exists()
+
+
+def test_a_full_disk_leaves_no_empty_lock(tmp_path):
+    from napari_unet import disk
+    from napari_unet.errors import OutputError
+
+    def full(call, path):
+        if call == "write":
+            raise OSError(28, "No space left on device")
+
+    locks = Locks(tmp_path)
+    with disk.observed(full), pytest.raises(OutputError, match="no space"):
+        locks.take("a")
+    assert files(tmp_path) == []
+    locks.close()
