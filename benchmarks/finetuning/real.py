@@ -3,8 +3,9 @@
     python -m benchmarks.finetuning.real ../shared/data/brush_labels OUTPUT
         [--seconds 60] [--steps N] [--folds 5] [--seed 0]
 
-Sets with painted classes: cross-validated by whole strokes, both learners on the same
-folds; the share of held-out painted pixels told right, as the mean over the classes.
+Sets with painted classes: cross-validated by whole strokes (cut in pieces where a class
+has fewer than folds), both learners on the same folds; the share of held-out painted
+pixels told right, as the mean over the classes.
 Sets of painted objects without background: trained on all strokes; an object counts as
 found and separated where one predicted object covers half of its paint and is no other
 painted object's. Writes a picture of every set.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
+from scipy.cluster.vq import kmeans2
 from skimage import io
 from skimage.measure import label
 
@@ -32,21 +34,29 @@ CLASSES = ("blobs", "maize_clsm")
 
 
 def folds(strokes: np.ndarray, number: int, seed: int) -> list[np.ndarray]:
-    """Masks of the strokes held out in each fold, strokes of each class shared out.
+    """Masks of what is held out in each fold: whole strokes, shared out by class.
 
-    No more folds than the class with the fewest strokes has strokes.
+    A class with fewer strokes than folds has its strokes cut, into as many compact
+    pieces as there are folds.
     """
     random = np.random.default_rng(seed)
-    pieces = [
-        label(strokes == value, connectivity=2, return_num=True)
-        for value in np.unique(strokes[strokes > 0])
-    ]
-    number = min(number, *(count for _, count in pieces))
     masks = [np.zeros(strokes.shape, bool) for _ in range(number)]
-    for piece, count in pieces:
-        for n, one in enumerate(random.permutation(count) + 1):
-            masks[n % number] |= piece == one
+    for value in np.unique(strokes[strokes > 0]):
+        pieces, count = label(strokes == value, connectivity=2, return_num=True)
+        if count < number:
+            pieces, count = _cut(strokes == value, number, seed), number
+        for n, piece in enumerate(random.permutation(count) + 1):
+            masks[n % number] |= pieces == piece
     return masks
+
+
+def _cut(mask: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Cut a class into compact pieces 1 ... number (k-means of the places)."""
+    places = np.argwhere(mask)
+    _, owner = kmeans2(places.astype(float), number, minit="++", seed=seed)
+    pieces = np.zeros(mask.shape, int)
+    pieces[mask] = owner + 1
+    return pieces
 
 
 def held_out_accuracy(
