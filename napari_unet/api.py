@@ -163,12 +163,14 @@ def iter_finetune(
     output: str | Path,
     config: FinetuneConfig,
     *,
+    earlier: Sequence[str | Path] = (),
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
 
     `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
-    file names no axes have those of their image without its channels.
+    file names no axes have those of their image without its channels. `earlier` are the
+    checkpoints of earlier rounds, oldest first: what judged them judges this round too.
 
     Raises
     ------
@@ -195,7 +197,10 @@ def iter_finetune(
             paint = files.enter_context(opened_labels(painted, axes))
             examples.append(Example(stack, paint))
         network = None if model is None else load_model(model)
-        yield from finetune(examples, network, config, Path(output), cancel=cancel)
+        yield from finetune(
+            examples, network, config, Path(output), cancel=cancel,
+            earlier=[Path(path) for path in earlier],
+        )  # fmt: skip
 
 
 def iter_batch(
@@ -288,6 +293,7 @@ def finetune(
     output: str | Path,
     model: Model | None = None,
     *,
+    earlier: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
     **settings: Any,
 ) -> Any:
@@ -296,7 +302,8 @@ def finetune(
     Keyword settings are the fields of `FinetuneConfig`.
     """
     config = FinetuneConfig.build(**settings)
-    return drain(iter_finetune(images, strokes, model, output, config), on_event)
+    events = iter_finetune(images, strokes, model, output, config, earlier=earlier)
+    return drain(events, on_event)
 
 
 def run_batch(

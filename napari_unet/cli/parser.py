@@ -139,6 +139,11 @@ def _finetune(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--output", required=True, metavar="NEW", help="The new checkpoint."
     )
+    sub.add_argument(
+        "--earlier", nargs="+", action="extend", metavar="CKPT", default=[],
+        help="Checkpoints of earlier rounds, oldest first: what judged them judges the "
+        "new one, which is compared with the last of them.",
+    )  # fmt: skip
     add_settings(sub, FinetuneConfig, flags={"strokes": "--stroke-ids"})
 
 

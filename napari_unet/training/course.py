@@ -12,12 +12,13 @@ import torch
 
 from napari_unet import checkpoints
 from napari_unet.errors import ModelError
-from napari_unet.events import Metric, Progress, Warned
+from napari_unet.events import Finished, Metric, Progress, Warned
 from napari_unet.networks.device import choose_device, training_precision
 from napari_unet.networks.network import Network
-from napari_unet.training import plan
+from napari_unet.training import guard, plan, references
 from napari_unet.training.augmentation import Augmentation
-from napari_unet.training.heldout import HeldOut
+from napari_unet.training.coding import Coding
+from napari_unet.training.heldout import HeldOut, windows_of
 from napari_unet.training.rounds import Round
 from napari_unet.training.sampling import PatchSampler
 from napari_unet.training.trainer import Recipe, Trainer
@@ -68,6 +69,8 @@ class Course:
         When the work began, on the monotonic clock.
     max_steps : int or None
         Most steps to take.
+    previous : Network, optional
+        The round before, which this one is compared with; else what it starts from.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Course:
         config: FinetuneConfig,
         begun: float,
         max_steps: int | None,
+        previous: Network | None = None,
     ) -> None:
         self.best: _Best | None = None
         self._before: float | None = None
@@ -86,9 +90,11 @@ class Course:
         spent = min(self._start - begun, 0.75 * config.max_seconds)
         self._budget = config.max_seconds - spent
         self._trainer = _trainer(lesson, config)
-        self._held_out = HeldOut(
-            lesson.images, lesson.split.held_out, lesson.network.geometry, lesson.coding
+        windows = windows_of(
+            lesson.images, lesson.split.held_out, lesson.network.geometry
         )
+        self._held_out = HeldOut(windows, lesson.coding)
+        self._previous = previous or (None if lesson.is_new else lesson.network)
         self._looks = self._failures = 0
         self._losses: list[float] = []
         self._notes: list[str] = list(lesson.notes)
@@ -96,8 +102,8 @@ class Course:
 
     def run(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Train until the time is up, the score stands still or the user stops it."""
-        if self._lesson.validated and not self._lesson.is_new:
-            self._before = self._score()["dice"]
+        if self._lesson.validated and self._previous is not None:
+            self._before = self._score_before(self._previous)
             yield Metric("val_dice", self._before, 0)
         ticked = -_TICK
         while not self._is_over():
@@ -117,29 +123,40 @@ class Course:
         if self._losses:
             yield from self._look()
 
-    def save(self, output: Path) -> Round:
-        """Write the best state as a new checkpoint."""
+    def save(self, output: Path) -> Iterator[Event]:
+        """Write the best state as a new checkpoint, compared with earlier rounds."""
         assert self.best is not None
-        parent = self._lesson.network
+        lesson, parent = self._lesson, self._lesson.network
         module = copy.deepcopy(parent.module).float()
         module.load_state_dict(self.best.state)
         network = Network(module, parent.spec, parent.digest)
+        compared = guard.compare(
+            lesson.references, self._previous, network, lesson.coding, lesson.kind
+        )
+        worse = guard.objections(self._before, self.best.score, compared)
+        for objection in worse:
+            yield Warned(objection)
         seconds = time.monotonic() - self._begun
-        record = self._record(seconds)
+        record = self._record(seconds) | {"references": compared, "worse": worse}
         digest = checkpoints.save(network, output, provenance=record)
-        return Round(
-            path=output,
-            digest=digest,
-            parent_digest=parent.digest,
-            score_before=self._before,
-            score_after=self.best.score,
-            classes=self._lesson.annotations.ids,
-            steps=self._trainer.steps,
-            seconds=seconds,
-            validated=self._lesson.validated,
-            stopped=self._stopped,
-            notes=tuple(self._notes),
-            scores=self.best.scores,
+        references.save(references.gather(lesson, output.name), output)
+        yield Finished(
+            Round(
+                path=output,
+                digest=digest,
+                parent_digest=parent.digest,
+                score_before=self._before,
+                score_after=self.best.score,
+                classes=lesson.annotations.ids,
+                steps=self._trainer.steps,
+                seconds=seconds,
+                validated=lesson.validated,
+                stopped=self._stopped,
+                notes=tuple(self._notes),
+                scores=self.best.scores,
+                references=compared,
+                worse=worse,
+            )
         )
 
     def _record(self, seconds: float) -> dict[str, Any]:
@@ -208,6 +225,15 @@ class Course:
 
     def _score(self) -> dict[str, Any]:
         return self._held_out.score(self._trainer.predict)
+
+    def _score_before(self, network: Network) -> float:
+        """Score of the round before; of the start as it is trained, without one."""
+        if network is self._lesson.network:
+            return float(self._score()["dice"])
+        judge = HeldOut(
+            self._held_out.windows, Coding.of(network.spec, self._lesson.kind)
+        )
+        return float(judge.score(network)["dice"])
 
     def _recover(self) -> Event:
         """Go back to the last good weights, or give up if that was in vain."""

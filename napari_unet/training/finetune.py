@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet import files
+from napari_unet import checkpoints, files
 from napari_unet.errors import OutputError, UsageError
-from napari_unet.events import Cancelled, Finished, Started, Stopped, Warned
+from napari_unet.events import Cancelled, Started, Stopped, Warned
+from napari_unet.training import references
 from napari_unet.training.course import Course
 from napari_unet.training.lesson import prepare
 
@@ -30,6 +31,7 @@ def finetune(
     *,
     cancel: CancelToken | None = None,
     max_steps: int | None = None,
+    earlier: Sequence[Path] = (),
 ) -> Iterator[Event]:
     """Teach a network by strokes.
 
@@ -55,6 +57,9 @@ def finetune(
         Asks the training to stop.
     max_steps : int, optional
         Most steps to take.
+    earlier : sequence of path-like, optional
+        Checkpoints of earlier rounds, oldest first. What judged them judges this round
+        too, and its scores are compared with those of the last one.
 
     Yields
     ------
@@ -70,21 +75,23 @@ def finetune(
     """
     output = Path(output)
     _check_output(output, network)
+    past = [r for path in earlier if (r := references.load(Path(path))) is not None]
+    previous = checkpoints.load(earlier[-1]) if earlier else None
     yield Started("Fine-tuning", math.ceil(config.max_seconds), "s")
     begun = time.monotonic()
     try:
-        lesson = prepare(examples, network, config, cancel)
+        lesson = prepare(examples, network, config, cancel, past)
     except Stopped:
         yield Cancelled("stopped before training")
         return
     for note in lesson.notes:
         yield Warned(note)
-    course = Course(lesson, config, begun, max_steps)
+    course = Course(lesson, config, begun, max_steps, previous)
     yield from course.run(cancel)
     if course.best is None:
         yield Cancelled("stopped before the first look at the network")
         return
-    yield Finished(course.save(output))
+    yield from course.save(output)
 
 
 def _check_output(output: Path, network: Network | None) -> None:

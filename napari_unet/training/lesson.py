@@ -17,6 +17,7 @@ from napari_unet.training import plan
 from napari_unet.training.annotations import AnnotationSet
 from napari_unet.training.blocks import Block, read_blocks
 from napari_unet.training.coding import Coding
+from napari_unet.training.references import Reference, known
 from napari_unet.training.targets import BACKGROUND, stroke_target
 from napari_unet.training.validation import Split, hold_out, number_strokes
 
@@ -46,12 +47,16 @@ class Lesson:
         What the targets stand for.
     batch : Batch
         Shape of a batch.
-    images : list of numpy.ndarray
-        float32 (C, *spatial), one a block.
+    blocks : list of Block
+        The painted parts of the images.
+    numbers : list of numpy.ndarray
+        Stroke number of every target pixel, one a block.
     split : Split
         Targets for training and, where `validated`, held out.
     validated : bool
         Whether strokes are held out.
+    references : tuple of Reference
+        What judged earlier rounds and can judge this network.
     notes : tuple of str
         What the user should know.
     """
@@ -62,10 +67,22 @@ class Lesson:
     is_new: bool
     coding: Coding
     batch: plan.Batch
-    images: list[np.ndarray] = field(repr=False)
+    blocks: list[Block] = field(repr=False)
+    numbers: list[np.ndarray] = field(repr=False)
     split: Split
     validated: bool
+    references: tuple[Reference, ...]
     notes: tuple[str, ...]
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        """Images of the blocks, float32 (C, *spatial), normalised."""
+        return [block.image for block in self.blocks]
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each image, told apart by number where two have the same."""
+        return _names(self.annotations)
 
 
 def prepare(
@@ -73,8 +90,11 @@ def prepare(
     network: Network | None,
     config: FinetuneConfig,
     cancel: CancelToken | None = None,
+    references: Sequence[Reference] = (),
 ) -> Lesson:
     """Check everything, plan a network if there is none, and read the painted parts.
+
+    `references` are those of earlier rounds.
 
     Raises
     ------
@@ -95,7 +115,11 @@ def prepare(
     )
     blocks = _read(annotations, learner, batch, config, notes, cancel)
     targets = _targets(blocks, kind)
-    split = _hold_out(blocks, targets, kind, learner, config, notes)
+    numbers = [
+        number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)
+    ]
+    earlier = known(blocks, numbers, _names(annotations), references)
+    split = _hold_out(blocks, targets, numbers, earlier, kind, learner, config, notes)
     nothing = [np.zeros_like(target) for target in targets]
     return Lesson(
         annotations=annotations,
@@ -104,11 +128,34 @@ def prepare(
         is_new=network is None,
         coding=coding,
         batch=batch,
-        images=[block.image for block in blocks],
+        blocks=blocks,
+        numbers=numbers,
         split=split or Split(targets, nothing),
         validated=split is not None,
+        references=_fitting(references, learner, kind, notes),
         notes=tuple(notes),
     )
+
+
+def _names(annotations: AnnotationSet) -> list[str]:
+    plain = [example.stack.name for example in annotations.examples]
+    return [
+        name if plain.count(name) == 1 else f"{name}#{plain[:n].count(name)}"
+        for n, name in enumerate(plain)
+    ]
+
+
+def _fitting(
+    references: Sequence[Reference], network: Network, kind: Kind, notes: list[str]
+) -> tuple[Reference, ...]:
+    """Keep what can judge a network, with a note on the others."""
+    fitting = tuple(r for r in references if r.fits(network, kind))
+    if others := [r.name for r in references if r not in fitting]:
+        notes.append(
+            f"Not compared with {', '.join(others)}: made with another scaling, "
+            "another grid or other kinds of strokes."
+        )
+    return fitting
 
 
 def _stop_if(cancel: CancelToken | None) -> None:
@@ -219,6 +266,8 @@ def _targets(blocks: Sequence[Block], kind: Kind) -> list[np.ndarray]:
 def _hold_out(
     blocks: Sequence[Block],
     targets: Sequence[np.ndarray],
+    numbers: Sequence[np.ndarray],
+    earlier: tuple[set[tuple[int, int]], set[tuple[int, int]]],
     kind: Kind,
     network: Network,
     config: FinetuneConfig,
@@ -227,19 +276,27 @@ def _hold_out(
     """Hold strokes out for validation where there are enough of them."""
     if config.validation == 0:
         return None
-    numbers = [
-        number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)
-    ]
     kinds = [
         b.strokes if kind == "classes" else (b.strokes > 0).astype(np.int64)
         for b in blocks
     ]
     split = hold_out(
-        targets, numbers, kinds, config.validation, network.geometry, config.seed
+        targets,
+        numbers,
+        kinds,
+        config.validation,
+        network.geometry,
+        config.seed,
+        *earlier,
     )
     if split is None:
         notes.append(
             "No validation yet: too few strokes, or too near to each other, to hold "
             "some out. Paint each class at several places far apart to get a score."
+        )
+    elif split.seen:
+        notes.append(
+            "The round before has learned from some strokes that are held out now, so "
+            "its score flatters. New strokes make the next comparison fair."
         )
     return split
