@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.images.readers import ImageSource
     from napari_unet.images.stack import ImageStack
     from napari_unet.networks.network import Network
+    from napari_unet.training.annotations import Example
 
     Image = str | Path | np.ndarray | ImageStack | ImageSource
     Model = str | Path | Network
@@ -179,11 +180,50 @@ def iter_finetune(
     UNetError
         If something cannot be read, does not fit, or cannot be written.
     """
-    from napari_unet.images.label_images import opened_labels
-    from napari_unet.training.annotations import Example
     from napari_unet.training.finetune import finetune
 
     guards.refuse_taken(Path(output), "checkpoint")
+    with _examples(images, strokes, config) as examples:
+        network = None if model is None else load_model(model)
+        yield from finetune(
+            examples, network, config, Path(output), cancel=cancel,
+            earlier=[Path(path) for path in earlier],
+        )  # fmt: skip
+
+
+def iter_audit(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None,
+    config: FinetuneConfig,
+    *,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Look for strokes that the others contradict, such as those of a wrong class.
+
+    `Finished.result` is a list of `napari_unet.training.audit.Suspect`, the most
+    contradicted first. Images, strokes and model as for `iter_finetune`.
+
+    Raises
+    ------
+    UNetError
+        As `iter_finetune`, and if a class has a single stroke.
+    """
+    from napari_unet.training.audit import audit
+
+    with _examples(images, strokes, config) as examples:
+        network = None if model is None else load_model(model)
+        yield from audit(examples, network, config, cancel=cancel)
+
+
+@contextlib.contextmanager
+def _examples(
+    images: Sequence[Image], strokes: Sequence[Image], config: FinetuneConfig
+) -> Iterator[list[Example]]:
+    """Open images and their strokes."""
+    from napari_unet.images.label_images import opened_labels
+    from napari_unet.training.annotations import Example
+
     if len(images) != len(strokes) or not images:
         raise UsageError(
             "Each image needs its strokes",
@@ -196,11 +236,7 @@ def iter_finetune(
             axes = stack.axes.replace("C", "")
             paint = files.enter_context(opened_labels(painted, axes))
             examples.append(Example(stack, paint))
-        network = None if model is None else load_model(model)
-        yield from finetune(
-            examples, network, config, Path(output), cancel=cancel,
-            earlier=[Path(path) for path in earlier],
-        )  # fmt: skip
+        yield examples
 
 
 def iter_batch(
@@ -304,6 +340,22 @@ def finetune(
     config = FinetuneConfig.build(**settings)
     events = iter_finetune(images, strokes, model, output, config, earlier=earlier)
     return drain(events, on_event)
+
+
+def audit(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None = None,
+    *,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Look for strokes that the others contradict and return them, the worst first.
+
+    Keyword settings are the fields of `FinetuneConfig`.
+    """
+    config = FinetuneConfig.build(**settings)
+    return drain(iter_audit(images, strokes, model, config), on_event)
 
 
 def run_batch(

@@ -43,9 +43,9 @@ def main() -> None:
                 rows.append(row)
                 _print(row)
                 _write(rows, args.output / "curves.csv")
-                seen = pictures.painted(task, strokes)
-                path = args.output / f"{name}-{seed}-strokes.png"
-                io.imsave(path, seen, check_contrast=False)
+            seen = pictures.painted(task, strokes)
+            path = args.output / f"{name}-{seed}-strokes.png"
+            io.imsave(path, seen, check_contrast=False)
             shown = pictures.results(task, learners)
             io.imsave(args.output / f"{name}-{seed}.png", shown, check_contrast=False)
     pictures.curves(rows, args.output / "curves.png")

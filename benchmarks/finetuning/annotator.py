@@ -1,6 +1,6 @@
 """A simulated annotator: short strokes where a prediction is wrong.
 
-As a person would, it looks for the largest misjudged spots, puts the brush into the
+As a person would, it looks for what is misjudged over a breadth, puts the brush into the
 middle of one, keeps off the edges of what it paints, wanders on while the class goes
 on, mostly over what is wrong, and lifts the brush after a few dozen pixels. Volumes are
 painted plane by plane.
@@ -72,11 +72,12 @@ class Annotator:
         """Draw one stroke within a class (rows, columns)."""
         inner = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
         free = inner > self.radius + 1
-        parts, number = ndimage.label(wrong, np.ones((3, 3)))
-        sizes = ndimage.sum_labels(wrong, parts, range(1, number + 1)).astype(float)
-        part = 1 + int(self.random.choice(number, p=sizes / sizes.sum()))
+        # What is wrong over a breadth is seen first, hardly what is a pixel off.
+        depth = ndimage.distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1] ** 2
+        seen = int(self.random.choice(depth.size, p=depth.ravel() / depth.sum()))
+        parts, _ = ndimage.label(wrong, np.ones((3, 3)))
         # The middle of the spot, as far from the edges of the class as it gets.
-        spot = np.where(parts == part, inner, 0)
+        spot = np.where(parts == parts.flat[seen], inner, 0)
         best = np.argwhere(spot >= 0.8 * spot.max())
         at = best[self.random.integers(len(best))].astype(float)
         points = [at]

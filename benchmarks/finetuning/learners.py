@@ -37,6 +37,9 @@ class Budget:
 class Learner(Protocol):
     """Learns all strokes so far from its start, then predicts."""
 
+    knows: bool
+    """Whether it can predict before the first stroke."""
+
     def learn(self, pairs: list[Pair], strokes: list[np.ndarray]) -> None: ...
 
     def classes(self, pair: Pair) -> np.ndarray: ...
@@ -54,6 +57,13 @@ class Ours:
     settings: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
     _numbers: Any = field(default_factory=itertools.count, repr=False)
+
+    def __post_init__(self) -> None:
+        self.path = self.base
+
+    @property
+    def knows(self) -> bool:
+        return self.base is not None
 
     def learn(self, pairs: list[Pair], strokes: list[np.ndarray]) -> None:
         examples = [
@@ -90,6 +100,8 @@ class Ours:
 
 class Components:
     """Objects as connected components, for learners that only know classes."""
+
+    knows = False
 
     def objects(self, pair: Pair) -> np.ndarray:
         return label(self.classes(pair) > 0)

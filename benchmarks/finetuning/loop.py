@@ -22,7 +22,8 @@ def rounds(
 ) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
     """Go round by round; all learners get the same strokes.
 
-    Whose errors a stroke corrects goes in turn, so that the strokes favour nobody.
+    A learner that starts from a checkpoint is scored before the first stroke, in round
+    0. Whose errors a stroke corrects goes in turn, so that the strokes favour nobody.
 
     Yields
     ------
@@ -33,6 +34,12 @@ def rounds(
     strokes = [np.zeros(p.image.shape, np.uint8) for p in task.painted]
     found: dict[str, list[np.ndarray]] = {}
     spent = dict.fromkeys(learners, 0.0)
+    for name, learner in learners.items():
+        if learner.knows:
+            yield (
+                _row(task, seed, 0, name, strokes, 0.0, 0.0) | score(task, learner),
+                [],
+            )
     for turn in range(1, number + 1):
         _paint(hand, task, strokes, list(found.values()))
         for name, learner in learners.items():
@@ -42,12 +49,24 @@ def rounds(
             spent[name] += seconds
             if turn < number:
                 found[name] = [learner.classes(p) for p in task.painted]
-            row = {
-                "set": task.name, "seed": seed, "round": turn, "learner": name,
-                "painted": sum(int((s > 0).sum()) for s in strokes),
-                "seconds": round(seconds, 2), "all_seconds": round(spent[name], 2),
-            }  # fmt: skip
+            row = _row(task, seed, turn, name, strokes, seconds, spent[name])
             yield row | score(task, learner), strokes
+
+
+def _row(
+    task: Task,
+    seed: int,
+    turn: int,
+    name: str,
+    strokes: list[np.ndarray],
+    seconds: float,
+    spent: float,
+) -> dict[str, Any]:
+    return {
+        "set": task.name, "seed": seed, "round": turn, "learner": name,
+        "painted": sum(int((s > 0).sum()) for s in strokes),
+        "seconds": round(seconds, 2), "all_seconds": round(spent, 2),
+    }  # fmt: skip
 
 
 def _paint(

@@ -89,7 +89,7 @@ class Course:
         self._start = time.monotonic()
         spent = min(self._start - begun, 0.75 * config.max_seconds)
         self._budget = config.max_seconds - spent
-        self._trainer = _trainer(lesson, config)
+        self._trainer = make_trainer(lesson, config)
         windows = windows_of(
             lesson.images, lesson.split.held_out, lesson.network.geometry
         )
@@ -258,7 +258,7 @@ class Course:
         return Progress(spent, self._config.max_seconds, note)
 
 
-def _trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
+def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     """Set up the optimisation."""
     network = lesson.network
     device = choose_device(config.device).device
