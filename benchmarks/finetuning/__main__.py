@@ -39,7 +39,8 @@ def main() -> None:
         for seed in args.seeds:
             task = sets.load(name, args.data)
             learners = _learners(task, args, seed)
-            for row, strokes in loop.rounds(task, learners, args.rounds, seed):
+            strokes = [np.zeros(p.image.shape, np.uint8) for p in task.painted]
+            for row in loop.rounds(task, learners, args.rounds, seed, strokes):
                 rows.append(row)
                 _print(row)
                 _write(rows, args.output / "curves.csv")

@@ -1,9 +1,9 @@
 """A simulated annotator: short strokes where a prediction is wrong.
 
-As a person would, it looks for what is misjudged over a breadth, puts the brush into the
-middle of one, keeps off the edges of what it paints, wanders on while the class goes
-on, mostly over what is wrong, and lifts the brush after a few dozen pixels. Volumes are
-painted plane by plane.
+As a person would, it looks for what is misjudged over a breadth, puts the brush into
+the middle of one such spot, keeps off the edges of what it paints, wanders on while the
+class goes on, mostly over what is wrong, and lifts the brush after a few dozen pixels.
+Volumes are painted plane by plane.
 """
 
 from __future__ import annotations

@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 
 
 def rounds(
-    task: Task, learners: dict[str, Learner], number: int, seed: int
-) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
-    """Go round by round; all learners get the same strokes.
+    task: Task,
+    learners: dict[str, Learner],
+    number: int,
+    seed: int,
+    strokes: list[np.ndarray],
+) -> Iterator[dict[str, Any]]:
+    """Go round by round; all learners get the same `strokes`, painted in place.
 
     A learner that starts from a checkpoint is scored before the first stroke, in round
     0. Whose errors a stroke corrects goes in turn, so that the strokes favour nobody.
 
     Yields
     ------
-    tuple
-        A row of figures, one a learner and round, and the strokes so far.
+    dict
+        A row of figures, one a learner and round.
     """
     hand = Annotator(np.random.default_rng(seed), task.radius, task.length)
-    strokes = [np.zeros(p.image.shape, np.uint8) for p in task.painted]
     found: dict[str, list[np.ndarray]] = {}
     spent = dict.fromkeys(learners, 0.0)
     for name, learner in learners.items():
@@ -50,7 +53,7 @@ def rounds(
             if turn < number:
                 found[name] = [learner.classes(p) for p in task.painted]
             row = _row(task, seed, turn, name, strokes, seconds, spent[name])
-            yield row | score(task, learner), strokes
+            yield row | score(task, learner)
 
 
 def _row(
