@@ -39,10 +39,7 @@ def rounds(
     spent = dict.fromkeys(learners, 0.0)
     for name, learner in learners.items():
         if learner.knows:
-            yield (
-                _row(task, seed, 0, name, strokes, 0.0, 0.0) | score(task, learner),
-                [],
-            )
+            yield _row(task, seed, 0, name, strokes, 0.0, 0.0) | score(task, learner)
     for turn in range(1, number + 1):
         _paint(hand, task, strokes, list(found.values()))
         for name, learner in learners.items():
