@@ -216,6 +216,41 @@ def iter_audit(
         yield from audit(examples, network, config, cancel=cancel)
 
 
+def iter_where_next(
+    image: Image,
+    model: Model,
+    config: PredictConfig,
+    *,
+    region: Mapping[str, int | slice] | None = None,
+    strokes: Image | None = None,
+    number: int = 5,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Find where a model is least sure, and so where strokes teach it most.
+
+    `Finished.result` is a `napari_unet.inference.doubt.Doubt`: maps of the region, and
+    up to `number` spots, spaced apart and off the `strokes` that are there.
+
+    Raises
+    ------
+    UNetError
+        As `iter_predict` does, and if the model does not tell classes apart.
+    """
+    from napari_unet.images.label_images import opened_labels
+    from napari_unet.inference.doubt import where_next
+
+    with contextlib.ExitStack() as files:
+        stack = files.enter_context(_opened(image, config))
+        paint = None
+        if strokes is not None:
+            axes = stack.axes.replace("C", "")
+            paint = files.enter_context(opened_labels(strokes, axes))
+        yield from where_next(
+            stack, warm.network(model), config,
+            region=region, strokes=paint, number=number, cancel=cancel,
+        )  # fmt: skip
+
+
 @contextlib.contextmanager
 def _examples(
     images: Sequence[Image], strokes: Sequence[Image], config: FinetuneConfig
@@ -356,6 +391,27 @@ def audit(
     """
     config = FinetuneConfig.build(**settings)
     return drain(iter_audit(images, strokes, model, config), on_event)
+
+
+def where_next(
+    image: Image,
+    model: Model,
+    *,
+    region: Mapping[str, int | slice] | None = None,
+    strokes: Image | None = None,
+    number: int = 5,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Find where a model is least sure and return the `Doubt`: maps and spots.
+
+    Keyword settings are the fields of `PredictConfig`.
+    """
+    config = PredictConfig.build(**settings)
+    events = iter_where_next(
+        image, model, config, region=region, strokes=strokes, number=number
+    )
+    return drain(events, on_event)
 
 
 def run_batch(

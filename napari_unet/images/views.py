@@ -1,13 +1,17 @@
-"""Lazy views: part of an image, or its axes under other names."""
+"""Lazy views: part of an image, its mirror image, or its axes under other names."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_unet.errors import ImageError
 from napari_unet.images.regions import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from napari_unet.images.stack import LazyArray
 
 
@@ -37,6 +41,33 @@ class Leading:
         """Read a region given by integers and slices with step 1."""
         region, dropped = resolve(index, self.shape)
         return self._array[region].squeeze(tuple(dropped))
+
+
+class Flipped:
+    """A lazy array seen in a mirror.
+
+    Parameters
+    ----------
+    array : LazyArray
+        Any.
+    axes : collection of int
+        Which axes run backwards.
+    """
+
+    def __init__(self, array: LazyArray, axes: Collection[int]) -> None:
+        self._array, self._axes = array, frozenset(axes)
+        self.shape = tuple(int(n) for n in array.shape)
+        self.dtype = array.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        """Read a region given by integers and slices with step 1."""
+        region, dropped = resolve(index, self.shape)
+        there = tuple(
+            slice(n - part.stop, n - part.start) if axis in self._axes else part
+            for axis, (part, n) in enumerate(zip(region, self.shape, strict=True))
+        )
+        block = np.flip(np.asarray(self._array[there]), tuple(self._axes))
+        return block.squeeze(tuple(dropped))
 
 
 def samples_to_channels(axes: str, name: str) -> str:
