@@ -165,6 +165,7 @@ def iter_finetune(
     config: FinetuneConfig,
     *,
     earlier: Sequence[str | Path] = (),
+    go_on: bool = False,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
@@ -172,6 +173,7 @@ def iter_finetune(
     `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
     file names no axes have those of their image without its channels. `earlier` are the
     checkpoints of earlier rounds, oldest first: what judged them judges this round too.
+    `go_on` continues a training of `output` that was stopped or killed.
 
     Raises
     ------
@@ -182,12 +184,13 @@ def iter_finetune(
     """
     from napari_unet.training.finetune import finetune
 
-    guards.refuse_taken(Path(output), "checkpoint")
+    if not go_on:
+        guards.refuse_taken(Path(output), "checkpoint")
     with _examples(images, strokes, config) as examples:
         network = None if model is None else load_model(model)
         yield from finetune(
             examples, network, config, Path(output), cancel=cancel,
-            earlier=[Path(path) for path in earlier],
+            earlier=[Path(path) for path in earlier], go_on=go_on,
         )  # fmt: skip
 
 

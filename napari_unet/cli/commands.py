@@ -68,7 +68,7 @@ def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     config = read_settings(FinetuneConfig, args)
     events = api.iter_finetune(
         args.images, args.strokes, args.model, args.output, config,
-        earlier=args.earlier, cancel=cancel,
+        earlier=args.earlier, go_on=args.go_on, cancel=cancel,
     )  # fmt: skip
     made = drain(events, report)
     facts: dict[str, Any] = plain(made)

@@ -144,6 +144,10 @@ def _finetune(sub: argparse.ArgumentParser) -> None:
         help="Checkpoints of earlier rounds, oldest first: what judged them judges the "
         "new one, which is compared with the last of them.",
     )  # fmt: skip
+    sub.add_argument(
+        "--go-on", action="store_true",
+        help="Continue the training of NEW that was stopped or killed.",
+    )  # fmt: skip
     add_settings(sub, FinetuneConfig, flags={"strokes": "--stroke-ids"})
 
 

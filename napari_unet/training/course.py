@@ -15,7 +15,7 @@ from napari_unet.errors import ModelError
 from napari_unet.events import Finished, Metric, Progress, Warned
 from napari_unet.networks.device import choose_device, training_precision
 from napari_unet.networks.network import Network
-from napari_unet.training import guard, plan, references
+from napari_unet.training import guard, plan, references, resume
 from napari_unet.training.augmentation import Augmentation
 from napari_unet.training.coding import Coding
 from napari_unet.training.heldout import HeldOut, windows_of
@@ -39,6 +39,7 @@ _PATIENCE = 20  # looks without a better score before training ends early
 _GAIN = 0.002  # least gain that counts as better
 _FAILURES = 3  # roll-backs before training is given up
 _TICK = 0.5  # seconds between two progress events
+_KEEP = 20.0  # seconds between two copies of the state on disk
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Course:
         Most steps to take.
     previous : Network, optional
         The round before, which this one is compared with; else what it starts from.
+    output : pathlib.Path
+        The checkpoint that is to be made; the state is kept beside it.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class Course:
         begun: float,
         max_steps: int | None,
         previous: Network | None = None,
+        *,
+        output: Path,
     ) -> None:
         self.best: _Best | None = None
         self._before: float | None = None
@@ -98,17 +103,20 @@ class Course:
         self._looks = self._failures = 0
         self._losses: list[float] = []
         self._notes: list[str] = list(lesson.notes)
-        self._stopped = False
+        self._stopped = self._resumed = False
+        self._output, self._key = output, resume.key_of(lesson, config)
+        self._kept = self._start
 
     def run(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Train until the time is up, the score stands still or the user stops it."""
-        if self._lesson.validated and self._previous is not None:
+        if self._lesson.validated and self._previous is not None and not self._looks:
             self._before = self._score_before(self._previous)
             yield Metric("val_dice", self._before, 0)
         ticked = -_TICK
         while not self._is_over():
             if cancel is not None and cancel.is_set():
                 self._stopped = True
+                self._keep()
                 return
             loss = self._trainer.step(min(self._progress(), 1.0))
             if not math.isfinite(loss):
@@ -122,6 +130,39 @@ class Course:
                 yield self._tell(loss)
         if self._losses:
             yield from self._look()
+
+    def go_on(self, saved: resume.Saved) -> None:
+        """Continue a training that was stopped or killed.
+
+        Raises
+        ------
+        UsageError
+            If it was another training.
+        ModelError
+            If the state is damaged.
+        """
+        resume.check(saved, self._key)
+        self._resumed = True
+        facts = saved.facts
+        try:
+            self._trainer.restore(saved.tensors, facts["steps"], facts["rate"])
+            best = {
+                name.removeprefix("best."): t
+                for name, t in saved.tensors.items()
+                if name.startswith("best.")
+            }
+            self.best = _Best(best, **facts["best"]) if best else None
+            self._before, self._losses = facts["before"], facts["losses"]
+            self._looks, self._failures = facts["looks"], facts["failures"]
+            spent = float(facts["seconds"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ModelError(
+                "The training state is damaged",
+                found=str(error).splitlines()[0],
+                hint="Delete it and train anew.",
+            ) from error
+        self._start -= spent
+        self._begun -= spent
 
     def save(self, output: Path) -> Iterator[Event]:
         """Write the best state as a new checkpoint, compared with earlier rounds."""
@@ -138,8 +179,12 @@ class Course:
             yield Warned(objection)
         seconds = time.monotonic() - self._begun
         record = self._record(seconds) | {"references": compared, "worse": worse}
-        digest = checkpoints.save(network, output, provenance=record)
+        digest = checkpoints.save(
+            network, output, provenance=record, overwrite=self._resumed
+        )
         references.save(references.gather(lesson, output.name), output)
+        if not self._stopped:
+            resume.beside(output).unlink(missing_ok=True)
         yield Finished(
             Round(
                 path=output,
@@ -216,6 +261,29 @@ class Course:
         if self._is_better(score):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
             self.best = _Best(state, score, scores, self._looks)
+        if time.monotonic() - self._kept >= _KEEP:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write the state to disk, so that the training can go on from here."""
+        if not self._trainer.remember():
+            return
+        tensors, best = self._trainer.snapshot(), self.best
+        if best is not None:
+            tensors |= {f"best.{n}": t.contiguous() for n, t in best.state.items()}
+        facts = {
+            "steps": self._trainer.steps,
+            "rate": self._trainer.rate,
+            "looks": self._looks,
+            "failures": self._failures,
+            "losses": self._losses,
+            "before": self._before,
+            "seconds": time.monotonic() - self._start,
+            "best": best
+            and {"score": best.score, "scores": best.scores, "look": best.look},
+        }
+        resume.save(resume.Saved(self._key, facts, tensors), self._output)
+        self._kept = time.monotonic()
 
     def _is_better(self, score: float | None) -> bool:
         best = self.best

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_unet import checkpoints, files
 from napari_unet.errors import OutputError, UsageError
 from napari_unet.events import Cancelled, Started, Stopped, Warned
-from napari_unet.training import references
+from napari_unet.training import references, resume
 from napari_unet.training.course import Course
 from napari_unet.training.lesson import prepare
 
@@ -32,6 +32,7 @@ def finetune(
     cancel: CancelToken | None = None,
     max_steps: int | None = None,
     earlier: Sequence[Path] = (),
+    go_on: bool = False,
 ) -> Iterator[Event]:
     """Teach a network by strokes.
 
@@ -60,6 +61,9 @@ def finetune(
     earlier : sequence of path-like, optional
         Checkpoints of earlier rounds, oldest first. What judged them judges this round
         too, and its scores are compared with those of the last one.
+    go_on : bool
+        Continue the training of `output` that was stopped or killed. The state is kept
+        beside it while it runs, and after a stop.
 
     Yields
     ------
@@ -74,7 +78,8 @@ def finetune(
         cannot be used.
     """
     output = Path(output)
-    _check_output(output, network)
+    saved = resume.load(output) if go_on else None
+    _check_output(output, network, go_on)
     past = [r for path in earlier if (r := references.load(Path(path))) is not None]
     previous = checkpoints.load(earlier[-1]) if earlier else None
     yield Started("Fine-tuning", math.ceil(config.max_seconds), "s")
@@ -86,7 +91,9 @@ def finetune(
         return
     for note in lesson.notes:
         yield Warned(note)
-    course = Course(lesson, config, begun, max_steps, previous)
+    course = Course(lesson, config, begun, max_steps, previous, output=output)
+    if saved is not None:
+        course.go_on(saved)
     yield from course.run(cancel)
     if course.best is None:
         yield Cancelled("stopped before the first look at the network")
@@ -94,8 +101,12 @@ def finetune(
     yield from course.save(output)
 
 
-def _check_output(output: Path, network: Network | None) -> None:
-    """Refuse to write over anything, before the work is done."""
+def _check_output(output: Path, network: Network | None, go_on: bool) -> None:
+    """Refuse to write over anything, before the work is done.
+
+    A training that goes on may replace what it saved when it was stopped, which lies
+    beside its state.
+    """
     if not output.exists():
         return
     if network is not None and output.is_file():
@@ -105,4 +116,6 @@ def _check_output(output: Path, network: Network | None) -> None:
                 found=output.name,
                 hint="Choose another name; a round never changes its parent.",
             )
+    if go_on:
+        return
     raise OutputError(f"{output.name} is there already", hint="Choose another name.")

@@ -60,6 +60,15 @@ class Trainer:
     The average (Polyak and Juditsky 1992, here exponential) is what is scored and kept.
     The original module is never changed.
 
+    Attributes
+    ----------
+    steps : int
+        Steps taken so far.
+    rate : float
+        Peak of the learning rate, halved by every roll-back.
+    average : torch.nn.Module
+        The averaged network.
+
     Parameters
     ----------
     module : torch.nn.Module
@@ -95,14 +104,14 @@ class Trainer:
         own: Any = copy.deepcopy(module).to(device)
         self._module: nn.Module = own.to(memory_format=self._layout)
         self.average = copy.deepcopy(self._module).eval().requires_grad_(False)
-        self._rate = recipe.learning_rate
+        self.rate = recipe.learning_rate
         self._good = self._start()
 
     def _start(self) -> tuple[State, State]:
         """Begin to optimise from the present weights; returns them."""
         self._module.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
-            self._module.parameters(), self._rate, weight_decay=self._recipe.decay
+            self._module.parameters(), self.rate, weight_decay=self._recipe.decay
         )
         return _copy(self._module), _copy(self.average)
 
@@ -120,9 +129,13 @@ class Trainer:
             NaN or infinite if the training failed; the weights are then unchanged.
         """
         images, targets = self._sampler.draw(self._recipe.batch, self._generator)
-        loss = stroke_loss(
-            self._forward(images), self._crop(targets.to(self._device)), self._coding
-        )
+        with torch.random.fork_rng():
+            # Dropout draws from torch's own generator; it too follows the seed.
+            torch.manual_seed(
+                int(torch.randint(1 << 62, (), generator=self._generator))
+            )
+            logits = self._forward(images)
+        loss = stroke_loss(logits, self._crop(targets.to(self._device)), self._coding)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
@@ -130,7 +143,7 @@ class Trainer:
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * learning_rate(progress)
+            group["lr"] = self.rate * learning_rate(progress)
         self._optimizer.step()
         self.steps += 1
         self._follow()
@@ -148,8 +161,45 @@ class Trainer:
         """Return to the last good weights at half the learning rate."""
         self._module.load_state_dict(self._good[0])
         self.average.load_state_dict(self._good[1])
-        self._rate /= 2
+        self.rate /= 2
         self._good = self._start()
+
+    def snapshot(self) -> State:
+        """Copy all that the next steps depend on, but `steps` and `rate`."""
+        tensors = {f"module.{n}": t for n, t in self._module.state_dict().items()}
+        tensors |= {f"average.{n}": t for n, t in self.average.state_dict().items()}
+        for name, parameter in self._module.named_parameters():
+            for moment, value in self._optimizer.state[parameter].items():
+                tensors[f"optimizer.{moment}.{name}"] = value
+        tensors["generator"] = self._generator.get_state()
+        plain = torch.contiguous_format
+        return {
+            name: t.detach().cpu().clone(memory_format=plain)
+            for name, t in tensors.items()
+        }
+
+    def restore(self, tensors: State, steps: int, rate: float) -> None:
+        """Take over a `snapshot` and go on from it.
+
+        Raises
+        ------
+        KeyError, RuntimeError
+            If it is none of this network.
+        """
+        self._module.load_state_dict(_part(tensors, "module."))
+        self.average.load_state_dict(_part(tensors, "average."))
+        self.steps, self.rate = steps, rate
+        self._good = self._start()
+        for name, parameter in self._module.named_parameters():
+            state = self._optimizer.state[parameter]
+            if f"optimizer.step.{name}" not in tensors:
+                continue  # the first step is yet to come
+            state["step"] = tensors[f"optimizer.step.{name}"].clone()
+            for moment in ("exp_avg", "exp_avg_sq"):
+                # In the layout of the weights, as the optimiser would have it.
+                kept = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                state[moment] = kept.copy_(tensors[f"optimizer.{moment}.{name}"])
+        self._generator.set_state(tensors["generator"])
 
     def state(self) -> State:
         """Copy of the averaged weights."""
@@ -208,6 +258,14 @@ def learning_rate(progress: float) -> float:
     weights settle without that.
     """
     return min(0.1 + 0.9 * progress / _WARM_UP, 1.0)
+
+
+def _part(tensors: State, prefix: str) -> State:
+    return {
+        name.removeprefix(prefix): t
+        for name, t in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _copy(module: nn.Module) -> State:
