@@ -18,10 +18,10 @@ import torch
 
 from napari_unet.errors import StrokesError
 from napari_unet.events import Cancelled, Finished, Progress, Started, Stopped, Warned
-from napari_unet.training.course import make_trainer
 from napari_unet.training.heldout import windows_of
 from napari_unet.training.lesson import prepare
 from napari_unet.training.losses import painted
+from napari_unet.training.setup import make_trainer
 from napari_unet.training.validation import Split
 
 if TYPE_CHECKING:

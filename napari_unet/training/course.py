@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from napari_unet import checkpoints
 from napari_unet.errors import ModelError
-from napari_unet.events import Finished, Metric, Progress, Warned
-from napari_unet.networks.device import choose_device, training_precision
-from napari_unet.networks.network import Network
-from napari_unet.training import guard, plan, references, resume
-from napari_unet.training.augmentation import Augmentation
+from napari_unet.events import Metric, Progress, Warned
+from napari_unet.training import resume
 from napari_unet.training.coding import Coding
 from napari_unet.training.heldout import HeldOut, windows_of
-from napari_unet.training.rounds import Round
-from napari_unet.training.sampling import PatchSampler
-from napari_unet.training.trainer import Recipe, Trainer
+from napari_unet.training.setup import make_trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +20,10 @@ if TYPE_CHECKING:
 
     from napari_unet.config import FinetuneConfig
     from napari_unet.events import CancelToken, Event
+    from napari_unet.networks.network import Network
     from napari_unet.training.lesson import Lesson
     from napari_unet.training.trainer import State
 
-_FROM_SCRATCH, _FINE_TUNING = 2e-3, 3e-4  # learning rates
-_DECAY = 0.5  # weight decay of a new network, high against learning by heart
 _LOOK = 20  # steps between two looks at the held-out strokes
 _PATIENCE = 20  # looks without a better score before training ends early
 _GAIN = 0.002  # least gain that counts as better
@@ -43,8 +33,8 @@ _KEEP = 20.0  # seconds between two copies of the state on disk
 
 
 @dataclass(frozen=True)
-class _Best:
-    """The state that would be saved, and its scores."""
+class Best:
+    """The state that would be saved, its scores, and the look that found it."""
 
     state: State = field(repr=False)
     score: float | None
@@ -57,8 +47,20 @@ class Course:
 
     Attributes
     ----------
-    best : object or None
-        The state that `save` would write; None before the first look at the network.
+    lesson : Lesson
+        What is taught.
+    best : Best or None
+        The state that would be saved; None before the first look at the network.
+    previous : Network or None
+        What this round is compared with.
+    before : float or None
+        Its score on the held-out strokes.
+    begun : float
+        When the work began, on the monotonic clock.
+    notes : list of str
+        What the user should know.
+    stopped, resumed : bool
+        Whether it was stopped, and whether it went on from a state on disk.
 
     Parameters
     ----------
@@ -86,10 +88,10 @@ class Course:
         *,
         output: Path,
     ) -> None:
-        self.best: _Best | None = None
-        self._before: float | None = None
-        self._lesson, self._config, self._max_steps = lesson, config, max_steps
-        self._begun = begun
+        self.best: Best | None = None
+        self.before: float | None = None
+        self.lesson, self._config, self._max_steps = lesson, config, max_steps
+        self.begun = begun
         # Reading that took long must not leave the network untaught.
         self._start = time.monotonic()
         spent = min(self._start - begun, 0.75 * config.max_seconds)
@@ -99,23 +101,23 @@ class Course:
             lesson.images, lesson.split.held_out, lesson.network.geometry
         )
         self._held_out = HeldOut(windows, lesson.coding)
-        self._previous = previous or (None if lesson.is_new else lesson.network)
+        self.previous = previous or (None if lesson.is_new else lesson.network)
         self._looks = self._failures = 0
         self._losses: list[float] = []
-        self._notes: list[str] = list(lesson.notes)
-        self._stopped = self._resumed = False
+        self.notes: list[str] = list(lesson.notes)
+        self.stopped = self.resumed = False
         self._output, self._key = output, resume.key_of(lesson, config)
         self._kept = self._start
 
     def run(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Train until the time is up, the score stands still or the user stops it."""
-        if self._lesson.validated and self._previous is not None and not self._looks:
-            self._before = self._score_before(self._previous)
-            yield Metric("val_dice", self._before, 0)
+        if self.lesson.validated and self.previous is not None and not self._looks:
+            self.before = self._score_before(self.previous)
+            yield Metric("val_dice", self.before, 0)
         ticked = -_TICK
         while not self._is_over():
             if cancel is not None and cancel.is_set():
-                self._stopped = True
+                self.stopped = True
                 self._keep()
                 return
             loss = self._trainer.step(min(self._progress(), 1.0))
@@ -131,6 +133,11 @@ class Course:
         if self._losses:
             yield from self._look()
 
+    @property
+    def steps(self) -> int:
+        """Steps taken."""
+        return self._trainer.steps
+
     def go_on(self, saved: resume.Saved) -> None:
         """Continue a training that was stopped or killed.
 
@@ -142,7 +149,7 @@ class Course:
             If the state is damaged.
         """
         resume.check(saved, self._key)
-        self._resumed = True
+        self.resumed = True
         facts = saved.facts
         try:
             self._trainer.restore(saved.tensors, facts["steps"], facts["rate"])
@@ -151,8 +158,8 @@ class Course:
                 for name, t in saved.tensors.items()
                 if name.startswith("best.")
             }
-            self.best = _Best(best, **facts["best"]) if best else None
-            self._before, self._losses = facts["before"], facts["losses"]
+            self.best = Best(best, **facts["best"]) if best else None
+            self.before, self._losses = facts["before"], facts["losses"]
             self._looks, self._failures = facts["looks"], facts["failures"]
             spent = float(facts["seconds"])
         except (KeyError, TypeError, RuntimeError) as error:
@@ -162,67 +169,7 @@ class Course:
                 hint="Delete it and train anew.",
             ) from error
         self._start -= spent
-        self._begun -= spent
-
-    def save(self, output: Path) -> Iterator[Event]:
-        """Write the best state as a new checkpoint, compared with earlier rounds."""
-        assert self.best is not None
-        lesson, parent = self._lesson, self._lesson.network
-        module = copy.deepcopy(parent.module).float()
-        module.load_state_dict(self.best.state)
-        network = Network(module, parent.spec, parent.digest)
-        compared = guard.compare(
-            lesson.references, self._previous, network, lesson.coding, lesson.kind
-        )
-        worse = guard.objections(self._before, self.best.score, compared)
-        for objection in worse:
-            yield Warned(objection)
-        seconds = time.monotonic() - self._begun
-        record = self._record(seconds) | {"references": compared, "worse": worse}
-        digest = checkpoints.save(
-            network, output, provenance=record, overwrite=self._resumed
-        )
-        references.save(references.gather(lesson, output.name), output)
-        if not self._stopped:
-            resume.beside(output).unlink(missing_ok=True)
-        yield Finished(
-            Round(
-                path=output,
-                digest=digest,
-                parent_digest=parent.digest,
-                score_before=self._before,
-                score_after=self.best.score,
-                classes=lesson.annotations.ids,
-                steps=self._trainer.steps,
-                seconds=seconds,
-                validated=lesson.validated,
-                stopped=self._stopped,
-                notes=tuple(self._notes),
-                scores=self.best.scores,
-                references=compared,
-                worse=worse,
-            )
-        )
-
-    def _record(self, seconds: float) -> dict[str, Any]:
-        """Say how the weights were made."""
-        assert self.best is not None
-        lesson = self._lesson
-        return {
-            "made_by": "fine-tuning from strokes",
-            "parent": lesson.network.digest,
-            "parent_provenance": lesson.network.spec.provenance,
-            "settings": self._config.model_dump(mode="json"),
-            "strokes": lesson.annotations.digest,
-            "stroke_ids": list(lesson.annotations.ids),
-            "stroke_kind": lesson.kind,
-            "images": [example.stack.name for example in lesson.annotations.examples],
-            "steps": self._trainer.steps,
-            "seconds": round(seconds, 1),
-            "score_before": self._before,
-            "score_after": self.best.score,
-            "scores": self.best.scores,
-        }
+        self.begun -= spent
 
     def _progress(self) -> float:
         """How much of the training is done."""
@@ -254,13 +201,13 @@ class Course:
             yield self._recover()
             return
         self._looks += 1
-        scores = self._score() if self._lesson.validated else {}
+        scores = self._score() if self.lesson.validated else {}
         score = scores.get("dice")
         if score is not None:
             yield Metric("val_dice", score, step)
         if self._is_better(score):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
-            self.best = _Best(state, score, scores, self._looks)
+            self.best = Best(state, score, scores, self._looks)
         if time.monotonic() - self._kept >= _KEEP:
             self._keep()
 
@@ -277,7 +224,7 @@ class Course:
             "looks": self._looks,
             "failures": self._failures,
             "losses": self._losses,
-            "before": self._before,
+            "before": self.before,
             "seconds": time.monotonic() - self._start,
             "best": best
             and {"score": best.score, "scores": best.scores, "look": best.look},
@@ -296,10 +243,10 @@ class Course:
 
     def _score_before(self, network: Network) -> float:
         """Score of the round before; of the start as it is trained, without one."""
-        if network is self._lesson.network:
+        if network is self.lesson.network:
             return float(self._score()["dice"])
         judge = HeldOut(
-            self._held_out.windows, Coding.of(network.spec, self._lesson.kind)
+            self._held_out.windows, Coding.of(network.spec, self.lesson.kind)
         )
         return float(judge.score(network)["dice"])
 
@@ -317,31 +264,10 @@ class Course:
             note = "The training did not converge; the best state so far is kept."
         self._trainer.roll_back()
         self._losses.clear()
-        self._notes.append(note)
+        self.notes.append(note)
         return Warned(note)
 
     def _tell(self, loss: float) -> Progress:
-        spent = min(time.monotonic() - self._begun, self._config.max_seconds)
+        spent = min(time.monotonic() - self.begun, self._config.max_seconds)
         note = f"step {self._trainer.steps}, loss {loss:.3f}"
         return Progress(spent, self._config.max_seconds, note)
-
-
-def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
-    """Set up the optimisation."""
-    network = lesson.network
-    device = choose_device(config.device).device
-    dtype = training_precision(config.precision, device, network.spec.ndim)
-    solid = plan.is_solid(network.spec.spacing)
-    how = Augmentation(config.augment, config.augment, solid)
-    patch = lesson.batch.patch
-    sampler = PatchSampler(lesson.images, lesson.split.training, patch, how)
-    recipe = Recipe(
-        config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
-        lesson.batch.size,
-        lesson.batch.margin,
-        decay=_DECAY if lesson.is_new else 0.0,
-        # A few patches tell less about the images than the model's own statistics.
-        frozen_statistics=not lesson.is_new,
-        autocast=None if dtype is torch.float32 else dtype,
-    )
-    return Trainer(network.module, lesson.coding, sampler, recipe, device, config.seed)

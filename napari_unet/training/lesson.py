@@ -17,7 +17,7 @@ from napari_unet.training import plan
 from napari_unet.training.annotations import AnnotationSet
 from napari_unet.training.blocks import Block, read_blocks
 from napari_unet.training.coding import Coding
-from napari_unet.training.references import Reference, known
+from napari_unet.training.references import Reference, fitting, known
 from napari_unet.training.targets import BACKGROUND, stroke_target
 from napari_unet.training.validation import Split, hold_out, number_strokes
 
@@ -132,7 +132,7 @@ def prepare(
         numbers=numbers,
         split=split or Split(targets, nothing),
         validated=split is not None,
-        references=_fitting(references, learner, kind, notes),
+        references=fitting(references, learner, kind, notes),
         notes=tuple(notes),
     )
 
@@ -143,19 +143,6 @@ def _names(annotations: AnnotationSet) -> list[str]:
         name if plain.count(name) == 1 else f"{name}#{plain[:n].count(name)}"
         for n, name in enumerate(plain)
     ]
-
-
-def _fitting(
-    references: Sequence[Reference], network: Network, kind: Kind, notes: list[str]
-) -> tuple[Reference, ...]:
-    """Keep what can judge a network, with a note on the others."""
-    fitting = tuple(r for r in references if r.fits(network, kind))
-    if others := [r.name for r in references if r not in fitting]:
-        notes.append(
-            f"Not compared with {', '.join(others)}: made with another scaling, "
-            "another grid or other kinds of strokes."
-        )
-    return fitting
 
 
 def _stop_if(cancel: CancelToken | None) -> None:

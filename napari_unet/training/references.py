@@ -141,6 +141,19 @@ def load(checkpoint: Path) -> Reference | None:
     return Reference(checkpoint.name, facts, windows, marks)
 
 
+def fitting(
+    references: Sequence[Reference], network: Network, kind: Kind, notes: list[str]
+) -> tuple[Reference, ...]:
+    """Keep what can judge a network, with a note on the others."""
+    kept = tuple(r for r in references if r.fits(network, kind))
+    if others := [r.name for r in references if r not in kept]:
+        notes.append(
+            f"Not compared with {', '.join(others)}: made with another scaling, "
+            "another grid or other kinds of strokes."
+        )
+    return kept
+
+
 def known(
     blocks: Sequence[Block],
     numbers: Sequence[np.ndarray],
