@@ -6,10 +6,11 @@ memory of one plane. The pixels of the image are read later, and only around str
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import ndimage
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from napari_unet.events import CancelToken
-    from napari_unet.images.stack import ImageStack
+    from napari_unet.images.stack import ImageStack, LazyArray
 
 Kind = Literal["classes", "instances"]
 
@@ -42,6 +43,30 @@ class Example:
 
     stack: ImageStack
     strokes: ImageStack
+
+
+class _Raised:
+    """A lazy label image with 1 added to every label."""
+
+    def __init__(self, array: LazyArray) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Read a region given by integers and slices with step 1."""
+        raised: np.ndarray = np.asarray(self._array[index]).astype(np.int64) + 1
+        return raised
+
+
+def complete(example: Example) -> Example:
+    """Read a complete label image as strokes: 0 is painted too, as background.
+
+    Ids are then one more than the labels: 1 is background, 2 the first class or object.
+    """
+    raised = dataclasses.replace(
+        example.strokes, array=_Raised(example.strokes.array), _close=None
+    )
+    return Example(example.stack, raised)
 
 
 @dataclass(frozen=True)

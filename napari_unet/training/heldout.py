@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CORE = 128
 _LOOSE = 32  # context where the receptive field is not known
 _DRAWS = 1000
+_MOST_WINDOWS = 24
 _LEAST_STROKES = 4  # fewer make no interval
 
 
@@ -32,14 +33,16 @@ class HeldOut:
     Parameters
     ----------
     windows : sequence of (torch.Tensor, torch.Tensor)
-        From `windows_of`.
+        From `windows_of`. Of more than 24 as many are looked at, spread evenly, so that
+        a look at complete labels takes no longer than the training between two looks.
     coding : Coding
         What the targets stand for.
     """
 
     def __init__(self, windows: Sequence[Window], coding: Coding) -> None:
         self._coding = coding
-        self.windows = windows
+        every = np.linspace(0, len(windows) - 1, min(len(windows), _MOST_WINDOWS))
+        self.windows = windows = [windows[int(n)] for n in every]
         self._pieces = [(i, t, torch.from_numpy(_pieces(t))) for i, t in windows]
 
     def score(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:

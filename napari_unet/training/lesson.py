@@ -14,11 +14,12 @@ from napari_unet.events import Stopped
 from napari_unet.images import intensity
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
-from napari_unet.training.annotations import AnnotationSet
+from napari_unet.training.annotations import AnnotationSet, complete
 from napari_unet.training.blocks import Block, read_blocks
+from napari_unet.training.border_weights import border_weights
 from napari_unet.training.coding import Coding
 from napari_unet.training.references import Reference, fitting, known
-from napari_unet.training.targets import BACKGROUND, stroke_target
+from napari_unet.training.targets import BACKGROUND, instance_target, stroke_target
 from napari_unet.training.validation import Split, hold_out, number_strokes
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Lesson:
         The painted parts of the images.
     numbers : list of numpy.ndarray
         Stroke number of every target pixel, one a block.
+    weights : list of numpy.ndarray or None
+        How much each pixel counts, float32, one a block; None where all count the same.
     split : Split
         Targets for training and, where `validated`, held out.
     validated : bool
@@ -69,6 +72,7 @@ class Lesson:
     batch: plan.Batch
     blocks: list[Block] = field(repr=False)
     numbers: list[np.ndarray] = field(repr=False)
+    weights: list[np.ndarray] | None = field(repr=False)
     split: Split
     validated: bool
     references: tuple[Reference, ...]
@@ -103,6 +107,8 @@ def prepare(
     Stopped
         If `cancel` was set.
     """
+    if config.complete:
+        examples = [complete(example) for example in examples]
     annotations = AnnotationSet.gather(examples, cancel)
     _stop_if(cancel)
     annotations.require_paint()
@@ -114,10 +120,8 @@ def prepare(
         learner.geometry, learner.spec, _largest(examples), config.patch
     )
     blocks = _read(annotations, learner, batch, config, notes, cancel)
-    targets = _targets(blocks, kind)
-    numbers = [
-        number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)
-    ]
+    targets = _targets(blocks, kind, config)
+    numbers = _numbers(blocks, targets, config)
     earlier = known(blocks, numbers, _names(annotations), references)
     split = _hold_out(blocks, targets, numbers, earlier, kind, learner, config, notes)
     nothing = [np.zeros_like(target) for target in targets]
@@ -130,6 +134,7 @@ def prepare(
         batch=batch,
         blocks=blocks,
         numbers=numbers,
+        weights=_weights(blocks, kind, config),
         split=split or Split(targets, nothing),
         validated=split is not None,
         references=fitting(references, learner, kind, notes),
@@ -236,10 +241,14 @@ def _read(
     return blocks
 
 
-def _targets(blocks: Sequence[Block], kind: Kind) -> list[np.ndarray]:
+def _targets(
+    blocks: Sequence[Block], kind: Kind, config: FinetuneConfig
+) -> list[np.ndarray]:
     """Turn the strokes of each block into what is learned."""
     if kind == "classes":
         return [block.strokes for block in blocks]
+    if config.complete:
+        return [_dense_target(block.strokes) for block in blocks]
     targets = [stroke_target(block.strokes, block.image) for block in blocks]
     if not any((target == BACKGROUND).any() for target in targets):
         raise StrokesError(
@@ -248,6 +257,31 @@ def _targets(blocks: Sequence[Block], kind: Kind) -> list[np.ndarray]:
             hint="Paint whole objects, or paint classes: 1 = background, 2 = object.",
         )
     return targets
+
+
+def _dense_target(strokes: np.ndarray) -> np.ndarray:
+    """Target of complete objects whose ids are raised by one; 0 is unknown (NaN)."""
+    target = instance_target(np.maximum(strokes - 1, 0), complete=True)
+    return np.where(strokes > 0, target, 0).astype(target.dtype)
+
+
+def _numbers(
+    blocks: Sequence[Block], targets: Sequence[np.ndarray], config: FinetuneConfig
+) -> list[np.ndarray]:
+    """Stroke number of every target pixel; a completely labelled block is one."""
+    if config.complete:
+        return [(target > 0).astype(np.int32) for target in targets]
+    return [number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)]
+
+
+def _weights(
+    blocks: Sequence[Block], kind: Kind, config: FinetuneConfig
+) -> list[np.ndarray] | None:
+    """Weigh the borders of touching objects."""
+    if kind == "classes":
+        return None
+    raised = int(config.complete)
+    return [border_weights(np.maximum(b.strokes - raised, 0)) for b in blocks]
 
 
 def _hold_out(
@@ -264,7 +298,9 @@ def _hold_out(
     if config.validation == 0:
         return None
     kinds = [
-        b.strokes if kind == "classes" else (b.strokes > 0).astype(np.int64)
+        b.strokes
+        if kind == "classes" and not config.complete
+        else (b.strokes > 0).astype(np.int64)
         for b in blocks
     ]
     split = hold_out(

@@ -28,7 +28,9 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     solid = plan.is_solid(network.spec.spacing)
     how = Augmentation(config.augment, config.augment, solid)
     patch = lesson.batch.patch
-    sampler = PatchSampler(lesson.images, lesson.split.training, patch, how)
+    sampler = PatchSampler(
+        lesson.images, lesson.split.training, patch, how, lesson.weights
+    )
     recipe = Recipe(
         config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
         lesson.batch.size,

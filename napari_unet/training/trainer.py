@@ -128,14 +128,19 @@ class Trainer:
         float
             NaN or infinite if the training failed; the weights are then unchanged.
         """
-        images, targets = self._sampler.draw(self._recipe.batch, self._generator)
+        patches = self._sampler.draw(self._recipe.batch, self._generator)
         with torch.random.fork_rng():
             # Dropout draws from torch's own generator; it too follows the seed.
             torch.manual_seed(
                 int(torch.randint(1 << 62, (), generator=self._generator))
             )
-            logits = self._forward(images)
-        loss = stroke_loss(logits, self._crop(targets.to(self._device)), self._coding)
+            logits = self._forward(patches.images)
+        loss = stroke_loss(
+            logits,
+            self._crop(patches.targets),
+            self._coding,
+            None if patches.weights is None else self._crop(patches.weights),
+        )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
@@ -228,10 +233,10 @@ class Trainer:
         return logits
 
     def _crop(self, targets: torch.Tensor) -> torch.Tensor:
-        """Targets that the output covers."""
+        """Targets or weights that the output covers, on the device."""
         for axis, margin in enumerate(self._recipe.margin, start=1):
             targets = targets.narrow(axis, margin, targets.shape[axis] - 2 * margin)
-        return targets
+        return targets.to(self._device)
 
     @torch.no_grad()
     def _follow(self) -> None:
