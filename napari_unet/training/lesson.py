@@ -17,7 +17,7 @@ from napari_unet.training import plan
 from napari_unet.training.annotations import AnnotationSet, complete
 from napari_unet.training.blocks import Block, read_blocks
 from napari_unet.training.border_weights import border_weights
-from napari_unet.training.coding import Coding
+from napari_unet.training.coding import Coding, exclusive
 from napari_unet.training.references import Reference, fitting, known
 from napari_unet.training.targets import BACKGROUND, instance_target, stroke_target
 from napari_unet.training.validation import Split, hold_out, number_strokes
@@ -162,8 +162,8 @@ def _choose_kind(
     if config.strokes != "auto":
         return config.strokes, []
     if network is not None and network.spec.task == "semantic":
-        known = network.spec.out_channels + (network.spec.activation == "sigmoid")
-        if annotations.ids[-1] <= known:
+        classes = network.spec.out_channels + (not exclusive(network.spec))
+        if annotations.ids[-1] <= classes:
             return "classes", []
     kind, reason = annotations.guess_kind()
     if len(annotations.ids) < 3:

@@ -10,6 +10,7 @@ from napari_unet.errors import ModelError, StrokesError, UsageError
 from napari_unet.images.intensity import Normalization
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNetSpec
+from napari_unet.training.coding import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +135,7 @@ def _check_classes(ids: Sequence[int], spec: ModelSpec) -> None:
             hint="Paint some background with 1 and some objects with 2.",
         )
     known = 2 if spec.task == "instances" else spec.out_channels
-    known += spec.activation == "sigmoid"
+    known += not exclusive(spec)
     if ids[-1] > known:
         raise StrokesError(
             f"More classes are painted than the model {spec.name} has",

@@ -19,6 +19,8 @@ def coding(kind="classes", **spec):
 CODINGS = {
     "softmax": (coding(out_channels=3), 3),
     "sigmoid": (coding(out_channels=1, activation="sigmoid"), 2),
+    "its own sigmoid": (coding(out_channels=1, activation="none"), 2),
+    "its own softmax": (coding(out_channels=3, activation="none"), 3),
     "two sigmoids": (coding(out_channels=2, activation="sigmoid"), 3),
     "classes for instances": (coding(out_channels=3, task="instances"), 2),
     "objects": (coding("instances", out_channels=3, task="instances"), 4),
@@ -111,3 +113,21 @@ def test_unpainted_pixels_stay_without_gradient_whatever_they_weigh():
     stroke_loss(logits, target, code, torch.full((1, 6, 6), 9.0)).backward()
     assert (logits.grad[:, :, 2:] == 0).all()
     assert (logits.grad[:, :, :2] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("own", "plain", "activate"),
+    [
+        ("its own sigmoid", "softmax", None),
+        ("its own softmax", "softmax", lambda v: v.softmax(1)),
+    ],
+)
+def test_a_network_with_its_own_activation_is_read_as_its_logits(own, plain, activate):
+    vectors = torch.randn(50, 3) * 3
+    if activate is None:
+        got = CODINGS[own][0].log_probability(vectors[:, :1].sigmoid())
+        want = torch.stack([-vectors[:, 0], vectors[:, 0]], 1).sigmoid().log()
+    else:
+        got = CODINGS[own][0].log_probability(activate(vectors))
+        want = CODINGS[plain][0].log_probability(vectors)
+    torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
