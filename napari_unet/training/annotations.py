@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["classes", "instances"]
 
-_MOST_CLASSES = 64
+MOST_CLASSES = 64
 _COMPACT = 4.0  # area over that of the largest disc inside; a brush line has 6 and more
 
 
@@ -148,7 +148,7 @@ class AnnotationSet:
         the pieces are compact; brush lines through a class are long and thin.
         """
         ids = len(self.ids)
-        if ids > _MOST_CLASSES:
+        if ids > MOST_CLASSES:
             return "instances", f"there are {ids} ids, too many for classes"
         pieces = sum(plane.parts for plane in self.planes)
         named = sum(len(plane.counts) for plane in self.planes)
@@ -182,6 +182,16 @@ def _check(example: Example) -> None:
             expected=f"{_size(sizes)}, the image without channels",
             hint="Paint on a layer made for this image.",
         )
+    for axis, size in strokes.scale.items():
+        wanted = stack.scale.get(axis, size)
+        same_unit = strokes.units.get(axis) == stack.units.get(axis)
+        if axis in sizes and same_unit and abs(size - wanted) > 0.01 * abs(wanted):
+            raise StrokesError(
+                f"The strokes {strokes.name} have another scale than {stack.name}",
+                found=f"{size:g} a pixel along {axis}",
+                expected=f"{wanted:g}",
+                hint="Paint on a layer made for this image.",
+            )
     if strokes.dtype.kind not in "iu":
         raise StrokesError(
             f"The strokes {strokes.name} cannot be read as ids",

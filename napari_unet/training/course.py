@@ -28,6 +28,7 @@ _LOOK = 20  # steps between two looks at the held-out strokes
 _PATIENCE = 20  # looks without a better score before training ends early
 _GAIN = 0.002  # least gain that counts as better
 _FAILURES = 3  # roll-backs before training is given up
+_DIVERGED = 4.0  # times the loss of the first step (or 1) that is given up
 _TICK = 0.5  # seconds between two progress events
 _KEEP = 20.0  # seconds between two copies of the state on disk
 
@@ -103,6 +104,7 @@ class Course:
         self._held_out = HeldOut(windows, lesson.coding)
         self.previous = previous or (None if lesson.is_new else lesson.network)
         self._looks = self._failures = 0
+        self._first, self._parts = 0.0, 1
         self._losses: list[float] = []
         self.notes: list[str] = list(lesson.notes)
         self.stopped = self.resumed = False
@@ -161,6 +163,7 @@ class Course:
             self.best = Best(best, **facts["best"]) if best else None
             self.before, self._losses = facts["before"], facts["losses"]
             self._looks, self._failures = facts["looks"], facts["failures"]
+            self._first = facts["first"]
             spent = float(facts["seconds"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
@@ -195,8 +198,15 @@ class Course:
         """Report the loss, score the network, and keep it if it is the best."""
         step = self._trainer.steps
         if self._losses:
-            yield Metric("train_loss", sum(self._losses) / len(self._losses), step)
+            self._first = self._first or max(self._losses[0], 1.0)
+            loss = sum(self._losses) / len(self._losses)
+            yield Metric("train_loss", loss, step)
             self._losses.clear()
+            if loss > _DIVERGED * self._first:
+                yield self._recover()
+                return
+        if self._trainer.parts > self._parts:
+            yield self._say_parts()
         if not self._trainer.remember():
             yield self._recover()
             return
@@ -224,6 +234,7 @@ class Course:
             "looks": self._looks,
             "failures": self._failures,
             "losses": self._losses,
+            "first": self._first,
             "before": self.before,
             "seconds": time.monotonic() - self._start,
             "best": best
@@ -250,15 +261,22 @@ class Course:
         )
         return float(judge.score(network)["dice"])
 
+    def _say_parts(self) -> Event:
+        """Tell that memory was short."""
+        self._parts = self._trainer.parts
+        note = f"Memory is short: batches are computed in {self._parts} parts."
+        self.notes.append(note)
+        return Warned(note)
+
     def _recover(self) -> Event:
         """Go back to the last good weights, or give up if that was in vain."""
         self._failures += 1
-        note = "The loss was no number; training goes on from the last good weights."
+        note = "The loss diverged; training goes on from the last good weights."
         if self._failures > _FAILURES:
             if self.best is None:
                 raise ModelError(
                     "The training does not converge",
-                    found="losses that are no numbers, again and again",
+                    found="losses that grow or are no numbers, again and again",
                     hint="Choose a smaller learning rate.",
                 )
             note = "The training did not converge; the best state so far is kept."

@@ -113,6 +113,8 @@ def prepare(
     _stop_if(cancel)
     annotations.require_paint()
     kind, notes = _choose_kind(annotations, network, config)
+    if kind == "classes" and (missing := plan.unpainted(annotations.ids)):
+        notes.append(missing)
     learner = _learner(annotations, kind, network, config)
     coding = Coding.of(learner.spec, kind)
     plan.check_fit(annotations, kind, learner.spec, config)

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_unet.errors import DeviceError, StrokesError
+from napari_unet.networks.device import is_out_of_memory
 from napari_unet.training.losses import stroke_loss
+from napari_unet.training.sampling import Patches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from napari_unet.training.coding import Coding
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 _WARM_UP = 0.1  # share of the training in which the learning rate rises
 _KEEP = 0.99  # of the averaged weights at each step
+_DRAWS = 100  # of a batch until one has paint
 _CLIP = 5.0  # greatest norm of a gradient
 
 
@@ -66,6 +71,8 @@ class Trainer:
         Steps taken so far.
     rate : float
         Peak of the learning rate, halved by every roll-back.
+    parts : int
+        In how many parts a batch is computed, more than 1 where memory was short.
     average : torch.nn.Module
         The averaged network.
 
@@ -94,7 +101,7 @@ class Trainer:
         device: torch.device,
         seed: int,
     ) -> None:
-        self.steps = 0
+        self.steps, self.parts = 0, 1
         self._coding, self._sampler, self._recipe = coding, sampler, recipe
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
@@ -128,23 +135,10 @@ class Trainer:
         float
             NaN or infinite if the training failed; the weights are then unchanged.
         """
-        patches = self._sampler.draw(self._recipe.batch, self._generator)
-        with torch.random.fork_rng():
-            # Dropout draws from torch's own generator; it too follows the seed.
-            torch.manual_seed(
-                int(torch.randint(1 << 62, (), generator=self._generator))
-            )
-            logits = self._forward(patches.images)
-        loss = stroke_loss(
-            logits,
-            self._crop(patches.targets),
-            self._coding,
-            None if patches.weights is None else self._crop(patches.weights),
-        )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        batch = self._draw()
+        seed = int(torch.randint(1 << 62, (), generator=self._generator))
+        value = self._gradient(batch, seed)
         norm = nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
-        value = float(loss.detach())
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
         for group in self._optimizer.param_groups:
@@ -153,6 +147,65 @@ class Trainer:
         self.steps += 1
         self._follow()
         return value
+
+    def _draw(self) -> Patches:
+        """Draw a batch with paint where the network gives an output."""
+        for _ in range(_DRAWS):
+            batch = self._sampler.draw(self._recipe.batch, self._generator)
+            if self._crop(batch.targets).any():
+                return batch
+        raise StrokesError(
+            "No stroke lies where the network gives an output",
+            found=f"patches that lose {self._recipe.margin} pixels on each side",
+            hint="Paint farther from the edges, or choose larger patches.",
+        )
+
+    def _gradient(self, batch: Patches, seed: int) -> float:
+        """Compute the gradient and return the loss, in parts where memory is short."""
+        while True:
+            self._optimizer.zero_grad(set_to_none=True)
+            try:
+                with torch.random.fork_rng():
+                    # Dropout draws from torch's own generator; it follows the seed too.
+                    torch.manual_seed(seed)
+                    return sum(self._backward(*part) for part in self._split(batch))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._shrink(error)
+
+    def _split(self, batch: Patches) -> Iterator[tuple[Patches, float]]:
+        """Parts of a batch that have paint, and how much each counts."""
+        size = -(-len(batch.images) // self.parts)
+        for start in range(0, len(batch.images), size):
+            here = slice(start, start + size)
+            weights = None if batch.weights is None else batch.weights[here]
+            part = Patches(batch.images[here], batch.targets[here], weights)
+            if self._crop(part.targets).any():
+                yield part, len(part.images) / len(batch.images)
+
+    def _backward(self, part: Patches, share: float) -> float:
+        """Add the gradient of a part of a batch, and return its loss."""
+        loss = share * stroke_loss(
+            self._forward(part.images),
+            self._crop(part.targets),
+            self._coding,
+            None if part.weights is None else self._crop(part.weights),
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _shrink(self, error: BaseException) -> None:
+        """Go on with smaller parts of a batch after running out of memory."""
+        if self.parts >= self._recipe.batch:
+            raise DeviceError(
+                "The memory does not suffice for training",
+                found="a single patch that does not fit",
+                hint="Choose a smaller patch, a smaller network or another device.",
+            ) from error
+        self.parts *= 2
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def remember(self) -> bool:
         """Mark the present weights as good, or answer False if any is not finite."""
