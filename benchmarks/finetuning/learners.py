@@ -69,7 +69,7 @@ class Ours:
         examples = [
             Example(pair.stack, ImageStack(paint, pair.axes, name="strokes"))
             for pair, paint in zip(pairs, strokes, strict=True)
-            if paint.any()
+            if paint.any() or self.settings.get("complete")
         ]
         config = FinetuneConfig.build(
             max_seconds=self.budget.seconds,

@@ -69,6 +69,11 @@ def _pairs(
     return pairs
 
 
+def pairs_of(folder: Path, instances: bool) -> list[Pair]:
+    """Read all pairs of a folder, in the order of their names."""
+    return _pairs(folder, _names(folder), instances, {})
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "images").glob("*.tif"))
 

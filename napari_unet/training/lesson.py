@@ -9,18 +9,16 @@ import numpy as np
 import torch
 
 from napari_unet import checkpoints
-from napari_unet.errors import StrokesError
 from napari_unet.events import Stopped
 from napari_unet.images import intensity
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
 from napari_unet.training.annotations import AnnotationSet, complete
 from napari_unet.training.blocks import Block, read_blocks
-from napari_unet.training.border_weights import border_weights
 from napari_unet.training.coding import Coding, exclusive
 from napari_unet.training.references import Reference, fitting, known
-from napari_unet.training.targets import BACKGROUND, instance_target, stroke_target
-from napari_unet.training.validation import Split, hold_out, number_strokes
+from napari_unet.training.taught import numbers_of, targets_of, weights_of
+from napari_unet.training.validation import Split, hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,8 +120,8 @@ def prepare(
         learner.geometry, learner.spec, _largest(examples), config.patch
     )
     blocks = _read(annotations, learner, batch, config, notes, cancel)
-    targets = _targets(blocks, kind, config)
-    numbers = _numbers(blocks, targets, config)
+    targets = targets_of(blocks, kind, config)
+    numbers = numbers_of(blocks, targets, config)
     earlier = known(blocks, numbers, _names(annotations), references)
     split = _hold_out(blocks, targets, numbers, earlier, kind, learner, config, notes)
     nothing = [np.zeros_like(target) for target in targets]
@@ -136,7 +134,7 @@ def prepare(
         batch=batch,
         blocks=blocks,
         numbers=numbers,
-        weights=_weights(blocks, kind, config),
+        weights=weights_of(blocks, kind, config),
         split=split or Split(targets, nothing),
         validated=split is not None,
         references=fitting(references, learner, kind, notes),
@@ -241,49 +239,6 @@ def _read(
     if unusable := sum(block.unusable for block in blocks):
         notes.append(f"{unusable} painted pixels are NaN in the image and left out.")
     return blocks
-
-
-def _targets(
-    blocks: Sequence[Block], kind: Kind, config: FinetuneConfig
-) -> list[np.ndarray]:
-    """Turn the strokes of each block into what is learned."""
-    if kind == "classes":
-        return [block.strokes for block in blocks]
-    if config.complete:
-        return [_dense_target(block.strokes) for block in blocks]
-    targets = [stroke_target(block.strokes, block.image) for block in blocks]
-    if not any((target == BACKGROUND).any() for target in targets):
-        raise StrokesError(
-            "No background could be told from the painted objects",
-            found="surroundings that look like the objects",
-            hint="Paint whole objects, or paint classes: 1 = background, 2 = object.",
-        )
-    return targets
-
-
-def _dense_target(strokes: np.ndarray) -> np.ndarray:
-    """Target of complete objects whose ids are raised by one; 0 is unknown (NaN)."""
-    target = instance_target(np.maximum(strokes - 1, 0), complete=True)
-    return np.where(strokes > 0, target, 0).astype(target.dtype)
-
-
-def _numbers(
-    blocks: Sequence[Block], targets: Sequence[np.ndarray], config: FinetuneConfig
-) -> list[np.ndarray]:
-    """Stroke number of every target pixel; a completely labelled block is one."""
-    if config.complete:
-        return [(target > 0).astype(np.int32) for target in targets]
-    return [number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)]
-
-
-def _weights(
-    blocks: Sequence[Block], kind: Kind, config: FinetuneConfig
-) -> list[np.ndarray] | None:
-    """Weigh the borders of touching objects."""
-    if kind == "classes":
-        return None
-    raised = int(config.complete)
-    return [border_weights(np.maximum(b.strokes - raised, 0)) for b in blocks]
 
 
 def _hold_out(

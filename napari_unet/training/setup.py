@@ -9,8 +9,9 @@ import torch
 from napari_unet.networks.device import choose_device, training_precision
 from napari_unet.training import plan
 from napari_unet.training.augmentation import Augmentation
+from napari_unet.training.recipe import Recipe
 from napari_unet.training.sampling import PatchSampler
-from napari_unet.training.trainer import Recipe, Trainer
+from napari_unet.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from napari_unet.config import FinetuneConfig

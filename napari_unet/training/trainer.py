@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from napari_unet.errors import DeviceError, StrokesError
 from napari_unet.networks.device import is_out_of_memory
 from napari_unet.training.losses import stroke_loss
+from napari_unet.training.recipe import learning_rate
 from napari_unet.training.sampling import Patches
 
 if TYPE_CHECKING:
@@ -21,42 +21,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from napari_unet.training.coding import Coding
+    from napari_unet.training.recipe import Recipe
     from napari_unet.training.sampling import PatchSampler
 
     State = dict[str, torch.Tensor]
 
-_WARM_UP = 0.1  # share of the training in which the learning rate rises
 _KEEP = 0.99  # of the averaged weights at each step
 _DRAWS = 100  # of a batch until one has paint
 _CLIP = 5.0  # greatest norm of a gradient
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    learning_rate : float
-        Peak of the learning rate.
-    batch : int
-        Patches a step.
-    margin : tuple of int
-        What the network takes off each side of a patch.
-    decay : float
-        Weight decay.
-    frozen_statistics : bool
-        Whether batch norms keep their running statistics.
-    autocast : torch.dtype, optional
-        Arithmetic of the layers, float32 when not given.
-    """
-
-    learning_rate: float
-    batch: int
-    margin: tuple[int, ...]
-    decay: float = 0.0
-    frozen_statistics: bool = False
-    autocast: torch.dtype | None = None
 
 
 class Trainer:
@@ -306,16 +278,6 @@ class Trainer:
         if self._recipe.autocast is None:
             return nullcontext()
         return torch.autocast(self._device.type, self._recipe.autocast)
-
-
-def learning_rate(progress: float) -> float:
-    """Learning rate as a share of its peak: it rises, then stays.
-
-    Letting it fall, as is usual, lets the network learn the last details of the few
-    strokes by heart: 0.94 instead of 0.96 Dice of the blobs strokes. The averaged
-    weights settle without that.
-    """
-    return min(0.1 + 0.9 * progress / _WARM_UP, 1.0)
 
 
 def _part(tensors: State, prefix: str) -> State:
