@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_unet.training.lesson import Lesson
 
 _FROM_SCRATCH, _FINE_TUNING = 2e-3, 3e-4  # learning rates
-_DECAY = 0.5  # weight decay of a new network, high against learning by heart
+_DECAY = 0.5  # weight decay of a new network, high against learning strokes by heart
 
 
 def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
@@ -36,7 +36,7 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
         lesson.batch.size,
         lesson.batch.margin,
-        decay=_DECAY if lesson.is_new else 0.0,
+        decay=_DECAY if lesson.is_new and not config.complete else 0.0,
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
         autocast=None if dtype is torch.float32 else dtype,
