@@ -99,19 +99,14 @@ def _classes(task: Task, learner: Ours) -> dict[str, object]:
     """Dice of every class and its mean, boundary F1, and the share of wrong pixels."""
     every = [evaluate(learner.classes(p), p.truth) for p in task.tested]
     names = sorted({name for e in every for name in e["classes"]} - {"0"})
-    rows: dict[str, object] = {
-        f"dice {name}": round(
-            float(
-                np.mean([e["classes"].get(name, {"dice": 0})["dice"] for e in every])
-            ),
-            4,
-        )
+    found = {
+        f"dice {name}": [e["classes"].get(name, {"dice": 0.0})["dice"] for e in every]
         for name in names
     }
-    rows["dice"] = round(float(np.mean([e["dice"] for e in every])), 4)
-    rows["boundary F1"] = round(float(np.mean([e["boundary_f1"] for e in every])), 4)
-    rows["pixel error"] = round(1 - float(np.mean([e["accuracy"] for e in every])), 4)
-    return rows
+    found["dice"] = [e["dice"] for e in every]
+    found["boundary F1"] = [e["boundary_f1"] for e in every]
+    found["pixel error"] = [1 - e["accuracy"] for e in every]
+    return {name: round(float(np.mean(f)), 4) for name, f in found.items()}
 
 
 if __name__ == "__main__":
