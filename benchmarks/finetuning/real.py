@@ -8,7 +8,8 @@ has fewer than folds), both learners on the same folds; the share of held-out pa
 pixels told right, as the mean over the classes.
 Sets of painted objects without background: trained on all strokes; an object counts as
 found and separated where one predicted object covers half of its paint and is no other
-painted object's. Writes a picture of every set.
+painted object's. Where there is a dense reference the Dice of the objects is printed
+too, after all strokes. Writes a picture of every set.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def main() -> None:
 
 
 def _one(path: Path, args: argparse.Namespace) -> None:
-    """Do one set and print its line."""
+    """Do one set and print its lines."""
     image, strokes = (
         tifffile.imread(args.data / "images" / path.name),
         tifffile.imread(path).astype(np.int32),
@@ -119,23 +120,38 @@ def _one(path: Path, args: argparse.Namespace) -> None:
     settings = {"strokes": kind, "validation": 0}
     ours = Ours(args.output / path.stem, budget, settings=settings)
     if kind == "classes":
-        masks = folds(strokes, args.folds, args.seed)
-        figures = [
-            held_out_accuracy(pair, strokes, learner, masks)
-            for learner in (ours, Forest(args.seed))
-        ]
-        print(
-            f"{path.stem}: held-out accuracy {figures[0]:.4f}, random forest "
-            f"{figures[1]:.4f}, {len(masks)} folds",
-            flush=True,
-        )
-    ours.learn([pair], [strokes])
-    labels = ours.classes(pair) if kind == "classes" else ours.objects(pair)
-    if kind == "instances":
+        reference = args.data / "reference" / path.name
+        labels = _compare(pair, strokes, ours, reference, args)
+    else:
+        ours.learn([pair], [strokes])
+        labels = ours.objects(pair)
         found, total = found_and_separated(strokes, labels)
         print(f"{path.stem}: {found} of {total} painted objects", flush=True)
     shown = pictures.beside(image, strokes, labels)
     io.imsave(args.output / f"{path.stem}.png", shown, check_contrast=False)
+
+
+def _compare(
+    pair: Pair,
+    strokes: np.ndarray,
+    ours: Ours,
+    reference: Path,
+    args: argparse.Namespace,
+) -> np.ndarray:
+    """Print both learners' figures, and return our labels."""
+    learners = {"U-Net": ours, "random forest": Forest(args.seed)}
+    masks = folds(strokes, args.folds, args.seed)
+    for name, learner in learners.items():
+        accuracy = held_out_accuracy(pair, strokes, learner, masks)
+        line = f"{pair.name}, {name}: held-out accuracy {accuracy:.4f}"
+        learner.learn([pair], [strokes])
+        truth = tifffile.imread(reference) > 0 if reference.exists() else None
+        if truth is not None and not truth.all():
+            found = learner.classes(pair) > 0
+            dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+            line += f", Dice {dice:.4f}"
+        print(f"{line} ({len(masks)} folds)", flush=True)
+    return ours.classes(pair)
 
 
 if __name__ == "__main__":
