@@ -172,8 +172,8 @@ def iter_finetune(
 
     `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
     file names no axes have those of their image without its channels. `earlier` are the
-    checkpoints of earlier rounds, oldest first: what judged them judges this round too.
-    `go_on` continues a training of `output` that was stopped or killed.
+    checkpoints of earlier rounds, oldest first: what judged them judges this round too,
+    and so does what judged `model`, where that is kept beside it. `go_on` continues a training of `output` that was stopped or killed.
 
     Raises
     ------
@@ -182,15 +182,19 @@ def iter_finetune(
     UNetError
         If something cannot be read, does not fit, or cannot be written.
     """
+    from napari_unet.training import references
     from napari_unet.training.finetune import finetune
 
     if not go_on:
         guards.refuse_taken(Path(output), "checkpoint")
+    past = [Path(path) for path in earlier]
+    if isinstance(model, (str, Path)) and references.beside(Path(model)).exists():
+        past = past if Path(model) in past else [Path(model), *past]
     with _examples(images, strokes, config) as examples:
         network = None if model is None else load_model(model)
         yield from finetune(
-            examples, network, config, Path(output), cancel=cancel,
-            earlier=[Path(path) for path in earlier], go_on=go_on,
+            examples, network, config, Path(output),
+            cancel=cancel, earlier=past, go_on=go_on,
         )  # fmt: skip
 
 

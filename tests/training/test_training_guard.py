@@ -174,3 +174,19 @@ def test_the_interval_of_strokes_narrows_with_their_number():
     many = dice_interval(np.concatenate([one] * 25))
     assert low < many[0] < 0.8 < many[1] < high
     assert dice_interval(one[:3]) is None
+
+
+def test_what_judged_the_model_it_starts_from_judges_a_round(tmp_path):
+    image, strokes = two_tone()[0], class_strokes()
+    first = tmp_path / "a.safetensors"
+    learn(first, strokes)
+    small = {"max_seconds": 1.0, "patch": (32,), "device": "cpu", "validation": 0}
+    made = napari_unet.finetune(
+        [image], [strokes], tmp_path / "b.safetensors", first, **small
+    )
+    assert list(made.references) == ["a.safetensors"]
+    references.beside(first).unlink()
+    made = napari_unet.finetune(
+        [image], [strokes], tmp_path / "c.safetensors", first, **small
+    )
+    assert made.references == {}
