@@ -173,7 +173,8 @@ def iter_finetune(
     `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
     file names no axes have those of their image without its channels. `earlier` are the
     checkpoints of earlier rounds, oldest first: what judged them judges this round too,
-    and so does what judged `model`, where that is kept beside it. `go_on` continues a training of `output` that was stopped or killed.
+    and so does what judged `model`, where that is kept beside it. `go_on` continues a
+    training of `output` that was stopped or killed.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.errors import ModelError
+from napari_unet.errors import ModelError, OutputError
 from napari_unet.events import Metric, Progress, Warned
 from napari_unet.training import resume
 from napari_unet.training.coding import Coding
@@ -61,7 +61,7 @@ class Course:
     notes : list of str
         What the user should know.
     stopped, resumed : bool
-        Whether it was stopped, and whether it went on from a state on disk.
+        Whether it was stopped, and whether it goes on from a state on disk.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Course:
         while not self._is_over():
             if cancel is not None and cancel.is_set():
                 self.stopped = True
-                self._keep()
+                yield from self._keep_or_tell()
                 return
             loss = self._trainer.step(min(self._progress(), 1.0))
             if not math.isfinite(loss):
@@ -219,7 +219,17 @@ class Course:
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
             self.best = Best(state, score, scores, self._looks)
         if time.monotonic() - self._kept >= _KEEP:
+            yield from self._keep_or_tell()
+
+    def _keep_or_tell(self) -> Iterator[Event]:
+        """Keep the state, or say that it could not be: that is no end of a training."""
+        try:
             self._keep()
+        except OutputError as error:
+            self._kept = time.monotonic()
+            note = f"The training goes on, but its state could not be kept: {error}"
+            self.notes.append(note)
+            yield Warned(note)
 
     def _keep(self) -> None:
         """Write the state to disk, so that the training can go on from here."""
