@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "audit",
     "evaluate",
     "export_model",
     "finetune",
@@ -14,10 +15,12 @@ __all__ = [
     "open_image",
     "predict",
     "run_batch",
+    "where_next",
 ]
 
 if TYPE_CHECKING:
     from napari_unet.api import (
+        audit,
         evaluate,
         export_model,
         finetune,
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         open_image,
         predict,
         run_batch,
+        where_next,
     )
 
 

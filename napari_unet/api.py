@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.images.readers import ImageSource
     from napari_unet.images.stack import ImageStack
     from napari_unet.networks.network import Network
+    from napari_unet.training.annotations import Example
 
     Image = str | Path | np.ndarray | ImageStack | ImageSource
     Model = str | Path | Network
@@ -191,12 +192,17 @@ def iter_finetune(
     output: str | Path,
     config: FinetuneConfig,
     *,
+    earlier: Sequence[str | Path] = (),
+    go_on: bool = False,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
 
     `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
-    file names no axes have those of their image without its channels.
+    file names no axes have those of their image without its channels. `earlier` are the
+    checkpoints of earlier rounds, oldest first: what judged them judges this round too,
+    and so does what judged `model`, where that is kept beside it. `go_on` continues a
+    training of `output` that was stopped or killed.
 
     Raises
     ------
@@ -205,11 +211,90 @@ def iter_finetune(
     UNetError
         If something cannot be read, does not fit, or cannot be written.
     """
-    from napari_unet.images.label_images import opened_labels
-    from napari_unet.training.annotations import Example
+    from napari_unet.training import references
     from napari_unet.training.finetune import finetune
 
-    guards.refuse_taken(Path(output), "checkpoint")
+    if not go_on:
+        guards.refuse_taken(Path(output), "checkpoint")
+    past = [Path(path) for path in earlier]
+    if isinstance(model, (str, Path)) and references.beside(Path(model)).exists():
+        past = past if Path(model) in past else [Path(model), *past]
+    with _examples(images, strokes, config) as examples:
+        network = None if model is None else load_model(model)
+        yield from finetune(
+            examples, network, config, Path(output),
+            cancel=cancel, earlier=past, go_on=go_on,
+        )  # fmt: skip
+
+
+def iter_audit(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None,
+    config: FinetuneConfig,
+    *,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Look for strokes that the others contradict, such as those of a wrong class.
+
+    `Finished.result` is a list of `napari_unet.training.audit.Suspect`, the most
+    contradicted first. Images, strokes and model as for `iter_finetune`.
+
+    Raises
+    ------
+    UNetError
+        As `iter_finetune`, and if a class has a single stroke.
+    """
+    from napari_unet.training.audit import audit
+
+    with _examples(images, strokes, config) as examples:
+        network = None if model is None else load_model(model)
+        yield from audit(examples, network, config, cancel=cancel)
+
+
+def iter_where_next(
+    image: Image,
+    model: Model,
+    config: PredictConfig,
+    *,
+    region: Mapping[str, int | slice] | None = None,
+    strokes: Image | None = None,
+    number: int = 5,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Find where a model is least sure, and so where strokes teach it most.
+
+    `Finished.result` is a `napari_unet.inference.doubt.Doubt`: maps of the region, and
+    up to `number` spots, spaced apart and off the `strokes` that are there.
+
+    Raises
+    ------
+    UNetError
+        As `iter_predict` does, and if the model does not tell classes apart.
+    """
+    from napari_unet.images.label_images import opened_labels
+    from napari_unet.inference.doubt import where_next
+
+    with contextlib.ExitStack() as files:
+        stack = files.enter_context(_opened(image, config))
+        paint = None
+        if strokes is not None:
+            axes = stack.axes.replace("C", "")
+            paint = files.enter_context(opened_labels(strokes, axes))
+        yield from where_next(
+            stack, warm.network(model), config,
+            region=region, strokes=paint, number=number, cancel=cancel,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _examples(
+    images: Sequence[Image], strokes: Sequence[Image], config: FinetuneConfig
+) -> Iterator[list[Example]]:
+    """Open images and their strokes."""
+    from napari_unet.images.label_images import opened_labels
+    from napari_unet.training.annotations import Example
+
     if len(images) != len(strokes) or not images:
         raise UsageError(
             "Each image needs its strokes",
@@ -222,8 +307,7 @@ def iter_finetune(
             axes = stack.axes.replace("C", "")
             paint = files.enter_context(opened_labels(painted, axes))
             examples.append(Example(stack, paint))
-        network = None if model is None else load_model(model)
-        yield from finetune(examples, network, config, Path(output), cancel=cancel)
+        yield examples
 
 
 def iter_batch(
@@ -378,6 +462,7 @@ def finetune(
     output: str | Path,
     model: Model | None = None,
     *,
+    earlier: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
     **settings: Any,
 ) -> Any:
@@ -386,7 +471,45 @@ def finetune(
     Keyword settings are the fields of `FinetuneConfig`.
     """
     config = FinetuneConfig.build(**settings)
-    return drain(iter_finetune(images, strokes, model, output, config), on_event)
+    events = iter_finetune(images, strokes, model, output, config, earlier=earlier)
+    return drain(events, on_event)
+
+
+def audit(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None = None,
+    *,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Look for strokes that the others contradict and return them, the worst first.
+
+    Keyword settings are the fields of `FinetuneConfig`.
+    """
+    config = FinetuneConfig.build(**settings)
+    return drain(iter_audit(images, strokes, model, config), on_event)
+
+
+def where_next(
+    image: Image,
+    model: Model,
+    *,
+    region: Mapping[str, int | slice] | None = None,
+    strokes: Image | None = None,
+    number: int = 5,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Find where a model is least sure and return the `Doubt`: maps and spots.
+
+    Keyword settings are the fields of `PredictConfig`.
+    """
+    config = PredictConfig.build(**settings)
+    events = iter_where_next(
+        image, model, config, region=region, strokes=strokes, number=number
+    )
+    return drain(events, on_event)
 
 
 def run_batch(

@@ -220,6 +220,12 @@ class FinetuneConfig(ReadConfig):
         description="Whether a stroke id is a class (1 = background, 2 = first kind of "
         "object ...) or one object; auto looks at the ids.",
     )
+    complete: bool = Field(
+        False,
+        title="Complete labels",
+        description="The labels are complete, as results are: 0 is background and not "
+        "unpainted, 1 the first kind of object (or the first object).",
+    )
     ndim: Literal[2, 3] | None = Field(
         None,
         title="Dimensions",

@@ -88,8 +88,9 @@ def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
         )
     config = read_settings(FinetuneConfig, args)
     events = api.iter_finetune(
-        args.images, args.strokes, args.model, args.output, config, cancel=cancel
-    )
+        args.images, args.strokes, args.model, args.output, config,
+        earlier=args.earlier, go_on=args.go_on, cancel=cancel,
+    )  # fmt: skip
     made = drain(events, report)
     facts: dict[str, Any] = plain(made)
     return Answer(facts, table(facts), STOPPED if made.stopped else DONE)

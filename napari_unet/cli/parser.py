@@ -158,6 +158,15 @@ def _finetune(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--output", required=True, metavar="NEW", help="The new checkpoint."
     )
+    sub.add_argument(
+        "--earlier", nargs="+", action="extend", metavar="CKPT", default=[],
+        help="Checkpoints of earlier rounds, oldest first: what judged them judges the "
+        "new one, which is compared with the last of them.",
+    )  # fmt: skip
+    sub.add_argument(
+        "--go-on", action="store_true",
+        help="Continue the training of NEW that was stopped or killed.",
+    )  # fmt: skip
     add_settings(sub, FinetuneConfig, flags={"strokes": "--stroke-ids"})
 
 

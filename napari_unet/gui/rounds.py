@@ -62,4 +62,14 @@ def round_from(
         after=result.get("score_after"),
         previous=previous,
         note=" ".join(result.get("notes", ())),
+        worse=tuple(result.get("worse", ())),
     )
+
+
+def chain(last: Round | None) -> list[str]:
+    """Checkpoints of the rounds so far that are still there, oldest first."""
+    paths: list[str] = []
+    while last is not None:
+        paths.insert(0, last.path)
+        last = last.previous
+    return [path for path in paths if Path(path).exists()]

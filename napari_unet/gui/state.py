@@ -79,6 +79,8 @@ class Round:
     after: float | None
     previous: Round | None = None
     note: str = ""
+    worse: tuple[str, ...] = ()
+    """What speaks against it, see `napari_unet.training.guard`."""
 
     @property
     def name(self) -> str:
@@ -88,7 +90,9 @@ class Round:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it scores lower than what it started from."""
+        """Whether it scores lower than before, or on what judged earlier rounds."""
+        if self.worse:
+            return True
         known = self.before is not None and self.after is not None
         return known and self.after < self.before  # type: ignore[operator]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import FinetuneConfig
 from napari_unet.gui.curves import Curves
-from napari_unet.gui.rounds import round_from, round_path
+from napari_unet.gui.rounds import chain, round_from, round_path
 from napari_unet.gui.words import short
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Training:
         base = None if state.from_scratch else state.model
         pixels = self._layers.pixels(state.image.name)
         strokes = self._strokes.copy(state.strokes.name, state.image.name)
+        earlier = chain(state.round)
         output = round_path(self._rounds, base.path if base else "", state.image.name)
 
         def prepare(token: CancelToken, progress: Callable[[float], None]) -> Any:
@@ -97,6 +98,7 @@ class Training:
                 "images": [self._staging.source(pixels, token, progress)],
                 "strokes": [self._staging.source(strokes, token, progress)],
                 "model": base.path if base else None,
+                "earlier": earlier,
                 "output": str(output),
                 "config": config,
             }

@@ -167,8 +167,11 @@ def _model_tip(model: Model | None) -> str:
 def _score(state: State) -> str:
     """Say how much the last round helped, or that it is not used."""
     if state.declined is not None:
-        dice = _dice(state.declined)
         using = words.short(state.model.name) if state.model else "no model"
+        if state.declined.worse:
+            why = " ".join(state.declined.worse)
+            return f"{state.declined.name} is not used; still using {using}. {why}"
+        dice = _dice(state.declined)
         return (
             f"{state.declined.name} is worse on held-out strokes ({dice}); "
             f"still using {using}"

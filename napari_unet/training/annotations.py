@@ -6,10 +6,11 @@ memory of one plane. The pixels of the image are read later, and only around str
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import ndimage
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from napari_unet.events import CancelToken
-    from napari_unet.images.stack import ImageStack
+    from napari_unet.images.stack import ImageStack, LazyArray
 
 Kind = Literal["classes", "instances"]
 
-_MOST_CLASSES = 64
+MOST_CLASSES = 64
 _COMPACT = 4.0  # area over that of the largest disc inside; a brush line has 6 and more
 
 
@@ -42,6 +43,30 @@ class Example:
 
     stack: ImageStack
     strokes: ImageStack
+
+
+class _Raised:
+    """A lazy label image with 1 added to every label."""
+
+    def __init__(self, array: LazyArray) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Read a region given by integers and slices with step 1."""
+        raised: np.ndarray = np.asarray(self._array[index]).astype(np.int64) + 1
+        return raised
+
+
+def complete(example: Example) -> Example:
+    """Read a complete label image as strokes: 0 is painted too, as background.
+
+    Ids are then one more than the labels: 1 is background, 2 the first class or object.
+    """
+    raised = dataclasses.replace(
+        example.strokes, array=_Raised(example.strokes.array), _close=None
+    )
+    return Example(example.stack, raised)
 
 
 @dataclass(frozen=True)
@@ -123,7 +148,7 @@ class AnnotationSet:
         the pieces are compact; brush lines through a class are long and thin.
         """
         ids = len(self.ids)
-        if ids > _MOST_CLASSES:
+        if ids > MOST_CLASSES:
             return "instances", f"there are {ids} ids, too many for classes"
         pieces = sum(plane.parts for plane in self.planes)
         named = sum(len(plane.counts) for plane in self.planes)
@@ -157,6 +182,16 @@ def _check(example: Example) -> None:
             expected=f"{_size(sizes)}, the image without channels",
             hint="Paint on a layer made for this image.",
         )
+    for axis, size in strokes.scale.items():
+        wanted = stack.scale.get(axis, size)
+        same_unit = strokes.units.get(axis) == stack.units.get(axis)
+        if axis in sizes and same_unit and abs(size - wanted) > 0.01 * abs(wanted):
+            raise StrokesError(
+                f"The strokes {strokes.name} have another scale than {stack.name}",
+                found=f"{size:g} a pixel along {axis}",
+                expected=f"{wanted:g}",
+                hint="Paint on a layer made for this image.",
+            )
     if strokes.dtype.kind not in "iu":
         raise StrokesError(
             f"The strokes {strokes.name} cannot be read as ids",

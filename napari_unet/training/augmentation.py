@@ -78,26 +78,27 @@ def warp(
     image : torch.Tensor
         float32, (C, *spatial); mirrored beyond its edges.
     target : torch.Tensor
-        float32, (*spatial); 0, unknown, beyond its edges.
+        float32, (*spatial) or several maps (K, *spatial); 0, unknown, beyond its edges.
     where : torch.Tensor
         From `points`.
 
     Returns
     -------
     tuple of torch.Tensor
-        The image (C, *shape), bilinear, and the target (*shape) as uint8 or int64,
+        The image (C, *shape), bilinear, and the target (*shape) or (K, *shape),
         nearest.
     """
-    size = torch.tensor(target.shape, dtype=torch.float32)
+    size = torch.tensor(image.shape[1:], dtype=torch.float32)
     unit = 2 * where / (size - 1).clamp(min=1) - (size > 1).float()
     grid = unit.flip(-1)[None]
     seen = functional.grid_sample(
         image[None], grid, "bilinear", "reflection", align_corners=True
     )
+    maps = target.reshape(-1, *image.shape[1:])
     known = functional.grid_sample(
-        target[None, None], grid, "nearest", "zeros", align_corners=True
+        maps[None], grid, "nearest", "zeros", align_corners=True
     )
-    return seen[0], known[0, 0].round().long()
+    return seen[0], known[0].reshape(*target.shape[: 1 - image.ndim], *where.shape[:-1])
 
 
 def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -140,7 +141,7 @@ def blend(
     images : torch.Tensor
         float32, (N, C, *patch).
     targets : torch.Tensor
-        int64, (N, *patch).
+        (N, *patch), or several maps (N, K, *patch).
     generator : torch.Generator
         Source of all random numbers.
 
@@ -159,7 +160,9 @@ def blend(
     faint = faint.reshape(-1, *(1,) * (images.ndim - 1))
     share = torch.where(pasted, torch.ones(()), faint)
     mixed = images * (1 - share) + images.roll(1, 0) * share
-    return mixed, torch.where(pasted[:, 0], targets.roll(1, 0), targets)
+    if targets.ndim < images.ndim:
+        pasted = pasted[:, 0]
+    return mixed, torch.where(pasted, targets.roll(1, 0), targets)
 
 
 def _turn(ndim: int, solid: bool, generator: torch.Generator) -> torch.Tensor:

@@ -23,6 +23,9 @@ _HOW = (
 )
 
 
+_LEAST = 1e-6  # probability that a network's own sigmoid can tell from 0
+
+
 @dataclass(frozen=True)
 class Coding:
     """Targets of one network; target t (from 1) is row t - 1.
@@ -38,12 +41,15 @@ class Coding:
         Rows that a decision is taken between.
     truth : tuple of int
         For each target its position in `verdict`.
+    final : bool
+        Whether the network ends with its softmax or sigmoid, and gives probabilities.
     """
 
     rows: torch.Tensor = field(repr=False)
     softmax: bool
     verdict: tuple[int, ...]
     truth: tuple[int, ...]
+    final: bool = False
 
     @classmethod
     def of(cls, spec: ModelSpec, kind: Kind) -> Coding:
@@ -56,15 +62,15 @@ class Coding:
         StrokesError
             If objects are painted and the network has several kinds of object.
         """
-        if spec.activation == "none" or spec.task == "restoration":
+        if spec.task not in ("semantic", "instances"):
             raise ModelError(
                 f"The model {spec.name} cannot learn from strokes",
                 found=f"task {spec.task}, activation {spec.activation}",
-                expected="a softmax or sigmoid output that tells classes apart",
+                expected="an output that tells classes apart",
             )
         if kind == "classes":
             rows = _class_rows(spec)
-            return cls(rows, _softmax(spec), *_identity(len(rows)))
+            return cls(rows, exclusive(spec), *_identity(len(rows)), _is_final(spec))
         return cls._of_objects(spec)
 
     @classmethod
@@ -72,7 +78,7 @@ class Coding:
         """Targets background, interior, boundary and either of the two."""
         if spec.task == "instances":
             rows = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1.0]])
-            return cls(rows, True, (0, 3), (0, 1, 1, 1))
+            return cls(rows, True, (0, 3), (0, 1, 1, 1), _is_final(spec))
         rows = _class_rows(spec)
         if len(rows) != 2:
             raise StrokesError(
@@ -81,7 +87,8 @@ class Coding:
                 expected="background and one kind of object",
                 hint=_HOW,
             )
-        return cls(rows[[0, 1, 1, 1]], _softmax(spec), (0, 1), (0, 1, 1, 1))
+        rows = rows[[0, 1, 1, 1]]
+        return cls(rows, exclusive(spec), (0, 1), (0, 1, 1, 1), _is_final(spec))
 
     def log_probability(self, vectors: torch.Tensor) -> torch.Tensor:
         """Log-probability of every target.
@@ -89,7 +96,7 @@ class Coding:
         Parameters
         ----------
         vectors : torch.Tensor
-            Logits of single pixels, float32 (pixels, channels).
+            Output of the network at single pixels, float32 (pixels, channels).
 
         Returns
         -------
@@ -97,6 +104,8 @@ class Coding:
             float32, (pixels, targets).
         """
         rows = self.rows.to(vectors.device)
+        if self.final:
+            vectors = self._logits(vectors)
         if not self.softmax:
             signed = rows[None] * vectors[:, None]
             return torch.nn.functional.logsigmoid(signed).sum(-1)
@@ -106,13 +115,26 @@ class Coding:
             1,
         )
 
+    def _logits(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Undo the softmax or sigmoid of the network."""
+        if self.softmax:
+            return vectors.clamp(min=_LEAST).log()
+        return torch.logit(vectors, _LEAST)
+
     def decide(self, vectors: torch.Tensor) -> torch.Tensor:
         """Class (from 0) of every pixel, int64 (pixels,)."""
         return self.log_probability(vectors)[:, list(self.verdict)].argmax(1)
 
 
-def _softmax(spec: ModelSpec) -> bool:
-    return spec.activation == "softmax"
+def exclusive(spec: ModelSpec) -> bool:
+    """Whether the channels of a network compete, as those of a softmax do."""
+    return spec.activation != "sigmoid" and (
+        spec.out_channels > 1 or spec.activation == "softmax"
+    )
+
+
+def _is_final(spec: ModelSpec) -> bool:
+    return spec.activation == "none"
 
 
 def _class_rows(spec: ModelSpec) -> torch.Tensor:
@@ -124,7 +146,7 @@ def _class_rows(spec: ModelSpec) -> torch.Tensor:
     if spec.task == "instances":
         return torch.tensor([[1, 0, 0], [0, 1, 1.0]])
     one = torch.eye(spec.out_channels)
-    if _softmax(spec):
+    if exclusive(spec):
         return one
     return torch.cat([torch.zeros(1, spec.out_channels), one]) * 2 - 1
 

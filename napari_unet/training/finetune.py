@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_unet import files
+from napari_unet import checkpoints, files
 from napari_unet.errors import OutputError, UsageError
 from napari_unet.events import Cancelled, Finished, Started, Stopped, Warned
+from napari_unet.networks.network import Network
+from napari_unet.training import guard, references, resume
 from napari_unet.training.course import Course
 from napari_unet.training.lesson import prepare
+from napari_unet.training.rounds import Round
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_unet.config import FinetuneConfig
     from napari_unet.events import CancelToken, Event
-    from napari_unet.networks.network import Network
     from napari_unet.training.annotations import Example
 
 
@@ -30,6 +33,8 @@ def finetune(
     *,
     cancel: CancelToken | None = None,
     max_steps: int | None = None,
+    earlier: Sequence[Path] = (),
+    go_on: bool = False,
 ) -> Iterator[Event]:
     """Teach a network by strokes.
 
@@ -55,6 +60,12 @@ def finetune(
         Asks the training to stop.
     max_steps : int, optional
         Most steps to take.
+    earlier : sequence of path-like, optional
+        Checkpoints of earlier rounds, oldest first. What judged them judges this round
+        too, and its scores are compared with those of the last one.
+    go_on : bool
+        Continue the training of `output` that was stopped or killed. The state is kept
+        beside it while it runs, and after a stop.
 
     Yields
     ------
@@ -69,26 +80,35 @@ def finetune(
         cannot be used.
     """
     output = Path(output)
-    _check_output(output, network)
+    saved = resume.load(output) if go_on else None
+    _check_output(output, network, go_on)
+    past = [r for path in earlier if (r := references.load(Path(path))) is not None]
+    previous = checkpoints.load(earlier[-1]) if earlier else None
     yield Started("Fine-tuning", math.ceil(config.max_seconds), "s")
     begun = time.monotonic()
     try:
-        lesson = prepare(examples, network, config, cancel)
+        lesson = prepare(examples, network, config, cancel, past)
     except Stopped:
         yield Cancelled("stopped before training")
         return
     for note in lesson.notes:
         yield Warned(note)
-    course = Course(lesson, config, begun, max_steps)
+    course = Course(lesson, config, begun, max_steps, previous, output=output)
+    if saved is not None:
+        course.go_on(saved)
     yield from course.run(cancel)
     if course.best is None:
         yield Cancelled("stopped before the first look at the network")
         return
-    yield Finished(course.save(output))
+    yield from _close(course, config, output)
 
 
-def _check_output(output: Path, network: Network | None) -> None:
-    """Refuse to write over anything, before the work is done."""
+def _check_output(output: Path, network: Network | None, go_on: bool) -> None:
+    """Refuse to write over anything, before the work is done.
+
+    A training that goes on may replace what it saved when it was stopped, which lies
+    beside its state.
+    """
     if not output.exists():
         return
     if network is not None and output.is_file():
@@ -98,4 +118,69 @@ def _check_output(output: Path, network: Network | None) -> None:
                 found=output.name,
                 hint="Choose another name; a round never changes its parent.",
             )
+    if go_on:
+        return
     raise OutputError(f"{output.name} is there already", hint="Choose another name.")
+
+
+def _close(course: Course, config: FinetuneConfig, output: Path) -> Iterator[Event]:
+    """Write the best state as a new checkpoint, compared with earlier rounds."""
+    best, lesson = course.best, course.lesson
+    assert best is not None
+    parent = lesson.network
+    module = copy.deepcopy(parent.module).float()
+    module.load_state_dict(best.state)
+    network = Network(module, parent.spec, parent.digest)
+    compared = guard.compare(
+        lesson.references, course.previous, network, lesson.coding, lesson.kind
+    )
+    worse = guard.objections(course.before, best.score, compared)
+    for objection in worse:
+        yield Warned(objection)
+    seconds = time.monotonic() - course.begun
+    record = _record(course, config, seconds) | {
+        "score_after": best.score,
+        "scores": best.scores,
+        "references": compared,
+        "worse": worse,
+    }
+    digest = checkpoints.save(network, output, record, overwrite=course.resumed)
+    references.save(references.gather(lesson, output.name), output)
+    if not course.stopped:
+        resume.beside(output).unlink(missing_ok=True)
+    yield Finished(
+        Round(
+            path=output,
+            digest=digest,
+            parent_digest=parent.digest,
+            score_before=course.before,
+            score_after=best.score,
+            classes=lesson.annotations.ids,
+            steps=course.steps,
+            seconds=seconds,
+            validated=lesson.validated,
+            stopped=course.stopped,
+            notes=tuple(course.notes),
+            scores=best.scores,
+            references=compared,
+            worse=worse,
+        )
+    )
+
+
+def _record(course: Course, config: FinetuneConfig, seconds: float) -> dict[str, Any]:
+    """Say how the weights were made."""
+    lesson = course.lesson
+    return {
+        "made_by": "fine-tuning from strokes",
+        "parent": lesson.network.digest,
+        "parent_provenance": lesson.network.spec.provenance,
+        "settings": config.model_dump(mode="json"),
+        "strokes": lesson.annotations.digest,
+        "stroke_ids": list(lesson.annotations.ids),
+        "stroke_kind": lesson.kind,
+        "images": [example.stack.name for example in lesson.annotations.examples],
+        "steps": course.steps,
+        "seconds": round(seconds, 1),
+        "score_before": course.before,
+    }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from napari_unet.training.losses import painted
 from napari_unet.training.scores import scores_of_table
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _CORE = 128
 _LOOSE = 32  # context where the receptive field is not known
+_DRAWS = 1000
+_MOST_WINDOWS = 24
+_LEAST_STROKES = 4  # fewer make no interval
 
 
 class HeldOut:
@@ -28,33 +32,20 @@ class HeldOut:
 
     Parameters
     ----------
-    images : sequence of numpy.ndarray
-        float32, (C, *spatial), one a block.
-    targets : sequence of numpy.ndarray
-        Held-out targets of each block, 0 elsewhere.
-    geometry : Geometry
-        Of the network.
+    windows : sequence of (torch.Tensor, torch.Tensor)
+        From `windows_of`. Of more than 24 as many are looked at, spread evenly, so that
+        a look at complete labels takes no longer than the training between two looks.
     coding : Coding
         What the targets stand for.
     """
 
-    def __init__(
-        self,
-        images: Sequence[np.ndarray],
-        targets: Sequence[np.ndarray],
-        geometry: Geometry,
-        coding: Coding,
-    ) -> None:
+    def __init__(self, windows: Sequence[Window], coding: Coding) -> None:
         self._coding = coding
-        self._windows = [
-            window
-            for image, target in zip(images, targets, strict=True)
-            for window in _windows(image, target, geometry)
-        ]
+        every = np.linspace(0, len(windows) - 1, min(len(windows), _MOST_WINDOWS))
+        self.windows = windows = [windows[int(n)] for n in every]
+        self._pieces = [(i, t, torch.from_numpy(_pieces(t))) for i, t in windows]
 
-    def score(
-        self, forward: Callable[[torch.Tensor], torch.Tensor]
-    ) -> dict[str, object]:
+    def score(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
         """Scores of a network on the held-out pixels.
 
         Parameters
@@ -65,16 +56,89 @@ class HeldOut:
         Returns
         -------
         dict
-            As from `napari_unet.training.scores.scores_of_table`.
+            As from `napari_unet.training.scores.scores_of_table`, with the number of
+            ``strokes`` and the ``dice_interval``, see `dice_interval`.
         """
-        number = len(self._coding.verdict)
-        table = np.zeros((number, number), np.int64)
-        truth_of = np.array(self._coding.truth)
-        for image, target in self._windows:
-            vectors, wanted = painted(forward(image[None]).cpu(), target[None])
-            decided = self._coding.decide(vectors).numpy()
-            np.add.at(table, (truth_of[wanted.numpy() - 1], decided), 1)
-        return scores_of_table(table)
+        tables = np.concatenate([self._tables(forward, *w) for w in self._pieces])
+        return {
+            **scores_of_table(tables.sum(0)),
+            "strokes": len(tables),
+            "dice_interval": dice_interval(tables),
+        }
+
+    def _tables(
+        self,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        image: torch.Tensor,
+        target: torch.Tensor,
+        pieces: torch.Tensor,
+    ) -> np.ndarray:
+        """Count truth against decision, a table for each stroke of one window."""
+        vectors, wanted = painted(forward(image[None]).cpu(), target[None])
+        decided = self._coding.decide(vectors).numpy()
+        truth = np.array(self._coding.truth)[wanted.numpy() - 1]
+        piece = pieces[target > 0].numpy() - 1
+        size = len(self._coding.verdict)
+        tables = np.zeros((int(piece.max()) + 1, size, size), np.int64)
+        np.add.at(tables, (piece, truth, decided), 1)
+        return tables
+
+
+def windows_of(
+    images: Sequence[np.ndarray], targets: Sequence[np.ndarray], geometry: Geometry
+) -> list[Window]:
+    """Cut out what is needed to judge a network on targets.
+
+    Parameters
+    ----------
+    images : sequence of numpy.ndarray
+        float32, (C, *spatial), one a block.
+    targets : sequence of numpy.ndarray
+        Targets to judge by of each block, 0 elsewhere.
+    geometry : Geometry
+        Of the network.
+    """
+    return [
+        window
+        for image, target in zip(images, targets, strict=True)
+        for window in _windows(image, target, geometry)
+    ]
+
+
+def dice_interval(tables: np.ndarray) -> list[float] | None:
+    """95 % interval of the mean Dice, by drawing whole strokes anew (bootstrap).
+
+    Pixels of one stroke are alike, so strokes are what is drawn. It tells how much the
+    score would change with other strokes of the same kind, None for fewer than four.
+
+    Parameters
+    ----------
+    tables : numpy.ndarray
+        Integers (strokes, true classes, predicted classes).
+    """
+    number = len(tables)
+    if number < _LEAST_STROKES:
+        return None
+    draws = np.random.default_rng(0).multinomial(
+        number, np.full(number, 1 / number), _DRAWS
+    )
+    sums = np.tensordot(draws, tables, axes=1).astype(float)
+    right = np.diagonal(sums, axis1=1, axis2=2)
+    total = sums.sum(1) + sums.sum(2)
+    with np.errstate(invalid="ignore"):
+        dice = (2 * right / total)[:, 1:]
+    known = dice[np.isfinite(dice).any(1)]
+    if not len(known):
+        return None
+    low, high = np.quantile(np.nanmean(known, 1), (0.025, 0.975))
+    return [float(low), float(high)]
+
+
+def _pieces(target: torch.Tensor) -> np.ndarray:
+    """Give the strokes of one window numbers from 1."""
+    known = target.numpy() > 0
+    pieces: np.ndarray = ndimage.label(known, np.ones((3,) * known.ndim))[0]
+    return pieces
 
 
 def _windows(

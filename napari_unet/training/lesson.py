@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from napari_unet import checkpoints
-from napari_unet.errors import StrokesError
 from napari_unet.events import Stopped
 from napari_unet.images import intensity
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
-from napari_unet.training.annotations import AnnotationSet
+from napari_unet.training.annotations import AnnotationSet, complete
 from napari_unet.training.blocks import Block, read_blocks
-from napari_unet.training.coding import Coding
-from napari_unet.training.targets import BACKGROUND, stroke_target
-from napari_unet.training.validation import Split, hold_out, number_strokes
+from napari_unet.training.coding import Coding, exclusive
+from napari_unet.training.references import Reference, fitting, known
+from napari_unet.training.taught import numbers_of, targets_of, weights_of
+from napari_unet.training.validation import Split, hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,12 +46,18 @@ class Lesson:
         What the targets stand for.
     batch : Batch
         Shape of a batch.
-    images : list of numpy.ndarray
-        float32 (C, *spatial), one a block.
+    blocks : list of Block
+        The painted parts of the images.
+    numbers : list of numpy.ndarray
+        Stroke number of every target pixel, one a block.
+    weights : list of numpy.ndarray or None
+        How much each pixel counts, float32, one a block; None where all count the same.
     split : Split
         Targets for training and, where `validated`, held out.
     validated : bool
         Whether strokes are held out.
+    references : tuple of Reference
+        What judged earlier rounds and can judge this network.
     notes : tuple of str
         What the user should know.
     """
@@ -62,10 +68,23 @@ class Lesson:
     is_new: bool
     coding: Coding
     batch: plan.Batch
-    images: list[np.ndarray] = field(repr=False)
+    blocks: list[Block] = field(repr=False)
+    numbers: list[np.ndarray] = field(repr=False)
+    weights: list[np.ndarray] | None = field(repr=False)
     split: Split
     validated: bool
+    references: tuple[Reference, ...]
     notes: tuple[str, ...]
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        """Images of the blocks, float32 (C, *spatial), normalised."""
+        return [block.image for block in self.blocks]
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each image, told apart by number where two have the same."""
+        return _names(self.annotations)
 
 
 def prepare(
@@ -73,8 +92,11 @@ def prepare(
     network: Network | None,
     config: FinetuneConfig,
     cancel: CancelToken | None = None,
+    references: Sequence[Reference] = (),
 ) -> Lesson:
     """Check everything, plan a network if there is none, and read the painted parts.
+
+    `references` are those of earlier rounds.
 
     Raises
     ------
@@ -83,10 +105,14 @@ def prepare(
     Stopped
         If `cancel` was set.
     """
+    if config.complete:
+        examples = [complete(example) for example in examples]
     annotations = AnnotationSet.gather(examples, cancel)
     _stop_if(cancel)
     annotations.require_paint()
     kind, notes = _choose_kind(annotations, network, config)
+    if kind == "classes" and (missing := plan.unpainted(annotations.ids)):
+        notes.append(missing)
     learner = _learner(annotations, kind, network, config)
     coding = Coding.of(learner.spec, kind)
     plan.check_fit(annotations, kind, learner.spec, config)
@@ -94,8 +120,10 @@ def prepare(
         learner.geometry, learner.spec, _largest(examples), config.patch
     )
     blocks = _read(annotations, learner, batch, config, notes, cancel)
-    targets = _targets(blocks, kind)
-    split = _hold_out(blocks, targets, kind, learner, config, notes)
+    targets = targets_of(blocks, kind, config)
+    numbers = numbers_of(blocks, targets, config)
+    earlier = known(blocks, numbers, _names(annotations), references)
+    split = _hold_out(blocks, targets, numbers, earlier, kind, learner, config, notes)
     nothing = [np.zeros_like(target) for target in targets]
     return Lesson(
         annotations=annotations,
@@ -104,11 +132,22 @@ def prepare(
         is_new=network is None,
         coding=coding,
         batch=batch,
-        images=[block.image for block in blocks],
+        blocks=blocks,
+        numbers=numbers,
+        weights=weights_of(blocks, kind, config),
         split=split or Split(targets, nothing),
         validated=split is not None,
+        references=fitting(references, learner, kind, notes),
         notes=tuple(notes),
     )
+
+
+def _names(annotations: AnnotationSet) -> list[str]:
+    plain = [example.stack.name for example in annotations.examples]
+    return [
+        name if plain.count(name) == 1 else f"{name}#{plain[:n].count(name)}"
+        for n, name in enumerate(plain)
+    ]
 
 
 def _stop_if(cancel: CancelToken | None) -> None:
@@ -123,8 +162,8 @@ def _choose_kind(
     if config.strokes != "auto":
         return config.strokes, []
     if network is not None and network.spec.task == "semantic":
-        known = network.spec.out_channels + (network.spec.activation == "sigmoid")
-        if annotations.ids[-1] <= known:
+        classes = network.spec.out_channels + (not exclusive(network.spec))
+        if annotations.ids[-1] <= classes:
             return "classes", []
     kind, reason = annotations.guess_kind()
     if len(annotations.ids) < 3:
@@ -202,23 +241,11 @@ def _read(
     return blocks
 
 
-def _targets(blocks: Sequence[Block], kind: Kind) -> list[np.ndarray]:
-    """Turn the strokes of each block into what is learned."""
-    if kind == "classes":
-        return [block.strokes for block in blocks]
-    targets = [stroke_target(block.strokes, block.image) for block in blocks]
-    if not any((target == BACKGROUND).any() for target in targets):
-        raise StrokesError(
-            "No background could be told from the painted objects",
-            found="surroundings that look like the objects",
-            hint="Paint whole objects, or paint classes: 1 = background, 2 = object.",
-        )
-    return targets
-
-
 def _hold_out(
     blocks: Sequence[Block],
     targets: Sequence[np.ndarray],
+    numbers: Sequence[np.ndarray],
+    earlier: tuple[set[tuple[int, int]], set[tuple[int, int]]],
     kind: Kind,
     network: Network,
     config: FinetuneConfig,
@@ -227,19 +254,29 @@ def _hold_out(
     """Hold strokes out for validation where there are enough of them."""
     if config.validation == 0:
         return None
-    numbers = [
-        number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)
-    ]
     kinds = [
-        b.strokes if kind == "classes" else (b.strokes > 0).astype(np.int64)
+        b.strokes
+        if kind == "classes" and not config.complete
+        else (b.strokes > 0).astype(np.int64)
         for b in blocks
     ]
     split = hold_out(
-        targets, numbers, kinds, config.validation, network.geometry, config.seed
+        targets,
+        numbers,
+        kinds,
+        config.validation,
+        network.geometry,
+        config.seed,
+        *earlier,
     )
     if split is None:
         notes.append(
             "No validation yet: too few strokes, or too near to each other, to hold "
             "some out. Paint each class at several places far apart to get a score."
+        )
+    elif split.seen:
+        notes.append(
+            "The round before has learned from some strokes that are held out now, so "
+            "its score flatters. New strokes make the next comparison fair."
         )
     return split

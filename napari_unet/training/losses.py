@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def stroke_loss(
-    logits: torch.Tensor, target: torch.Tensor, coding: Coding
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    coding: Coding,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy plus soft Dice loss, both class-balanced, on painted pixels.
 
@@ -30,6 +33,9 @@ def stroke_loss(
         Integers (N, *spatial); 0 is not painted.
     coding : Coding
         What the targets stand for.
+    weights : torch.Tensor, optional
+        float32 as the target: how much a pixel counts in the cross-entropy, against
+        others of its class.
 
     Returns
     -------
@@ -40,7 +46,8 @@ def stroke_loss(
     if not len(wanted):
         return vectors.sum()
     log = coding.log_probability(vectors)
-    return cross_entropy(log, wanted) + dice_loss(log, wanted, coding)
+    chosen = None if weights is None else weights[target > 0]
+    return cross_entropy(log, wanted, chosen) + dice_loss(log, wanted, coding)
 
 
 def painted(
@@ -51,8 +58,10 @@ def painted(
     return logits.movedim(1, -1)[mask].float(), target[mask].long()
 
 
-def cross_entropy(log: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Mean over the targets present of the mean over their pixels.
+def cross_entropy(
+    log: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean over the targets present of the weighted mean over their pixels.
 
     Parameters
     ----------
@@ -60,9 +69,15 @@ def cross_entropy(log: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         Log-probabilities (pixels, targets).
     wanted : torch.Tensor
         Targets from 1, (pixels,).
+    weights : torch.Tensor, optional
+        (pixels,), all the same when not given.
     """
     costs = -log.gather(1, wanted[:, None] - 1)[:, 0]
-    return torch.stack([costs[wanted == t].mean() for t in _present(wanted)]).mean()
+    if weights is None:
+        weights = torch.ones_like(costs)
+    masks = [wanted == t for t in _present(wanted)]
+    means = [(costs[m] * weights[m]).sum() / weights[m].sum() for m in masks]
+    return torch.stack(means).mean()
 
 
 def dice_loss(log: torch.Tensor, wanted: torch.Tensor, coding: Coding) -> torch.Tensor:

@@ -10,6 +10,8 @@ from napari_unet.errors import ModelError, StrokesError, UsageError
 from napari_unet.images.intensity import Normalization
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNetSpec
+from napari_unet.training.annotations import MOST_CLASSES
+from napari_unet.training.coding import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,9 +53,19 @@ def new_spec(
 
     Raises
     ------
+    StrokesError
+        If the ids are too large for classes.
     UsageError
         If the settings do not fit the images.
     """
+    if kind == "classes" and annotations.ids[-1] > MOST_CLASSES:
+        raise StrokesError(
+            "The stroke ids are too large for classes",
+            found=f"id {annotations.ids[-1]}",
+            expected=f"1 to {MOST_CLASSES}",
+            hint="Paint classes with 1, 2, 3 ...; set the stroke ids to instances if "
+            "each is one object.",
+        )
     ndim = choose_ndim(annotations, config)
     spacing = _spacing(annotations.examples[0].stack, "ZYX"[-ndim:])
     depth = config.depth or 2
@@ -124,6 +136,15 @@ def check_fit(
         _check_classes(annotations.ids, spec)
 
 
+def unpainted(ids: Sequence[int]) -> str:
+    """Say which classes below the largest are not painted, nothing if none."""
+    missing = sorted(set(range(1, ids[-1])) - set(ids))
+    if not missing:
+        return ""
+    word = ", ".join(map(str, missing))
+    return f"Classes {word} are not painted: nothing teaches the network what they are."
+
+
 def _check_classes(ids: Sequence[int], spec: ModelSpec) -> None:
     """Refuse one class, or a class without an output channel."""
     if len(ids) < 2:
@@ -134,7 +155,7 @@ def _check_classes(ids: Sequence[int], spec: ModelSpec) -> None:
             hint="Paint some background with 1 and some objects with 2.",
         )
     known = 2 if spec.task == "instances" else spec.out_channels
-    known += spec.activation == "sigmoid"
+    known += not exclusive(spec)
     if ids[-1] > known:
         raise StrokesError(
             f"More classes are painted than the model {spec.name} has",

@@ -22,7 +22,8 @@ class Round:
         SHA-256 of it and of the one it started from, empty for a new network.
     score_before, score_after : float or None
         Score on the held-out strokes; None where none could be held out, and before the
-        training of a new network.
+        training of a new network that no round came before. Before: of the round
+        before, or of the network it started from where there is none.
     metric : str
         What the score is: the mean Dice of the classes other than background.
     classes : tuple of int
@@ -39,6 +40,10 @@ class Round:
         What the user should know.
     scores : mapping
         All scores of the held-out strokes, JSON-able.
+    references : mapping
+        For each earlier round, the Dice ``before`` and ``after`` on what judged it.
+    worse : tuple of str
+        What speaks against using this round, a sentence each; empty if nothing does.
     """
 
     path: Path
@@ -54,3 +59,5 @@ class Round:
     stopped: bool = False
     notes: tuple[str, ...] = ()
     scores: Mapping[str, Any] = field(default_factory=dict)
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    worse: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_MOST_PIXELS = 4096  # of a piece that patches are drawn around
+
+
 @dataclass(frozen=True)
 class Stroke:
     """The pixels of one connected piece of one target in one block."""
@@ -28,7 +31,18 @@ class Stroke:
     block: int
     target: int
     pixels: np.ndarray = field(repr=False)
-    """int32, (pixels, axes)."""
+    """int32, (pixels, axes); evenly chosen ones of a large piece."""
+
+
+class Patches(NamedTuple):
+    """A batch."""
+
+    images: torch.Tensor
+    """float32, (N, C, *patch)."""
+    targets: torch.Tensor
+    """int64, (N, *patch)."""
+    weights: torch.Tensor | None
+    """float32, (N, *patch), or None where all pixels count the same."""
 
 
 def find_strokes(targets: Sequence[np.ndarray]) -> list[Stroke]:
@@ -54,7 +68,8 @@ def _pieces(mask: np.ndarray) -> list[np.ndarray]:
     owner = labels[tuple(pixels.T)]
     order = np.argsort(owner, kind="stable")
     ends = np.searchsorted(owner[order], np.arange(2, number + 1))
-    return np.split(pixels[order], ends)
+    pieces = np.split(pixels[order], ends)
+    return [piece[:: -(-len(piece) // _MOST_PIXELS)] for piece in pieces]
 
 
 class PatchSampler:
@@ -73,6 +88,8 @@ class PatchSampler:
         Size of the patches.
     how : Augmentation
         What happens to them.
+    weights : sequence of numpy.ndarray, optional
+        How much each pixel counts, float32 as the targets; all the same when not given.
     """
 
     def __init__(
@@ -81,43 +98,42 @@ class PatchSampler:
         targets: Sequence[np.ndarray],
         patch: tuple[int, ...],
         how: Augmentation,
+        weights: Sequence[np.ndarray] | None = None,
     ) -> None:
         self.strokes = find_strokes(targets)
         self.classes = sorted({stroke.target for stroke in self.strokes})
         self._images = [torch.from_numpy(image) for image in images]
-        self._targets = [torch.from_numpy(t.astype(np.float32)) for t in targets]
+        maps = zip(targets, *([] if weights is None else [weights]), strict=True)
+        self._maps = [
+            torch.from_numpy(np.stack([m.astype(np.float32) for m in each]))
+            for each in maps
+        ]
         self._patch = patch
         self._how = how
 
-    def draw(
-        self, size: int, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw a batch.
-
-        Returns
-        -------
-        tuple of torch.Tensor
-            Images float32 (size, C, *patch) and targets int64 (size, *patch).
-        """
+    def draw(self, size: int, generator: torch.Generator) -> Patches:
+        """Draw a batch."""
         drawn = [self._one(generator) for _ in range(size)]
-        images, targets = zip(*drawn, strict=True)
-        batch = torch.stack(images), torch.stack(targets)
-        return blend(*batch, generator) if self._how.light else batch
+        images, maps = (torch.stack(part) for part in zip(*drawn, strict=True))
+        if self._how.light:
+            images, maps = blend(images, maps, generator)
+        weights = maps[:, 1] if maps.shape[1] > 1 else None
+        return Patches(images, maps[:, 0].round().long(), weights)
 
     def _one(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a single patch."""
         stroke = self._stroke(generator)
         pixel = stroke.pixels[_index(len(stroke.pixels), generator)]
         jitter = (torch.rand(len(pixel), generator=generator) - 0.5).tolist()
-        target = self._targets[stroke.block]
+        maps = self._maps[stroke.block]
         centre = tuple(
             _centre(int(p) + round(j * 0.6 * n), n, size)
             for p, j, n, size in zip(
-                pixel, jitter, self._patch, target.shape, strict=True
+                pixel, jitter, self._patch, maps.shape[1:], strict=True
             )
         )
         where = points(self._patch, centre, self._how, generator)
-        image, known = warp(self._images[stroke.block], target, where)
+        image, known = warp(self._images[stroke.block], maps, where)
         return (relight(image, generator) if self._how.light else image), known
 
     def _stroke(self, generator: torch.Generator) -> Stroke:

@@ -10,6 +10,7 @@ from scipy import optimize, sparse
 
 from napari_unet.errors import UsageError
 from napari_unet.images.stack import ImageStack
+from napari_unet.training.boundaries import Outlines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,8 @@ def evaluate(
     Returns
     -------
     dict
-        JSON-able. Semantic: see `scores_of_table`. Instances: see
+        JSON-able. Semantic: see `scores_of_table`; each class has its
+        ``boundary_f1`` too, see `napari_unet.training.boundaries`. Instances: see
         `scores_of_objects`.
 
     Raises
@@ -48,12 +50,24 @@ def evaluate(
     pair = _named(prediction, "prediction"), _named(truth, "truth")
     _check(*pair)
     if task == "semantic":
-        return scores_of_table(_table(*pair))
+        return _semantic(*pair)
     if task == "instances":
         return scores_of_objects(_overlaps(*pair))
     raise UsageError(
         "The task is not known", found=repr(task), expected="semantic or instances"
     )
+
+
+def _semantic(prediction: ImageStack, truth: ImageStack) -> dict[str, Any]:
+    """Scores of classes, with those of their outlines."""
+    outlines = Outlines()
+    scores = scores_of_table(_table(prediction, truth, outlines))
+    for name, f1 in outlines.f1().items():
+        scores["classes"][str(name)]["boundary_f1"] = f1
+    named = [c for name, c in scores["classes"].items() if name != "0"]
+    if known := [c["boundary_f1"] for c in named if "boundary_f1" in c]:
+        scores["boundary_f1"] = _mean(known)
+    return scores
 
 
 def scores_of_table(table: np.ndarray) -> dict[str, Any]:
@@ -106,17 +120,22 @@ def scores_of_objects(frames: list[sparse.csr_array]) -> dict[str, Any]:
         ``ap`` at each threshold of 0.50 ... 0.95, defined as TP / (TP + FP + FN) (as
         `stardist.matching`, Schmidt et al., MICCAI 2018), ``mean_ap`` over them, and at
         0.5 ``precision``, ``recall``, ``f1``, ``mean_matched_iou``, ``tp``, ``fp`` and
-        ``fn``; ``true`` and ``predicted`` are numbers of objects.
+        ``fn``; ``true`` and ``predicted`` are numbers of objects. ``ap_interval`` is
+        the 95 % interval of each ``ap``, see `wilson`.
     """
     true = sum(frame.shape[0] for frame in frames)
     predicted = sum(frame.shape[1] for frame in frames)
     matched = {t: [v for f in frames for v in _match(f, t)] for t in THRESHOLDS}
     ap = {str(t): _ap(len(m), true, predicted) for t, m in matched.items()}
+    intervals = {
+        str(t): wilson(len(m), true + predicted - len(m)) for t, m in matched.items()
+    }
     hits = matched[THRESHOLDS[0]]
     tp = len(hits)
     return {
         "task": "instances",
         "ap": ap,
+        "ap_interval": intervals,
         "mean_ap": _mean(list(ap.values())),
         "precision": tp / predicted if predicted else float(not true),
         "recall": tp / true if true else float(not predicted),
@@ -128,6 +147,22 @@ def scores_of_objects(frames: list[sparse.csr_array]) -> dict[str, Any]:
         "true": true,
         "predicted": predicted,
     }
+
+
+def wilson(hits: int, total: int) -> list[float] | None:
+    """95 % interval of a share (Wilson, JASA 1927), None of nothing.
+
+    AP is a share: of all objects, true or predicted, with pairs counted once, those in
+    pairs. Objects count as independent, so errors that a whole image shares make the
+    true interval wider.
+    """
+    if not total:
+        return None
+    share, z = hits / total, 1.96
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    spread = (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
+    half = z * spread / (1 + z**2 / total)
+    return [max(middle - half, 0.0), min(middle + half, 1.0)]
 
 
 def _class_scores(right: float, true: float, found: float) -> dict[str, float]:
@@ -197,18 +232,17 @@ def _check(prediction: ImageStack, truth: ImageStack) -> None:
 def _frames(
     prediction: ImageStack, truth: ImageStack, inner: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of frames with the axes `inner`, flat."""
+    """Pairs of frames with the axes `inner`."""
     loop = [a for a in truth.axes if a not in inner]
     for at in itertools.product(*(range(truth.sizes[a]) for a in loop)):
         index = dict(zip(loop, at, strict=True))
         pair = [
-            stack.read(index, inner).astype(np.int64).ravel()
-            for stack in (prediction, truth)
+            stack.read(index, inner).astype(np.int64) for stack in (prediction, truth)
         ]
         yield pair[0], pair[1]
 
 
-def _table(prediction: ImageStack, truth: ImageStack) -> np.ndarray:
+def _table(prediction: ImageStack, truth: ImageStack, outlines: Outlines) -> np.ndarray:
     """Count pixels by true and predicted class, a plane at a time."""
     table = np.zeros((1, 1), np.int64)
     for found, true in _frames(prediction, truth, "YX"):
@@ -225,7 +259,9 @@ def _table(prediction: ImageStack, truth: ImageStack) -> np.ndarray:
         if top > len(table):
             table = np.pad(table, (0, top - len(table)))
         size = len(table)
-        table += np.bincount(true * size + found, minlength=size**2).reshape(size, -1)
+        both = (true * size + found).ravel()
+        table += np.bincount(both, minlength=size**2).reshape(size, -1)
+        outlines.add(found, true)
     return table
 
 
@@ -235,7 +271,8 @@ def _overlaps(prediction: ImageStack, truth: ImageStack) -> list[sparse.csr_arra
 
 
 def _iou(found: np.ndarray, true: np.ndarray) -> sparse.csr_array:
-    """IoU between the objects of flat label images, (true, predicted)."""
+    """IoU between the objects of two label images, (true, predicted)."""
+    found, true = found.ravel(), true.ravel()
     ids, column, area = np.unique(found, return_inverse=True, return_counts=True)
     names, row, size = np.unique(true, return_inverse=True, return_counts=True)
     shape = (len(names), len(ids))

@@ -5,53 +5,30 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from napari_unet.errors import DeviceError, StrokesError
+from napari_unet.networks.device import is_out_of_memory
 from napari_unet.training.losses import stroke_loss
+from napari_unet.training.recipe import learning_rate
+from napari_unet.training.sampling import Patches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from napari_unet.training.coding import Coding
+    from napari_unet.training.recipe import Recipe
     from napari_unet.training.sampling import PatchSampler
 
     State = dict[str, torch.Tensor]
 
-_WARM_UP = 0.1  # share of the training in which the learning rate rises
 _KEEP = 0.99  # of the averaged weights at each step
+_DRAWS = 100  # of a batch until one has paint
 _CLIP = 5.0  # greatest norm of a gradient
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes
-    ----------
-    learning_rate : float
-        Peak of the learning rate.
-    batch : int
-        Patches a step.
-    margin : tuple of int
-        What the network takes off each side of a patch.
-    decay : float
-        Weight decay.
-    frozen_statistics : bool
-        Whether batch norms keep their running statistics.
-    autocast : torch.dtype, optional
-        Arithmetic of the layers, float32 when not given.
-    """
-
-    learning_rate: float
-    batch: int
-    margin: tuple[int, ...]
-    decay: float = 0.0
-    frozen_statistics: bool = False
-    autocast: torch.dtype | None = None
 
 
 class Trainer:
@@ -59,6 +36,17 @@ class Trainer:
 
     The average (Polyak and Juditsky 1992, here exponential) is what is scored and kept.
     The original module is never changed.
+
+    Attributes
+    ----------
+    steps : int
+        Steps taken so far.
+    rate : float
+        Peak of the learning rate, halved by every roll-back.
+    parts : int
+        In how many parts a batch is computed, more than 1 where memory was short.
+    average : torch.nn.Module
+        The averaged network.
 
     Parameters
     ----------
@@ -85,7 +73,7 @@ class Trainer:
         device: torch.device,
         seed: int,
     ) -> None:
-        self.steps = 0
+        self.steps, self.parts = 0, 1
         self._coding, self._sampler, self._recipe = coding, sampler, recipe
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
@@ -95,14 +83,14 @@ class Trainer:
         own: Any = copy.deepcopy(module).to(device)
         self._module: nn.Module = own.to(memory_format=self._layout)
         self.average = copy.deepcopy(self._module).eval().requires_grad_(False)
-        self._rate = recipe.learning_rate
+        self.rate = recipe.learning_rate
         self._good = self._start()
 
     def _start(self) -> tuple[State, State]:
         """Begin to optimise from the present weights; returns them."""
         self._module.requires_grad_(True)
         self._optimizer = torch.optim.AdamW(
-            self._module.parameters(), self._rate, weight_decay=self._recipe.decay
+            self._module.parameters(), self.rate, weight_decay=self._recipe.decay
         )
         return _copy(self._module), _copy(self.average)
 
@@ -119,22 +107,77 @@ class Trainer:
         float
             NaN or infinite if the training failed; the weights are then unchanged.
         """
-        images, targets = self._sampler.draw(self._recipe.batch, self._generator)
-        loss = stroke_loss(
-            self._forward(images), self._crop(targets.to(self._device)), self._coding
-        )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        batch = self._draw()
+        seed = int(torch.randint(1 << 62, (), generator=self._generator))
+        value = self._gradient(batch, seed)
         norm = nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
-        value = float(loss.detach())
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * learning_rate(progress)
+            group["lr"] = self.rate * learning_rate(progress)
         self._optimizer.step()
         self.steps += 1
         self._follow()
         return value
+
+    def _draw(self) -> Patches:
+        """Draw a batch with paint where the network gives an output."""
+        for _ in range(_DRAWS):
+            batch = self._sampler.draw(self._recipe.batch, self._generator)
+            if self._crop(batch.targets).any():
+                return batch
+        raise StrokesError(
+            "No stroke lies where the network gives an output",
+            found=f"patches that lose {self._recipe.margin} pixels on each side",
+            hint="Paint farther from the edges, or choose larger patches.",
+        )
+
+    def _gradient(self, batch: Patches, seed: int) -> float:
+        """Compute the gradient and return the loss, in parts where memory is short."""
+        while True:
+            self._optimizer.zero_grad(set_to_none=True)
+            try:
+                with torch.random.fork_rng():
+                    # Dropout draws from torch's own generator; it follows the seed too.
+                    torch.manual_seed(seed)
+                    return sum(self._backward(*part) for part in self._split(batch))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._shrink(error)
+
+    def _split(self, batch: Patches) -> Iterator[tuple[Patches, float]]:
+        """Parts of a batch that have paint, and how much each counts."""
+        size = -(-len(batch.images) // self.parts)
+        for start in range(0, len(batch.images), size):
+            here = slice(start, start + size)
+            weights = None if batch.weights is None else batch.weights[here]
+            part = Patches(batch.images[here], batch.targets[here], weights)
+            if self._crop(part.targets).any():
+                yield part, len(part.images) / len(batch.images)
+
+    def _backward(self, part: Patches, share: float) -> float:
+        """Add the gradient of a part of a batch, and return its loss."""
+        loss = share * stroke_loss(
+            self._forward(part.images),
+            self._crop(part.targets),
+            self._coding,
+            None if part.weights is None else self._crop(part.weights),
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _shrink(self, error: BaseException) -> None:
+        """Go on with smaller parts of a batch after running out of memory."""
+        if self.parts >= self._recipe.batch:
+            raise DeviceError(
+                "The memory does not suffice for training",
+                found="a single patch that does not fit",
+                hint="Choose a smaller patch, a smaller network or another device.",
+            ) from error
+        self.parts *= 2
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def remember(self) -> bool:
         """Mark the present weights as good, or answer False if any is not finite."""
@@ -148,8 +191,45 @@ class Trainer:
         """Return to the last good weights at half the learning rate."""
         self._module.load_state_dict(self._good[0])
         self.average.load_state_dict(self._good[1])
-        self._rate /= 2
+        self.rate /= 2
         self._good = self._start()
+
+    def snapshot(self) -> State:
+        """Copy all that the next steps depend on, but `steps` and `rate`."""
+        tensors = {f"module.{n}": t for n, t in self._module.state_dict().items()}
+        tensors |= {f"average.{n}": t for n, t in self.average.state_dict().items()}
+        for name, parameter in self._module.named_parameters():
+            for moment, value in self._optimizer.state[parameter].items():
+                tensors[f"optimizer.{moment}.{name}"] = value
+        tensors["generator"] = self._generator.get_state()
+        plain = torch.contiguous_format
+        return {
+            name: t.detach().cpu().clone(memory_format=plain)
+            for name, t in tensors.items()
+        }
+
+    def restore(self, tensors: State, steps: int, rate: float) -> None:
+        """Take over a `snapshot` and go on from it.
+
+        Raises
+        ------
+        KeyError, RuntimeError
+            If it is none of this network.
+        """
+        self._module.load_state_dict(_part(tensors, "module."))
+        self.average.load_state_dict(_part(tensors, "average."))
+        self.steps, self.rate = steps, rate
+        self._good = self._start()
+        for name, parameter in self._module.named_parameters():
+            state = self._optimizer.state[parameter]
+            if f"optimizer.step.{name}" not in tensors:
+                continue  # the first step is yet to come
+            state["step"] = tensors[f"optimizer.step.{name}"].clone()
+            for moment in ("exp_avg", "exp_avg_sq"):
+                # In the layout of the weights, as the optimiser would have it.
+                kept = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                state[moment] = kept.copy_(tensors[f"optimizer.{moment}.{name}"])
+        self._generator.set_state(tensors["generator"])
 
     def state(self) -> State:
         """Copy of the averaged weights."""
@@ -178,10 +258,10 @@ class Trainer:
         return logits
 
     def _crop(self, targets: torch.Tensor) -> torch.Tensor:
-        """Targets that the output covers."""
+        """Targets or weights that the output covers, on the device."""
         for axis, margin in enumerate(self._recipe.margin, start=1):
             targets = targets.narrow(axis, margin, targets.shape[axis] - 2 * margin)
-        return targets
+        return targets.to(self._device)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -200,14 +280,12 @@ class Trainer:
         return torch.autocast(self._device.type, self._recipe.autocast)
 
 
-def learning_rate(progress: float) -> float:
-    """Learning rate as a share of its peak: it rises, then stays.
-
-    Letting it fall, as is usual, lets the network learn the last details of the few
-    strokes by heart: 0.94 instead of 0.96 Dice of the blobs strokes. The averaged
-    weights settle without that.
-    """
-    return min(0.1 + 0.9 * progress / _WARM_UP, 1.0)
+def _part(tensors: State, prefix: str) -> State:
+    return {
+        name.removeprefix(prefix): t
+        for name, t in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _copy(module: nn.Module) -> State:

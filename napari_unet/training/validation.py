@@ -15,8 +15,11 @@ from scipy import ndimage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from napari_unet.networks.receptive_field import Geometry
+
+    Owner = tuple[int, int]
 
 _TRIALS = 16
 _LEAST_LEFT = 0.5  # share of every class that must stay for training
@@ -28,6 +31,8 @@ class Split:
 
     training: list[np.ndarray] = field(repr=False)
     held_out: list[np.ndarray] = field(repr=False)
+    seen: bool = False
+    """Whether an earlier round has trained on some that are held out now."""
 
 
 def number_strokes(strokes: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -65,8 +70,13 @@ def hold_out(
     share: float,
     reach: Geometry,
     seed: int,
+    held: AbstractSet[Owner] = frozenset(),
+    trained: AbstractSet[Owner] = frozenset(),
 ) -> Split | None:
     """Choose strokes to hold out.
+
+    What earlier rounds held out stays so, and what they trained on is only taken where
+    a class has nothing else; the round before would else be judged by what it learned.
 
     Parameters
     ----------
@@ -81,6 +91,8 @@ def hold_out(
         Receptive field of the network, `before` and `after` a pixel.
     seed : int
         Seed of the choice.
+    held, trained : set of (int, int)
+        Strokes, as (block, number), that earlier rounds held out and trained on.
 
     Returns
     -------
@@ -94,8 +106,8 @@ def hold_out(
     choice = np.random.default_rng(seed)
     best, most = None, _LEAST_LEFT
     for _ in range(_TRIALS):
-        chosen = _choose(owners, share, choice)
-        split = _part(targets, numbers, chosen, reach)
+        chosen = _choose(owners, share, choice, held, trained)
+        split = _part(targets, numbers, chosen, reach, bool(chosen & trained))
         if (left := _left(targets, split.training)) > most:
             best, most = split, left
     return best
@@ -103,9 +115,9 @@ def hold_out(
 
 def _owners(
     numbers: Sequence[np.ndarray], kinds: Sequence[np.ndarray]
-) -> dict[int, list[tuple[int, int]]]:
+) -> dict[int, list[Owner]]:
     """Strokes, as (block, number), of every kind."""
-    owners: dict[int, list[tuple[int, int]]] = {}
+    owners: dict[int, list[Owner]] = {}
     for block, (number, kind) in enumerate(zip(numbers, kinds, strict=True)):
         pairs = np.unique(np.stack([kind[kind > 0], number[kind > 0]]), axis=1)
         for k, n in pairs.T.tolist():
@@ -114,22 +126,32 @@ def _owners(
 
 
 def _choose(
-    owners: dict[int, list[tuple[int, int]]], share: float, choice: np.random.Generator
-) -> set[tuple[int, int]]:
+    owners: dict[int, list[Owner]],
+    share: float,
+    choice: np.random.Generator,
+    held: AbstractSet[Owner],
+    trained: AbstractSet[Owner],
+) -> set[Owner]:
     """Draw strokes of every kind, never all of them."""
-    chosen: set[tuple[int, int]] = set()
+    chosen: set[Owner] = set()
     for strokes in owners.values():
-        number = min(max(round(share * len(strokes)), 1), len(strokes) - 1)
-        drawn = choice.choice(len(strokes), number, replace=False)
-        chosen |= {strokes[n] for n in drawn}
+        wanted = min(max(round(share * len(strokes)), 1), len(strokes) - 1)
+        kept = [s for s in strokes if s in held][: len(strokes) - 1]
+        fresh = [s for s in strokes if s not in held and s not in trained]
+        if not kept and not fresh:
+            fresh = strokes
+        number = min(max(wanted - len(kept), 0), len(fresh), len(strokes) - 1)
+        drawn = choice.permutation(len(fresh))[:number]
+        chosen |= {*kept, *(fresh[n] for n in drawn)}
     return chosen
 
 
 def _part(
     targets: Sequence[np.ndarray],
     numbers: Sequence[np.ndarray],
-    chosen: set[tuple[int, int]],
+    chosen: set[Owner],
     reach: Geometry,
+    seen: bool,
 ) -> Split:
     """Take the chosen strokes out of training, and the gap around them."""
     training, held_out = [], []
@@ -138,7 +160,7 @@ def _part(
         held_out.append(np.where(mine, target, 0).astype(target.dtype))
         near = within(mine, reach)
         training.append(np.where(near, 0, target).astype(target.dtype))
-    return Split(training, held_out)
+    return Split(training, held_out, seen)
 
 
 def within(mask: np.ndarray, reach: Geometry) -> np.ndarray:

@@ -43,14 +43,15 @@ def start(tmp_path):
 
     def start(folder, cancel=None):
         inputs = [tmp_path / "in"]
-        return api.iter_batch(inputs, model, folder, config, cancel=cancel)
+        network = checkpoints.load(model)  # in this process, event for event
+        return api.iter_batch(inputs, network, folder, config, cancel=cancel)
 
     return start
 
 
 def results(folder) -> dict[str, str]:
-    """Hash of all files but the ledger, hidden ones too."""
-    files = [p for p in folder.iterdir() if "ledger" not in p.name]
+    """Hash of all files but the ledger and its reports, hidden ones too."""
+    files = [p for p in folder.iterdir() if not p.name.startswith("unet-")]
     return {p.name: digest(p) for p in files}
 
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 import yaml
 from tiny_networks import unet
-from zoo import recipe
+from zoo.typical import calm, of_family
 
 from napari_unet import api, checkpoints
 from napari_unet.checkpoints.exports import compiled, export
 from napari_unet.checkpoints.families import FAMILIES
-from napari_unet.checkpoints.families.base import Shapes
 from napari_unet.checkpoints.probe import probe
 from napari_unet.checkpoints.sidecar import beside
 from napari_unet.config import ExportConfig
@@ -31,37 +30,6 @@ NORMS = {
     "percentile": Normalization(kind="percentile", low=2.0, high=98.0, clip=True),
     "linear": Normalization(kind="linear", gain=0.01, offset=-0.5),
 }
-
-
-def of_family(family) -> Network:
-    """A network of a family's typical architecture with weights that matter."""
-    module = family.build(family.typical)
-    hints = {"program": family.typical} if family.is_graph else {}
-    inferred = family.infer(Shapes(family.accept(module.state_dict())), hints)
-    module = calm(family.build({**inferred.architecture, **family.typical}))
-    fields = {
-        "activation": "sigmoid",
-        "normalization": (Normalization(kind="zscore"),),
-        **inferred.fields,
-    }
-    architecture = {**inferred.architecture, **family.typical}
-    return Network(
-        module,
-        ModelSpec(
-            name="typical", family=family.name, architecture=architecture, **fields
-        ),
-    )
-
-
-def calm(module):
-    """Give a module the values of the zoo, which keep activations at about one."""
-    state = module.state_dict()
-    schema = [
-        (k, v.shape, str(v.dtype).removeprefix("torch.")) for k, v in state.items()
-    ]
-    for key, value in recipe.fill(schema).items():
-        state[key].copy_(torch.from_numpy(value))
-    return module.eval()
 
 
 def changed(network: Network, **fields) -> Network:

@@ -314,6 +314,27 @@ def test_worse_round_is_not_used_unless_asked_for(desk):
     assert desk.view.model_name == "nuclei.pt"
 
 
+def test_round_that_forgot_is_not_used_and_says_why(desk):
+    desk.add_image()
+    painted(desk, 1, 2)
+    desk.open_model("nuclei.pt")
+    job = train(desk)
+    assert job.arguments["earlier"] == []
+    finish_round(desk, job, None, None)
+    good = Path(desk.state.model.path)
+    good.parent.mkdir()
+    good.touch()
+    job = train(desk)
+    assert job.arguments["earlier"] == [str(good)]
+    why = "On what judged round 1 it scores 0.300, less than 0.900 before."
+    result = {"score_before": None, "score_after": None, "stopped": False}
+    result |= {"path": job.arguments["output"], "worse": (why,)}
+    job.play(Finished(result))
+    assert desk.view.model_name == good.name
+    assert desk.view.score == (f"Round 2 is not used; still using {good.name}. {why}")
+    assert desk.view.use_anyway.enabled
+
+
 def test_next_round_starts_from_the_model_that_was_kept(desk):
     desk.add_image()
     painted(desk, 1, 2)

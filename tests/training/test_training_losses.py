@@ -19,6 +19,8 @@ def coding(kind="classes", **spec):
 CODINGS = {
     "softmax": (coding(out_channels=3), 3),
     "sigmoid": (coding(out_channels=1, activation="sigmoid"), 2),
+    "its own sigmoid": (coding(out_channels=1, activation="none"), 2),
+    "its own softmax": (coding(out_channels=3, activation="none"), 3),
     "two sigmoids": (coding(out_channels=2, activation="sigmoid"), 3),
     "classes for instances": (coding(out_channels=3, task="instances"), 2),
     "objects": (coding("instances", out_channels=3, task="instances"), 4),
@@ -92,3 +94,40 @@ def test_networks_that_strokes_cannot_teach_are_refused():
         coding(out_channels=1, task="restoration")
     with pytest.raises(StrokesError, match="painted objects"):
         coding("instances", out_channels=5)
+
+
+def test_weights_count_within_a_class():
+    code = CODINGS["softmax"][0]
+    logits = torch.tensor([[2.0, 0, 0], [0.0, 1, 0], [0.0, 0, 3]])
+    log = code.log_probability(logits)
+    wanted, weights = torch.tensor([1, 1, 2]), torch.tensor([3.0, 1.0, 5.0])
+    want = -((3 * log[0, 0] + log[1, 0]) / 4 + log[2, 1]) / 2
+    assert float(cross_entropy(log, wanted, weights)) == pytest.approx(float(want))
+
+
+def test_unpainted_pixels_stay_without_gradient_whatever_they_weigh():
+    code = CODINGS["objects"][0]
+    logits = torch.randn((1, 3, 6, 6), requires_grad=True)
+    target = torch.zeros((1, 6, 6), dtype=torch.long)
+    target[0, :2] = torch.tensor([1, 2, 3, 4, 1, 2])
+    stroke_loss(logits, target, code, torch.full((1, 6, 6), 9.0)).backward()
+    assert (logits.grad[:, :, 2:] == 0).all()
+    assert (logits.grad[:, :, :2] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("own", "plain", "activate"),
+    [
+        ("its own sigmoid", "softmax", None),
+        ("its own softmax", "softmax", lambda v: v.softmax(1)),
+    ],
+)
+def test_a_network_with_its_own_activation_is_read_as_its_logits(own, plain, activate):
+    vectors = torch.randn(50, 3) * 3
+    if activate is None:
+        got = CODINGS[own][0].log_probability(vectors[:, :1].sigmoid())
+        want = torch.stack([-vectors[:, 0], vectors[:, 0]], 1).sigmoid().log()
+    else:
+        got = CODINGS[own][0].log_probability(activate(vectors))
+        want = CODINGS[plain][0].log_probability(vectors)
+    torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)

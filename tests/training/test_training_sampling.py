@@ -85,7 +85,7 @@ def test_a_speck_is_drawn_as_often_as_a_field():
     target[:150] = 1
     target[190, 190] = 2
     sampler = PatchSampler([image], [target], (16, 16), STILL)
-    _, targets = sampler.draw(200, generator())
+    targets = sampler.draw(200, generator()).targets
     share = (targets == 2).flatten(1).any(1).float().mean()
     assert 0.4 < share < 0.6
 
@@ -94,7 +94,9 @@ def test_every_drawn_patch_holds_paint():
     image = np.zeros((1, 30, 30), np.float32)
     target = np.zeros((30, 30), np.int64)
     target[0, 0], target[29, 15] = 1, 2
-    _, targets = PatchSampler([image], [target], (8, 8), STILL).draw(50, generator())
+    targets = (
+        PatchSampler([image], [target], (8, 8), STILL).draw(50, generator()).targets
+    )
     assert (targets > 0).flatten(1).any(1).all()
 
 
@@ -133,3 +135,20 @@ def test_volumes_blend_too():
     mixed, known = blend(images, targets, generator())
     assert mixed.shape == images.shape
     assert known.shape == targets.shape
+
+
+def test_weights_move_with_their_targets():
+    y, x = np.mgrid[:64, :64]
+    target = (1 + (y // 8 + x // 8) % 3).astype(np.uint8)
+    weights = target * 2.5
+    image = np.zeros((1, 64, 64), np.float32)
+    sampler = PatchSampler([image], [target], (24, 24), Augmentation(), [weights])
+    drawn = sampler.draw(8, generator())
+    assert (drawn.weights == drawn.targets * 2.5).all()
+    assert set(drawn.targets.unique().tolist()) >= {1, 2, 3}
+
+
+def test_a_large_piece_is_kept_as_pixels_all_over_it():
+    (stroke,) = find_strokes([np.ones((300, 300), np.uint8)])
+    assert 2048 <= len(stroke.pixels) <= 4096
+    assert (stroke.pixels.max(0) >= 295).all()

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from skimage.metrics import contingency_table
 
 from napari_unet.errors import UsageError
 from napari_unet.images.stack import ImageStack
-from napari_unet.training.scores import evaluate
+from napari_unet.training.scores import evaluate, wilson
 
 
 def test_semantic_scores_by_hand():
@@ -94,3 +95,56 @@ def test_no_objects_at_all_are_right():
 def test_what_cannot_be_scored_is_refused(found, truth, task, words):
     with pytest.raises(UsageError, match=words):
         evaluate(found, truth, task)
+
+
+def test_the_interval_of_a_share_is_that_of_the_textbook():
+    # 15 of 20: statsmodels' proportion_confint(15, 20, method="wilson")
+    assert wilson(15, 20) == pytest.approx([0.53130, 0.88814], abs=1e-4)
+    assert wilson(0, 10)[0] == 0
+    assert wilson(0, 0) is None
+
+
+def test_average_precision_has_an_interval_around_it():
+    truth = np.kron(np.arange(1, 10).reshape(3, 3), np.ones((4, 4), int))
+    found = np.where(truth == 5, 0, truth)
+    scores = evaluate(found, truth, "instances")
+    low, high = scores["ap_interval"]["0.5"]
+    assert low < scores["ap"]["0.5"] == 8 / 9 < high
+
+
+def test_boundary_f1_by_hand():
+    truth, found = np.zeros((2, 20, 20), int)
+    truth[:, :10], found[:, :12] = 1, 1  # outlines 2 columns apart: near enough
+    assert evaluate(found, truth)["classes"]["1"]["boundary_f1"] == 1
+    found[:, :13] = 1
+    assert evaluate(found, truth)["classes"]["1"]["boundary_f1"] == 0
+    assert "boundary_f1" not in evaluate(truth * 0, truth * 0)["classes"]["0"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_boundary_f1_is_that_of_all_distances(seed):
+    rng = np.random.default_rng(seed)
+    stacks = ndimage.gaussian_filter(rng.normal(size=(2, 3, 40, 40)), (0, 0, 4, 4)) > 0
+    found, truth = stacks.astype(int)
+    points = [_outline_points(stack) for stack in (found == 1, truth == 1)]
+    near = [
+        sum(bool((np.hypot(*(b - a).T) <= 2).any()) for a, b in pairs)
+        for pairs in (_with_others(*points), _with_others(*points[::-1]))
+    ]
+    precision, recall = (
+        n / sum(map(len, p)) for n, p in zip(near, points, strict=True)
+    )
+    want = 2 * precision * recall / (precision + recall)
+    assert evaluate(found, truth)["classes"]["1"]["boundary_f1"] == pytest.approx(want)
+
+
+def _outline_points(stack):
+    padded = np.pad(stack, [(0, 0), (1, 1), (1, 1)], mode="edge")
+    around = [padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
+    around += [padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]]
+    return [np.argwhere(p) for p in stack & ~np.logical_and.reduce(around)]
+
+
+def _with_others(points, others):
+    return [(p, b) for a, b in zip(points, others, strict=True) for p in a]

@@ -5,6 +5,7 @@ import pytest
 from shared import shared
 
 from napari_unet.errors import StrokesError
+from napari_unet.training.border_weights import border_weights
 from napari_unet.training.targets import (
     BACKGROUND,
     BOUNDARY,
@@ -90,3 +91,42 @@ def test_background_found_around_real_strokes_is_background():
     target = stroke_target(strokes, image[None].astype(np.float32) / 255)
     assert (target == BACKGROUND).sum() > 2000
     assert truth[target == BACKGROUND].mean() < 0.01
+
+
+def _weights_by_all_distances(labels):
+    """Equation 2 of the paper, pixel by pixel."""
+    places = [np.argwhere(labels == v) for v in np.unique(labels[labels > 0])]
+    want = np.ones(labels.shape)
+    for at in np.ndindex(labels.shape):
+        near = sorted(np.hypot(*(p - at).T).min() for p in places)
+        want[at] += 10 * np.exp(-((near[0] + near[1]) ** 2) / 50)
+    return want
+
+
+def test_border_weights_are_those_of_the_paper():
+    labels = np.zeros((24, 40), np.uint16)
+    labels[4:12, 3:10] = 7
+    labels[5:14, 12:20] = 2
+    labels[16:22, 9:15] = 9
+    got = border_weights(labels)
+    # Left out where an object is beyond reach, three deviations: less than 0.12.
+    np.testing.assert_allclose(got, _weights_by_all_distances(labels), atol=0.12)
+    near = _weights_by_all_distances(labels) > 1.2
+    np.testing.assert_allclose(
+        got[near], _weights_by_all_distances(labels)[near], rtol=1e-5
+    )
+    assert got[8, 11] == got[:14].max()
+
+
+def test_painting_more_of_an_object_never_lowers_a_weight():
+    labels = np.zeros((30, 40), int)
+    labels[5:25, 4:18], labels[5:25, 20:36] = 1, 2
+    part = np.where(np.arange(40) % 3 > 0, labels, 0)
+    assert (border_weights(part) <= border_weights(labels) + 1e-5).all()
+
+
+def test_a_single_object_has_no_border_to_weigh():
+    labels = np.zeros((3, 9, 9), np.uint8)
+    labels[:, 2:5] = 4
+    assert (border_weights(labels) == 1).all()
+    assert (border_weights(labels * 0) == 1).all()

@@ -12,7 +12,7 @@ from napari_unet.networks.network import Network
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNet, UNetSpec
 from napari_unet.training.coding import Coding
-from napari_unet.training.heldout import HeldOut
+from napari_unet.training.heldout import HeldOut, windows_of
 from napari_unet.training.validation import hold_out, number_strokes, within
 
 
@@ -94,7 +94,8 @@ def test_the_held_out_score_is_that_of_the_whole_image():
     image = rng.normal(size=(1, 300, 262)).astype(np.float32)
     target = rng.integers(0, 3, (300, 262)) * (rng.random((300, 262)) < 0.02)
     coding = Coding.of(spec, "classes")
-    scores = HeldOut([image], [target], network.geometry, coding).score(network)
+    windows = windows_of([image], [target], network.geometry)
+    scores = HeldOut(windows, coding).score(network)
     label = network(torch.from_numpy(image[None]))[0].argmax(0).numpy()
     right = label[target > 0] == target[target > 0] - 1
     assert scores["accuracy"] == right.mean()

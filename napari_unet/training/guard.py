@@ -1,0 +1,92 @@
+"""The forgetting guard: whether a round is worse than the one before.
+
+The held-out strokes of a round share its mistakes: where classes were painted the wrong
+way round, a network that learned that scores best on them. So the strokes that judged
+earlier rounds judge this one too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_unet.training.coding import Coding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import torch
+
+    from napari_unet.networks.network import Network
+    from napari_unet.training.annotations import Kind
+    from napari_unet.training.references import Reference
+
+    Forward = Callable[[torch.Tensor], torch.Tensor]
+
+_LEAST = 0.01  # of the Dice that counts as lost
+
+
+def compare(
+    references: Sequence[Reference],
+    before: Network | None,
+    after: Forward,
+    coding: Coding,
+    kind: Kind,
+) -> dict[str, dict[str, float]]:
+    """Score two networks by what judged earlier rounds.
+
+    Parameters
+    ----------
+    references : sequence of Reference
+        Of earlier rounds.
+    before : Network, optional
+        The round before, or what this one started from.
+    after : callable
+        From images to logits of the new network.
+    coding : Coding
+        Of the new network.
+    kind : {"classes", "instances"}
+        What stroke ids are.
+
+    Returns
+    -------
+    dict
+        By name of the earlier round, the Dice ``before`` (left out without a network)
+        and ``after``.
+    """
+    scores = {}
+    for reference in references:
+        scores[reference.name] = {"after": reference.judge(coding).score(after)["dice"]}
+        if before is not None and reference.fits(before, kind):
+            judge = reference.judge(Coding.of(before.spec, kind))
+            scores[reference.name]["before"] = judge.score(before)["dice"]
+    return scores
+
+
+def objections(
+    before: float | None,
+    after: float | None,
+    references: Mapping[str, Mapping[str, float]],
+) -> tuple[str, ...]:
+    """Say what speaks against a round, a sentence each.
+
+    Parameters
+    ----------
+    before, after : float or None
+        Score on this round's held-out strokes.
+    references : mapping
+        From `compare`.
+    """
+    said = []
+    if before is not None and after is not None and before - after > _LEAST:
+        said.append(
+            f"On the held-out strokes it scores {after:.3f}, less than {before:.3f} "
+            "before."
+        )
+    for name, scores in references.items():
+        old, new = scores.get("before"), scores["after"]
+        if old is not None and old - new > _LEAST:
+            said.append(
+                f"On what judged {name} it scores {new:.3f}, less than {old:.3f} "
+                "before: it has forgotten, or the new strokes contradict the old ones."
+            )
+    return tuple(said)

@@ -1,0 +1,44 @@
+"""Setup: the optimisation of a lesson, from the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_unet.networks.device import choose_device, training_precision
+from napari_unet.training import plan
+from napari_unet.training.augmentation import Augmentation
+from napari_unet.training.recipe import Recipe
+from napari_unet.training.sampling import PatchSampler
+from napari_unet.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from napari_unet.config import FinetuneConfig
+    from napari_unet.training.lesson import Lesson
+
+_FROM_SCRATCH, _FINE_TUNING = 2e-3, 3e-4  # learning rates
+_DECAY = 0.5  # weight decay of a new network, high against learning strokes by heart
+
+
+def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
+    """Set up the optimisation."""
+    network = lesson.network
+    device = choose_device(config.device).device
+    dtype = training_precision(config.precision, device, network.spec.ndim)
+    solid = plan.is_solid(network.spec.spacing)
+    how = Augmentation(config.augment, config.augment, solid)
+    patch = lesson.batch.patch
+    sampler = PatchSampler(
+        lesson.images, lesson.split.training, patch, how, lesson.weights
+    )
+    recipe = Recipe(
+        config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
+        lesson.batch.size,
+        lesson.batch.margin,
+        decay=_DECAY if lesson.is_new and not config.complete else 0.0,
+        # A few patches tell less about the images than the model's own statistics.
+        frozen_statistics=not lesson.is_new,
+        autocast=None if dtype is torch.float32 else dtype,
+    )
+    return Trainer(network.module, lesson.coding, sampler, recipe, device, config.seed)
