@@ -157,7 +157,7 @@ def measure(
         If there are NaN or infinite pixels, with their number and the first one.
     UsageError
         If a channel is not in the image, the numbers of settings do not fit, or a
-        scaling is one of those that `napari_unet.inference.foreground` alone knows.
+        scaling is one that `napari_unet.inference.recipes.foreground` alone knows.
     events.Stopped
         If `cancel` was set.
     """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.job import Advance, Job
     from napari_unet.inference.plan import Plan
-    from napari_unet.inference.reached import Reached
+    from napari_unet.inference.resuming.reached import Reached
     from napari_unet.inference.tiling import Range
     from napari_unet.inference.turns import Turn
 

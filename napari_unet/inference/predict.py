@@ -16,11 +16,12 @@ from napari_unet.events import (
     Stopped,
     Warned,
 )
-from napari_unet.inference import by_recipe, precision, ways
-from napari_unet.inference.decisions import Decisions
-from napari_unet.inference.delivery import deliver, replay
+from napari_unet.inference import precision, ways
 from napari_unet.inference.job import Job, measure, prepare
-from napari_unet.inference.resuming import keeper
+from napari_unet.inference.recipes import by_recipe
+from napari_unet.inference.resuming.decisions import Decisions
+from napari_unet.inference.resuming.delivery import deliver, replay
+from napari_unet.inference.resuming.keeper import keeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.reached import Reached
-    from napari_unet.inference.resuming import Keeper
+    from napari_unet.inference.resuming.keeper import Keeper
+    from napari_unet.inference.resuming.reached import Reached
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import Assumption, ModelSpec
 

@@ -16,7 +16,7 @@ from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
 from napari_unet.inference.job import Advance
 from napari_unet.inference.pipeline import batches, pieces, read_ahead
-from napari_unet.inference.reached import Reached
+from napari_unet.inference.resuming.reached import Reached
 from napari_unet.inference.spread import spread
 from napari_unet.inference.strips import Strips
 

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_bytes
 
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.errors import ModelError
-from napari_unet.files import commit
+from napari_unet.files import write
 from napari_unet.training.heldout import HeldOut, windows_of
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def save(reference: Reference, checkpoint: Path) -> None:
         tensors[f"image.{n}"] = image.contiguous()
         tensors[f"target.{n}"] = target.to(torch.uint8).contiguous()
     header = {_FORMAT: json.dumps(reference.facts)}
-    with commit(beside(checkpoint)) as part:
-        part.write_bytes(to_bytes(tensors, header))
+    write(beside(checkpoint), to_bytes(tensors, header))
 
 
 def load(checkpoint: Path) -> Reference | None:

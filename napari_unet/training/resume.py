@@ -16,7 +16,7 @@ from safetensors.torch import save as to_bytes
 
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.errors import ModelError, UsageError
-from napari_unet.files import commit
+from napari_unet.files import write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,8 +78,7 @@ def save(saved: Saved, checkpoint: Path) -> None:
         If it cannot be written.
     """
     header = {_FORMAT: json.dumps({"key": saved.key, "facts": saved.facts})}
-    with commit(beside(checkpoint)) as part:
-        part.write_bytes(to_bytes(saved.tensors, header))
+    write(beside(checkpoint), to_bytes(saved.tensors, header))
 
 
 def load(checkpoint: Path) -> Saved:

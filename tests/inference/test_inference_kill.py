@@ -20,7 +20,7 @@ from napari_unet.cli import main
 from napari_unet.cli.report import Report
 from napari_unet.events import Progress
 from napari_unet.files import digest
-from napari_unet.inference.resuming import journal_of
+from napari_unet.inference.resuming.keeper import journal_of
 from napari_unet.networks.network import Network
 
 KILLS = int(os.environ.get("UNET_KILLS", "2"))

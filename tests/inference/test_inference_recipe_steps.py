@@ -17,9 +17,9 @@ from napari_unet.events import Cancelled, Finished, Started, Warned
 from napari_unet.images.intensity import Normalization
 from napari_unet.images.sinks import ArraySink
 from napari_unet.images.stack import ImageStack
-from napari_unet.inference import foreground, patches, prepared, resampling
-from napari_unet.inference.pixel_size import new_shape, spacing_of
 from napari_unet.inference.predict import predict
+from napari_unet.inference.recipes import foreground, patches, prepared, resampling
+from napari_unet.inference.recipes.pixel_size import new_shape, spacing_of
 from napari_unet.networks.activations import logits_of
 from napari_unet.networks.network import Network
 from napari_unet.networks.recipe import Recipe

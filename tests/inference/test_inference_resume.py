@@ -23,12 +23,13 @@ from napari_unet.events import Cancelled, CancelToken, Finished, Preview, Warned
 from napari_unet.files import digest
 from napari_unet.images.readers import open_image
 from napari_unet.images.sinks import sink_for
-from napari_unet.inference import augmented, job, objects, resuming
-from napari_unet.inference.blocks import pack, unpack
-from napari_unet.inference.journal import Journal
+from napari_unet.inference import augmented, job, objects
 from napari_unet.inference.plan import RowCost
 from napari_unet.inference.predict import predict
-from napari_unet.inference.resuming import journal_of
+from napari_unet.inference.resuming import keeper as resuming
+from napari_unet.inference.resuming.blocks import pack, unpack
+from napari_unet.inference.resuming.journal import Journal
+from napari_unet.inference.resuming.keeper import journal_of
 from napari_unet.networks.network import Network
 
 GOES_ON = "An earlier run goes on"

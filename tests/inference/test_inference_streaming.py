@@ -71,7 +71,7 @@ def test_families(case) -> None:
         folded = fold_batch_norm(network.module.float())
         found = streamed(folded, image, 0, 2 * stride, 2 * stride)
         rounding = worst(folded(image), whole)
-        assert worst(found, whole) < max(1e-5, 2 * rounding)
+        assert worst(found, whole) < max(1e-5, 4 * rounding)
 
 
 SPECS = st.builds(

@@ -5,7 +5,7 @@ import pytest
 from training_images import class_strokes, example, quick, two_tone
 
 import napari_unet
-from napari_unet import checkpoints, files
+from napari_unet import checkpoints, disk, files
 from napari_unet.errors import ModelError, OutputError
 from napari_unet.events import Warned, drain
 from napari_unet.training import references
@@ -143,16 +143,16 @@ def test_a_reference_is_read_as_it_was_written(tmp_path):
     assert references.load(path) is None
 
 
-def test_a_full_disk_leaves_the_round_before_as_it_was(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_round_before_as_it_was(tmp_path):
     path = tmp_path / "a.safetensors"
     learn(path, class_strokes(), steps=1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def full(call, _):
+        if call == "write":
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_unet.checkpoints.native.to_bytes", full)
-    with pytest.raises(OutputError, match="no space"):
+    with disk.observed(full), pytest.raises(OutputError, match="no space"):
         learn(tmp_path / "b.safetensors", class_strokes(), steps=1, earlier=[path])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     checkpoints.load(path)

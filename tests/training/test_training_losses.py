@@ -123,7 +123,8 @@ def test_unpainted_pixels_stay_without_gradient_whatever_they_weigh():
     ],
 )
 def test_a_network_with_its_own_activation_is_read_as_its_logits(own, plain, activate):
-    vectors = torch.randn(50, 3) * 3
+    torch.manual_seed(0)
+    vectors = torch.randn(50, 3) * 2  # none so sure that float32 cannot tell
     if activate is None:
         got = CODINGS[own][0].log_probability(vectors[:, :1].sigmoid())
         want = torch.stack([-vectors[:, 0], vectors[:, 0]], 1).sigmoid().log()

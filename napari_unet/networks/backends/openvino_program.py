@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib.util
-import os
 import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_unet.errors import UsageError
+from napari_unet.files import commit
 from napari_unet.networks.backends.folder import build_folder
 from napari_unet.networks.backends.quiet import quiet
 from napari_unet.networks.backends.stepwise import stepwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
@@ -90,9 +88,6 @@ def _convert(ov: Any, module: nn.Module, image: torch.Tensor, path: Path) -> Non
     with torch.no_grad(), quiet():
         model = ov.convert_model(torch.export.export(plain, (example,)))
     model.reshape(list(example.shape))
-    with tempfile.TemporaryDirectory(dir=path.parent.parent) as part:
-        whole = Path(part) / "model"
-        whole.mkdir()
-        ov.save_model(model, whole / path.name, compress_to_fp16=False)
-        with contextlib.suppress(OSError):  # made by another run
-            os.rename(whole, path.parent)
+    with commit(path.parent) as part:
+        part.mkdir()
+        ov.save_model(model, part / path.name, compress_to_fp16=False)

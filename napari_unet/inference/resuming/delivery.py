@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.inference.finish import Block
     from napari_unet.inference.job import Job
-    from napari_unet.inference.reached import Box, Reached
-    from napari_unet.inference.resuming import Keeper
+    from napari_unet.inference.resuming.keeper import Keeper
+    from napari_unet.inference.resuming.reached import Box, Reached
 
 
 def deliver(

@@ -17,7 +17,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from napari_unet.inference.locking import lock
+from napari_unet.inference.resuming.locking import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -22,11 +22,11 @@ import torch
 from napari_unet.errors import UsageError
 from napari_unet.events import Progress, Stopped, Warned
 from napari_unet.images import checks
-from napari_unet.inference.foreground import crop
-from napari_unet.inference.passage import Passage
-from napari_unet.inference.patches import in_3d, patch_starts, sides, window
 from napari_unet.inference.pipeline import Piece
-from napari_unet.inference.resampling import working_bytes
+from napari_unet.inference.recipes.foreground import crop
+from napari_unet.inference.recipes.passage import Passage
+from napari_unet.inference.recipes.patches import in_3d, patch_starts, sides, window
+from napari_unet.inference.recipes.resampling import working_bytes
 from napari_unet.inference.tiling import Span
 from napari_unet.networks.device import free_memory
 from napari_unet.tasks.task import probabilities

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.inference.foreground import normalise
-from napari_unet.inference.pixel_size import new_shape
-from napari_unet.inference.resampling import resample, separate_axis
+from napari_unet.inference.recipes.foreground import normalise
+from napari_unet.inference.recipes.pixel_size import new_shape
+from napari_unet.inference.recipes.resampling import resample, separate_axis
 from napari_unet.networks.activations import logits_of
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 from napari_unet.errors import DeviceError, OutputError, UsageError
 from napari_unet.events import Stopped
 from napari_unet.images.sinks import FileSink
-from napari_unet.inference.blocks import pack, unpack
-from napari_unet.inference.decisions import WORDS, Decisions, identity
-from napari_unet.inference.journal import Journal
+from napari_unet.inference.resuming.blocks import pack, unpack
+from napari_unet.inference.resuming.decisions import WORDS, Decisions, identity
+from napari_unet.inference.resuming.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
-    from napari_unet.inference.reached import Box, Reached
+    from napari_unet.inference.resuming.reached import Box, Reached
     from napari_unet.networks.network import Network
 
 _ROOM = 256 << 20

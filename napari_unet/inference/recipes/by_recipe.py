@@ -16,15 +16,15 @@ from napari_unet.events import CancelToken, Started, Warned
 from napari_unet.images.intensity import Scaling
 from napari_unet.inference import footprint, shared
 from napari_unet.inference.backoff import Runner
-from napari_unet.inference.decisions import Decisions
-from napari_unet.inference.delivery import deliver, replay
 from napari_unet.inference.finish import finisher
 from napari_unet.inference.job import Job, normalizations
 from napari_unet.inference.layout import lay_out
 from napari_unet.inference.pipeline import read_channels
-from napari_unet.inference.pixel_size import spacing_of
-from napari_unet.inference.prepared import Prepared, check_memory
-from napari_unet.inference.reached import Reached
+from napari_unet.inference.recipes.pixel_size import spacing_of
+from napari_unet.inference.recipes.prepared import Prepared, check_memory
+from napari_unet.inference.resuming.decisions import Decisions
+from napari_unet.inference.resuming.delivery import deliver, replay
+from napari_unet.inference.resuming.reached import Reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Layout, Region
-    from napari_unet.inference.resuming import Keeper
+    from napari_unet.inference.resuming.keeper import Keeper
     from napari_unet.networks.network import Network
     from napari_unet.networks.recipe import Recipe
     from napari_unet.networks.spec import ModelSpec

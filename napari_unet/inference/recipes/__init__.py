@@ -1,0 +1,1 @@
+"""Procedures around a network that belong to it, such as those of nnU-Net."""

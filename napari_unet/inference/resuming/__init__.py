@@ -1,0 +1,1 @@
+"""Runs that were ended go on: a journal of what is finished, and a keeper of it."""
