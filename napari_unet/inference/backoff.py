@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from napari_unet.inference.plan import Plan
     from napari_unet.inference.tiling import Span
     from napari_unet.networks.network import Network
+
+
+class Reduced(NamedTuple):
+    """What a device had room for, once it had none for more.
+
+    Attributes
+    ----------
+    batch : int
+        Tiles per forward pass.
+    tile : tuple of int, optional
+        Largest output of a tile; that of the plan when not given.
+    """
+
+    batch: int
+    tile: tuple[int, ...] | None
 
 
 class Runner:
@@ -39,11 +54,15 @@ class Runner:
         Tiles per forward pass.
     spare : callable, optional
         Gives the same network on the CPU; None where `network` is there already.
+    reduced : Reduced, optional
+        What an earlier run with this plan came to.
 
     Attributes
     ----------
     batch : int
         Tiles per forward pass now.
+    reduced : Reduced or None
+        What the device has room for, None where the plan fits.
     """
 
     def __init__(
@@ -52,14 +71,16 @@ class Runner:
         plan: Plan,
         batch: int = 1,
         spare: Callable[[], Network] | None = None,
+        reduced: Reduced | None = None,
     ) -> None:
-        self.batch = batch
-        self._notes: list[str] = []
+        self.batch = min(batch, reduced.batch) if reduced else batch
+        self._tile: tuple[int, ...] | None = reduced.tile if reduced else None
+        self.reduced = reduced
+        self._notes = [] if reduced is None else ["The device was short of memory."]
         self._finite = True
         self._network = network
         self._plan = plan
         self._spare = spare
-        self._tile: tuple[int, ...] | None = None
 
     def __call__(
         self,
@@ -140,6 +161,7 @@ class Runner:
     def _halve_batch(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
         """Run a batch in parts."""
         self.batch = half = max(1, len(pieces) // 2)
+        self.reduced = Reduced(half, self._tile)
         self._notes.append(f"The device is short of memory: {half} tiles at a time.")
         done: list[torch.Tensor] = []
         while len(done) < len(pieces):
@@ -152,6 +174,7 @@ class Runner:
         smaller = self._smaller(lengths)
         if smaller is not None:
             self._tile = smaller
+            self.reduced = Reduced(self.batch, smaller)
             self._notes.append(
                 f"The device is short of memory: tiles of {_size(smaller)} pixels."
             )

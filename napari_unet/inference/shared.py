@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari_unet.inference import footprint, tiling
@@ -30,6 +30,7 @@ class _Kept:
     placed: dict[tuple[str, str], Network] = field(default_factory=dict)
     per_pixel: float = 0.0
     plans: dict[object, Plan] = field(default_factory=dict)
+    reduced: dict[object, Any] = field(default_factory=dict)
 
 
 _all: WeakKeyDictionary[Network, _Kept] = WeakKeyDictionary()
@@ -64,6 +65,27 @@ def per_pixel(network: Network) -> float:
         network, tiling.grids(network.geometry)
     )
     return kept.per_pixel
+
+
+def reduced(network: Network, device: str, plan: Plan) -> Any:
+    """Return what runs with this plan came to on a device; None where it fits.
+
+    Plans stay as they are, because whether a frame is cut decides some values.
+    """
+    return _of(network).reduced.get(_size(device, plan))
+
+
+def remember(network: Network, device: str, plan: Plan, reduced: Any) -> None:
+    """Let the next run with this plan begin with the sizes that a device has room for.
+
+    It is forgotten with the process, since a device may have been full of other things.
+    """
+    if reduced is not None:
+        _of(network).reduced[_size(device, plan)] = reduced
+
+
+def _size(device: str, plan: Plan) -> object:
+    return device, plan.way, plan.tile, plan.chunk
 
 
 def planned(

@@ -45,16 +45,30 @@ class Strips:
         Intensity scaling.
     cancel : CancelToken
         Checked between pieces.
+    reduced : int, optional
+        Rows at a time that an earlier run with this plan came to.
+
+    Attributes
+    ----------
+    reduced : int or None
+        Rows at a time that the device has room for, None where those of the plan fit.
     """
 
-    def __init__(self, job: Job, scaling: Scaling, cancel: CancelToken) -> None:
+    def __init__(
+        self,
+        job: Job,
+        scaling: Scaling,
+        cancel: CancelToken,
+        reduced: int | None = None,
+    ) -> None:
         self._job = job
         self._scaling = scaling
         self._cancel = cancel
         self._network = job.placed
         self._on_cpu = job.placed.device.type == "cpu"
-        self._chunk = job.plan.chunk
-        self._notes: list[str] = []
+        self._chunk = reduced or job.plan.chunk
+        self.reduced = reduced
+        self._notes = [] if reduced is None else ["The device was short of memory."]
         self._finite = True
 
     def frame(
@@ -222,7 +236,7 @@ class Strips:
             torch.cuda.empty_cache()
         grids = self._job.plan.grids
         if self._chunk > grids[0].stride:
-            self._chunk = grids[0].up(self._chunk // 2)
+            self._chunk = self.reduced = grids[0].up(self._chunk // 2)
             self._notes.append(
                 f"The device is short of memory: {self._chunk} rows at a time."
             )

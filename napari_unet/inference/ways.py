@@ -6,11 +6,12 @@ Each begins at a place that an earlier run has reached.
 from __future__ import annotations
 
 import itertools
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.events import Stopped
+from napari_unet.inference import shared
 from napari_unet.inference.augmented import augmented
 from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import Blend, assemble
@@ -82,13 +83,14 @@ def _streamed(
     job: Job, scaling: Scaling, reached: Reached, cancel: CancelToken
 ) -> Generator[Advance]:
     """Work through frames rows by rows."""
-    strips = Strips(job, scaling, cancel)
+    strips = Strips(job, scaling, cancel, _reduced(job, job.placed))
     begin: tuple[int, ...] = reached.box, reached.row
-    for position in itertools.islice(job.layout.positions(), reached.frame, None):
-        for parts in strips.frame(position, *begin):
-            yield Advance(position, parts, False, strips.take_notes())
-        yield Advance(position, [], True, strips.take_notes())
-        begin = ()
+    with _remembering(job, strips):
+        for position in itertools.islice(job.layout.positions(), reached.frame, None):
+            for parts in strips.frame(position, *begin):
+                yield Advance(position, parts, False, strips.take_notes())
+            yield Advance(position, [], True, strips.take_notes())
+            begin = ()
 
 
 def _tiled(
@@ -105,7 +107,7 @@ def _tiled(
     first = _first_tile(job.plan, reached)
     begin = first - first % job.batch
     reading = pieces(job.stack, job.layout, job.plan, scaling, begin)
-    with closing(read_ahead(reading)) as ahead:
+    with closing(read_ahead(reading)) as ahead, _remembering(job, *runners):
         grouped = batches(ahead, lambda: min(runner.batch for runner in runners))
         watched = _watched(grouped, cancel, begin, job.total)
         with closing(spread(watched, runners, job.placed.device)) as logits_of:
@@ -133,7 +135,23 @@ def _runner(job: Job, placed: Network) -> Runner:
     """Make what computes tiles on one device."""
     on_cpu = placed.device.type == "cpu"
     spare = None if on_cpu else partial(job.network.place, "cpu", "float32")
-    return Runner(placed, job.plan, job.batch, spare)
+    return Runner(placed, job.plan, job.batch, spare, _reduced(job, placed))
+
+
+def _reduced(job: Job, placed: Network) -> Any:
+    """Return what earlier runs came to on a device."""
+    return shared.reduced(job.network, str(placed.device), job.plan)
+
+
+@contextmanager
+def _remembering(job: Job, *workers: Runner | Strips) -> Iterator[None]:
+    """Let the next run begin with pieces that fit."""
+    devices = [str(placed.device) for placed in (job.placed, *job.others)]
+    try:
+        yield
+    finally:
+        for device, worker in zip(devices, workers, strict=False):
+            shared.remember(job.network, device, job.plan, worker.reduced)
 
 
 def _watched(

@@ -89,6 +89,20 @@ def test_the_tile_is_halved_and_the_result_stays(
     assert len(failures) == len(told)
 
 
+def test_the_next_run_remembers_what_fits(make_network, noise, as_is, shrink) -> None:
+    stack, network = ImageStack(noise(2, 150, 170), "TYX"), make_network()
+    expected = result(stack, network, as_is)[-1].result
+    module = shrink(network, 100 * 100)
+    first = result(stack, network, as_is, tiling="exact")
+    assert any("short of memory" in getattr(e, "message", "") for e in first)
+    failures = sum(math.prod(s) > module.room for s in module.sizes)
+    again = result(stack, network, as_is, tiling="exact")
+    told = [e.message for e in again if isinstance(e, Warned)]
+    assert told == ["The device was short of memory."]
+    assert sum(math.prod(s) > module.room for s in module.sizes) == failures > 0
+    np.testing.assert_allclose(again[-1].result, expected, atol=1e-5)
+
+
 def test_valid_tiles_are_halved_too(make_network, noise, as_is, shrink) -> None:
     stack = ImageStack(noise(101, 95), "YX")
     network = make_network(padding="valid", norm="none")
