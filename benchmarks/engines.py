@@ -91,7 +91,7 @@ class Engines:
     def _ours(self, precision: str) -> np.ndarray:
         target = self.folder / "ours.ome.tif"
         config = PredictConfig(device=self.device, precision=precision)
-        scaling = Scaling((_MIDDLE,), (_SPREAD,), (False,))
+        scaling = Scaling((1 / _SPREAD,), (-_MIDDLE / _SPREAD,), (False,))
         with kept_memory(), open_image(self.path, axes=self._axes) as stack:
             sink = sink_for(target)
             for _ in predict(stack, self.network, config, sink, scaling=scaling):
