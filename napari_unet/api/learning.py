@@ -1,0 +1,179 @@
+"""Learn from strokes, look for wrong ones, and score labels."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet import guards
+from napari_unet.api.opening import load_model, opened
+from napari_unet.config import FinetuneConfig
+from napari_unet.errors import UsageError
+from napari_unet.events import drain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_unet.api.types import Image, Model, OnEvent
+    from napari_unet.events import CancelToken, Event
+    from napari_unet.training.annotations import Example
+
+
+def iter_finetune(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None,
+    output: str | Path,
+    config: FinetuneConfig,
+    *,
+    earlier: Sequence[str | Path] = (),
+    go_on: bool = False,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
+
+    `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
+    file names no axes have those of their image without its channels. `earlier` are the
+    checkpoints of earlier rounds, oldest first: what judged them judges this round too,
+    and so does what judged `model`, where that is kept beside it. `go_on` continues a
+    training of `output` that was stopped or killed.
+
+    Raises
+    ------
+    UsageError
+        If `output` is there already, or images and strokes differ in number.
+    UNetError
+        If something cannot be read, does not fit, or cannot be written.
+    """
+    from napari_unet.training import references
+    from napari_unet.training.finetune import finetune
+
+    if not go_on:
+        guards.refuse_taken(Path(output), "checkpoint")
+    past = [Path(path) for path in earlier]
+    if isinstance(model, (str, Path)) and references.beside(Path(model)).exists():
+        past = past if Path(model) in past else [Path(model), *past]
+    with _examples(images, strokes, config) as examples:
+        network = None if model is None else load_model(model)
+        yield from finetune(
+            examples, network, config, Path(output),
+            cancel=cancel, earlier=past, go_on=go_on,
+        )  # fmt: skip
+
+
+def iter_audit(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None,
+    config: FinetuneConfig,
+    *,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Look for strokes that the others contradict, such as those of a wrong class.
+
+    `Finished.result` is a list of `napari_unet.training.audit.Suspect`, the most
+    contradicted first. Images, strokes and model as for `iter_finetune`.
+
+    Raises
+    ------
+    UNetError
+        As `iter_finetune`, and if a class has a single stroke.
+    """
+    from napari_unet.training.audit import audit
+
+    with _examples(images, strokes, config) as examples:
+        network = None if model is None else load_model(model)
+        yield from audit(examples, network, config, cancel=cancel)
+
+
+@contextlib.contextmanager
+def _examples(
+    images: Sequence[Image], strokes: Sequence[Image], config: FinetuneConfig
+) -> Iterator[list[Example]]:
+    """Open images and their strokes."""
+    from napari_unet.images.label_images import opened_labels
+    from napari_unet.training.annotations import Example
+
+    if len(images) != len(strokes) or not images:
+        raise UsageError(
+            "Each image needs its strokes",
+            found=f"{len(images)} images and {len(strokes)} stroke images",
+        )
+    with contextlib.ExitStack() as files:
+        examples = []
+        for image, painted in zip(images, strokes, strict=True):
+            stack = files.enter_context(opened(image, config))
+            axes = stack.axes.replace("C", "")
+            paint = files.enter_context(opened_labels(painted, axes))
+            examples.append(Example(stack, paint))
+        yield examples
+
+
+def finetune(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    output: str | Path,
+    model: Model | None = None,
+    *,
+    earlier: Sequence[str | Path] = (),
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Learn from strokes and return the `Round`: checkpoint path and scores.
+
+    Keyword settings are the fields of `FinetuneConfig`.
+    """
+    config = FinetuneConfig.build(**settings)
+    events = iter_finetune(images, strokes, model, output, config, earlier=earlier)
+    return drain(events, on_event)
+
+
+def audit(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None = None,
+    *,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> Any:
+    """Look for strokes that the others contradict and return them, the worst first.
+
+    Keyword settings are the fields of `FinetuneConfig`.
+    """
+    config = FinetuneConfig.build(**settings)
+    return drain(iter_audit(images, strokes, model, config), on_event)
+
+
+def evaluate(prediction: Image, truth: Image, task: str = "semantic") -> dict[str, Any]:
+    """Score a label image against the truth.
+
+    Parameters
+    ----------
+    prediction, truth : path-like, numpy.ndarray or ImageStack
+        Label images of the same shape. Where one names no axes it has those of the
+        other; of two arrays the last axes are Z, Y, X.
+    task : {"semantic", "instances"}
+        Whether the numbers are classes or objects.
+
+    Returns
+    -------
+    dict
+        See `napari_unet.training.scores.evaluate`.
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be read.
+    UsageError
+        If the shapes or the axes differ, or the labels are no whole numbers.
+    """
+    import numpy as np
+
+    from napari_unet.images.label_images import opened_pair
+    from napari_unet.training import scores
+
+    if isinstance(prediction, np.ndarray) and isinstance(truth, np.ndarray):
+        return scores.evaluate(prediction, truth, task)
+    with opened_pair(prediction, truth) as (found, wanted):
+        return scores.evaluate(found, wanted, task)
