@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from napari_unet.networks.network import Network
 
 
+SHORT_BEFORE = "The device was short of memory before: smaller pieces from the start."
+
+
 class Reduced(NamedTuple):
     """What a device had room for, once it had none for more.
 
@@ -76,7 +79,7 @@ class Runner:
         self.batch = min(batch, reduced.batch) if reduced else batch
         self._tile: tuple[int, ...] | None = reduced.tile if reduced else None
         self.reduced = reduced
-        self._notes = [] if reduced is None else ["The device was short of memory."]
+        self._notes = [] if reduced is None else [SHORT_BEFORE]
         self._finite = True
         self._network = network
         self._plan = plan

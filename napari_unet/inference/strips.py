@@ -12,6 +12,7 @@ import torch
 from napari_unet.errors import DeviceError, ModelError
 from napari_unet.events import Stopped
 from napari_unet.inference import tiling
+from napari_unet.inference.backoff import SHORT_BEFORE
 from napari_unet.inference.pipeline import Piece, read, read_ahead
 from napari_unet.inference.streaming.stream import Stream, Streamed
 from napari_unet.inference.tiling import Span
@@ -68,7 +69,7 @@ class Strips:
         self._on_cpu = job.placed.device.type == "cpu"
         self._chunk = reduced or job.plan.chunk
         self.reduced = reduced
-        self._notes = [] if reduced is None else ["The device was short of memory."]
+        self._notes = [] if reduced is None else [SHORT_BEFORE]
         self._finite = True
 
     def frame(
