@@ -100,10 +100,10 @@ def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
     viewer.reset_view()
     canvas = _canvas()
 
-    qtbot.mouseClick(dock.train.new_strokes, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(dock.train.strokes.new_strokes, Qt.MouseButton.LeftButton)
     for row in (6, 34, 62, 90):
         drag(viewer, canvas, (row, 6), (row, 90))
-    qtbot.mouseClick(dock.train.legend.rows[1], Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(dock.train.strokes.legend.rows[1], Qt.MouseButton.LeftButton)
     for row in (20, 48, 76):
         for column in (20, 48, 76):
             drag(viewer, canvas, (row, column - 5), (row, column + 5))
