@@ -46,7 +46,7 @@ def new_strokes() -> None:
     controller = dock_for(viewer).controller
     if isinstance(viewer.layers.selection.active, Image):
         controller.choose_image(viewer.layers.selection.active.name)
-    controller.new_strokes()
+    controller.painting.new()
 
 
 def checkpoint_reader(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.gui.batching import Batching
 from napari_unet.gui.models import Models
+from napari_unet.gui.painting import Painting
 from napari_unet.gui.planning import Planning
 from napari_unet.gui.predicting import Predicting
 from napari_unet.gui.previews import Previews
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Controller:
-    """The dock's actions: here those on image and strokes, the others by page.
+    """The dock's actions: here those on the image, the others by page.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class Controller:
     ----------
     session : Session
         The state, and what runs.
-    models, predicting, previews, planning, training, batch
+    models, painting, predicting, previews, planning, training, batch
         What can be done with models and on each page.
     strokes : StrokeLayers
         The stroke layers of the viewer.
@@ -68,6 +69,7 @@ class Controller:
     ) -> None:
         self.session = session = Session(Tasks(runner, post, background), notify)
         self.strokes = StrokeLayers(layers)
+        self.painting = Painting(session, layers, self.strokes)
         self.models = Models(session)
         self.batch = Batching(session)
         self._is_warm = False
@@ -86,20 +88,15 @@ class Controller:
     def refresh(self) -> None:
         """Look at the viewer's layers again."""
         state = self.session.state
-        images, strokes = self._layers.images(), self.strokes.names()
+        images = self._layers.images()
         image = state.image.name if state.image else ""
         if image not in images:
             image = self._layers.active_image() or (images[0] if images else "")
         self.session.update(
             images=images,
             image=self._layers.image(image) if image else None,
-            stroke_layers=strokes,
         )
-        chosen = state.strokes.name if state.strokes else ""
-        if chosen not in strokes:
-            own = [name for name in strokes if name.startswith(f"{image} · ")]
-            chosen = own[0] if own else (strokes[0] if strokes else "")
-        self._look_at_strokes(chosen)
+        self.painting.refresh()
 
     def catch_up(self) -> None:
         """Do what follows from a change of the view, the model or the settings.
@@ -133,44 +130,6 @@ class Controller:
         """Choose the channels that feed the network."""
         self.session.update(channels=channels)
 
-    def new_strokes(self) -> None:
-        """Add a stroke layer to the image, or go on with the one it has."""
-        image = self.session.state.image
-        if image is None or image.axes is None:
-            return
-        name = f"{image.name} · strokes"
-        if name in self.strokes.names():
-            self.strokes.paint(name, self.session.state.painting)
-        else:
-            name = self.strokes.new(image.name)
-        self.choose_strokes(name)
-        self.session.say(
-            "Paint some background, then click object and paint some of those."
-        )
-
-    def choose_strokes(self, name: str) -> None:
-        """Learn from another stroke layer."""
-        self._look_at_strokes(name)
-
-    def paint(self, number: int) -> None:
-        """Paint a class."""
-        strokes = self.session.state.strokes
-        if strokes is not None:
-            self.strokes.paint(strokes.name, number)
-        self.session.update(painting=number)
-
-    def add_class(self) -> None:
-        """Offer one more class."""
-        number = self.session.state.classes + 1
-        self.session.update(classes=number)
-        self.paint(number)
-
-    def recount(self) -> None:
-        """Count the strokes of the plane in view again."""
-        strokes = self.session.state.strokes
-        if strokes is not None:
-            self._look_at_strokes(strokes.name, everywhere=False)
-
     def set_from_scratch(self, scratch: bool) -> None:
         """Choose whether training makes a new network."""
         self.session.update(from_scratch=scratch)
@@ -186,13 +145,3 @@ class Controller:
         self.planning.close()
         self.session.update(activity=None, aside=None, live=False)
         self._staging.clear()
-
-    def _look_at_strokes(self, name: str, everywhere: bool = True) -> None:
-        """Count the strokes of a layer."""
-        image = self.session.state.image
-        if not name or image is None:
-            self.session.update(strokes=None)
-            return
-        self.strokes.dress(name)
-        facts = self.strokes.facts(name, image.name, everywhere=everywhere)
-        self.session.update(strokes=facts)

@@ -53,7 +53,7 @@ class Shared:
             background=in_background,
             notify=_notify,
         )
-        self._recount = _timer(_RECOUNT_AFTER, self.controller.recount)
+        self._recount = _timer(_RECOUNT_AFTER, self.controller.painting.recount)
         self.controller.strokes.connect(self._recount.start)
         self._catch_up = _timer(_CATCH_UP_AFTER, self._catch_up_if_shown)
         layers.watch_view(self._catch_up.start)

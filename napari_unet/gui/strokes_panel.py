@@ -45,11 +45,11 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self.legend = Legend(controller)
-        self.new_strokes = push_button("", controller.new_strokes)
-        self.add_class = push_button("Add a class", controller.add_class)
+        self.new_strokes = push_button("", controller.painting.new)
+        self.add_class = push_button("Add a class", controller.painting.add_class)
         self.layers = narrow_combo("Strokes")
         self.layers.setPlaceholderText("none yet")
-        self.layers.textActivated.connect(controller.choose_strokes)
+        self.layers.textActivated.connect(controller.painting.choose)
         self._lay_out()
 
     def show_view(self, view: View) -> None:
@@ -122,7 +122,7 @@ class Legend(QWidget):  # type: ignore[misc]
         button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         button.setToolTip("Click to paint this class.")
         mark(button, classrow="true")
-        button.clicked.connect(lambda: self._controller.paint(number))
+        button.clicked.connect(lambda: self._controller.painting.paint(number))
         self._layout.addWidget(button)
         self.rows.append(button)
 

@@ -12,11 +12,11 @@ from napari_unet.execution.protocol import Failed, UnexpectedError
 
 
 def painted(desk, *classes):
-    desk.controller.new_strokes()
+    desk.controller.painting.new()
     layer = desk.viewer.layers["cells · strokes"]
     for number in classes:
         layer.data[..., number] = number
-    desk.controller.recount()
+    desk.controller.painting.recount()
     return layer
 
 
@@ -223,10 +223,10 @@ def test_strokes_teach_what_to_do(desk):
 def test_classes_are_chosen_and_added(desk):
     desk.add_image()
     layer = painted(desk)
-    desk.controller.add_class()
+    desk.controller.painting.add_class()
     assert len(desk.view.classes) == 3
     assert layer.selected_label == 3
-    desk.controller.paint(2)
+    desk.controller.painting.paint(2)
     assert layer.selected_label == 2
     assert [row.painting for row in desk.view.classes] == [False, True, False]
 
@@ -234,7 +234,7 @@ def test_classes_are_chosen_and_added(desk):
 def test_new_strokes_go_on_with_the_layer_that_is_there(desk):
     desk.add_image()
     painted(desk, 1)
-    desk.controller.new_strokes()
+    desk.controller.painting.new()
     assert desk.controller.strokes.names() == ("cells · strokes",)
 
 

@@ -305,7 +305,7 @@ def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
     assert layer.selected_label == 2
     assert panel.train.text() == "Paint at least 2 classes"
     layer.data[:3] = [[1], [2], [2]]
-    desk.controller.recount()
+    desk.controller.painting.recount()
     assert panel.legend.rows[1].text().endswith("object  ·  96 px")
     panel.form.fields["max_seconds"].value = 7
     qtbot.mouseClick(panel.train, Qt.MouseButton.LeftButton)

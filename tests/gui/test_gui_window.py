@@ -243,9 +243,9 @@ def test_keys_press_the_buttons_and_go_with_the_dock(
     qtbot.waitUntil(dock.isVisible)
     dock.controller.session.update(model=MODEL)
     if paints:
-        dock.controller.new_strokes()
+        dock.controller.painting.new()
         viewer.layers["cells · strokes"].data[:, :2] = [1, 2]
-        dock.controller.recount()
+        dock.controller.painting.recount()
     else:
         viewer.layers.selection.active = layer
     done, page = [], dock.controller
