@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_unet.api.types import Image, Model, OnEvent
     from napari_unet.events import CancelToken, Event
     from napari_unet.training.annotations import Example
+    from napari_unet.training.boxes import Box
 
 
 def iter_finetune(
@@ -27,6 +28,7 @@ def iter_finetune(
     output: str | Path,
     config: FinetuneConfig,
     *,
+    boxes: Sequence[Sequence[Box]] = (),
     earlier: Sequence[str | Path] = (),
     go_on: bool = False,
     cancel: CancelToken | None = None,
@@ -34,7 +36,8 @@ def iter_finetune(
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
 
     `model` None starts from scratch. `output` is a new native checkpoint. Strokes whose
-    file names no axes have those of their image without its channels. `earlier` are the
+    file names no axes have those of their image without its channels. `boxes` are, for
+    each image, the parts in which what is not painted is known. `earlier` are the
     checkpoints of earlier rounds, oldest first: what judged them judges this round too,
     and so does what judged `model`, where that is kept beside it. `go_on` continues a
     training of `output` that was stopped or killed.
@@ -54,7 +57,7 @@ def iter_finetune(
     past = [Path(path) for path in earlier]
     if isinstance(model, (str, Path)) and references.beside(Path(model)).exists():
         past = past if Path(model) in past else [Path(model), *past]
-    with _examples(images, strokes, config) as examples:
+    with _examples(images, strokes, boxes, config) as examples:
         network = None if model is None else load_model(model)
         yield from finetune(
             examples, network, config, Path(output),
@@ -68,12 +71,13 @@ def iter_audit(
     model: Model | None,
     config: FinetuneConfig,
     *,
+    boxes: Sequence[Sequence[Box]] = (),
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Look for strokes that the others contradict, such as those of a wrong class.
 
     `Finished.result` is a list of `napari_unet.training.audit.Suspect`, the most
-    contradicted first. Images, strokes and model as for `iter_finetune`.
+    contradicted first. Images, strokes, model and boxes as for `iter_finetune`.
 
     Raises
     ------
@@ -82,14 +86,17 @@ def iter_audit(
     """
     from napari_unet.training.audit import audit
 
-    with _examples(images, strokes, config) as examples:
+    with _examples(images, strokes, boxes, config) as examples:
         network = None if model is None else load_model(model)
         yield from audit(examples, network, config, cancel=cancel)
 
 
 @contextlib.contextmanager
 def _examples(
-    images: Sequence[Image], strokes: Sequence[Image], config: FinetuneConfig
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    boxes: Sequence[Sequence[Box]],
+    config: FinetuneConfig,
 ) -> Iterator[list[Example]]:
     """Open images and their strokes."""
     from napari_unet.images.label_images import opened_labels
@@ -100,13 +107,19 @@ def _examples(
             "Each image needs its strokes",
             found=f"{len(images)} images and {len(strokes)} stroke images",
         )
+    boxes = boxes or [()] * len(images)
+    if len(boxes) != len(images):
+        raise UsageError(
+            "Each image needs its list of complete boxes",
+            found=f"{len(images)} images and {len(boxes)} lists",
+        )
     with contextlib.ExitStack() as files:
         examples = []
-        for image, painted in zip(images, strokes, strict=True):
+        for image, painted, known in zip(images, strokes, boxes, strict=True):
             stack = files.enter_context(opened(image, config))
             axes = stack.axes.replace("C", "")
             paint = files.enter_context(opened_labels(painted, axes))
-            examples.append(Example(stack, paint))
+            examples.append(Example(stack, paint, tuple(known)))
         yield examples
 
 
@@ -116,16 +129,21 @@ def finetune(
     output: str | Path,
     model: Model | None = None,
     *,
+    boxes: Sequence[Sequence[Box]] = (),
     earlier: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
     **settings: Any,
 ) -> Any:
     """Learn from strokes and return the `Round`: checkpoint path and scores.
 
-    Keyword settings are the fields of `FinetuneConfig`.
+    `boxes` are, for each image, the `napari_unet.training.boxes.Box` in which what is
+    not painted is background, or the class that the box names. Keyword settings are the
+    fields of `FinetuneConfig`.
     """
     config = FinetuneConfig.build(**settings)
-    events = iter_finetune(images, strokes, model, output, config, earlier=earlier)
+    events = iter_finetune(
+        images, strokes, model, output, config, boxes=boxes, earlier=earlier
+    )
     return drain(events, on_event)
 
 

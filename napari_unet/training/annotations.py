@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.errors import StrokesError
+from napari_unet.training.boxes import Box, Filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,10 +40,13 @@ class Example:
         The image.
     strokes : ImageStack
         Integer ids on the same axes without C; 0 is not painted.
+    boxes : tuple of Box
+        Parts in which what is not painted is known.
     """
 
     stack: ImageStack
     strokes: ImageStack
+    boxes: tuple[Box, ...] = ()
 
 
 class _Raised:
@@ -66,7 +70,24 @@ def complete(example: Example) -> Example:
     raised = dataclasses.replace(
         example.strokes, array=_Raised(example.strokes.array), _close=None
     )
-    return Example(example.stack, raised)
+    return Example(example.stack, raised, (Box(),))
+
+
+def filled(example: Example, kind: Kind) -> Example:
+    """Fill complete boxes with the ids that they make known, see `Filled`.
+
+    Ids of objects are raised by one, with boxes and without.
+
+    Raises
+    ------
+    StrokesError
+        If a box does not lie in its image.
+    """
+    for box in example.boxes:
+        box.check(example.strokes, kind == "instances")
+    array = Filled(example.strokes, example.boxes, kind == "instances")
+    strokes = dataclasses.replace(example.strokes, array=array, _close=None)
+    return dataclasses.replace(example, strokes=strokes)
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,11 @@ class AnnotationSet:
     def ids(self) -> tuple[int, ...]:
         """All stroke ids, sorted."""
         return tuple(sorted({i for plane in self.planes for i in plane.counts}))
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether some image has a complete box."""
+        return any(example.boxes for example in self.examples)
 
     def require_paint(self) -> None:
         """Refuse a set with nothing painted."""

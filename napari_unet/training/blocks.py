@@ -52,6 +52,14 @@ class Block:
     strokes: np.ndarray = field(repr=False)
     unusable: int = 0
 
+    @property
+    def region(self) -> dict[str, tuple[int, int]]:
+        """First pixel and the one past the last by axis of the image."""
+        frame = {axis: (n, n + 1) for axis, n in self.frame.items()}
+        spatial = axis_names.spatial(self.strokes.ndim)
+        shape = zip(spatial, self.origin, self.strokes.shape, strict=True)
+        return {**frame, **{axis: (o, o + n) for axis, o, n in shape}}
+
 
 def read_blocks(
     annotations: AnnotationSet,

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from napari_unet import checkpoints
+from napari_unet.errors import UsageError
 from napari_unet.events import Stopped
 from napari_unet.images import intensity
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
-from napari_unet.training.annotations import AnnotationSet, complete
+from napari_unet.training.annotations import AnnotationSet, complete, filled
 from napari_unet.training.blocks import Block, read_blocks
 from napari_unet.training.coding import Coding, exclusive
 from napari_unet.training.references import Reference, fitting, known
@@ -105,23 +106,20 @@ def prepare(
     Stopped
         If `cancel` was set.
     """
-    if config.complete:
-        examples = [complete(example) for example in examples]
-    annotations = AnnotationSet.gather(examples, cancel)
-    _stop_if(cancel)
-    annotations.require_paint()
-    kind, notes = _choose_kind(annotations, network, config)
+    annotations, kind, notes = _gather(examples, network, config, cancel)
+    raised = kind == "instances" and annotations.has_boxes
     if kind == "classes" and (missing := plan.unpainted(annotations.ids)):
         notes.append(missing)
     learner = _learner(annotations, kind, network, config)
     coding = Coding.of(learner.spec, kind)
     plan.check_fit(annotations, kind, learner.spec, config)
     batch = plan.plan_batch(
-        learner.geometry, learner.spec, _largest(examples), config.patch
+        learner.geometry, learner.spec, _largest(annotations.examples), config.patch
     )
     blocks = _read(annotations, learner, batch, config, notes, cancel)
-    targets = targets_of(blocks, kind, config)
-    numbers = numbers_of(blocks, targets, config)
+    boxes = [annotations.examples[block.example].boxes for block in blocks]
+    targets = targets_of(blocks, boxes, kind, raised)
+    numbers = numbers_of(blocks, boxes, targets, config)
     earlier = known(blocks, numbers, _names(annotations), references)
     split = _hold_out(blocks, targets, numbers, earlier, kind, learner, config, notes)
     nothing = [np.zeros_like(target) for target in targets]
@@ -134,12 +132,39 @@ def prepare(
         batch=batch,
         blocks=blocks,
         numbers=numbers,
-        weights=weights_of(blocks, kind, config),
+        weights=weights_of(blocks, kind, raised),
         split=split or Split(targets, nothing),
         validated=split is not None,
         references=fitting(references, learner, kind, notes),
         notes=tuple(notes),
     )
+
+
+def _gather(
+    examples: Sequence[Example],
+    network: Network | None,
+    config: FinetuneConfig,
+    cancel: CancelToken | None,
+) -> tuple[AnnotationSet, Kind, list[str]]:
+    """Look through the strokes, tell what their ids are, and fill complete boxes."""
+    boxed = any(example.boxes for example in examples)
+    if config.complete:
+        if boxed:
+            raise UsageError(
+                "Complete labels need no complete boxes",
+                hint="Give either; a box of the whole image makes one image complete.",
+            )
+        examples = [complete(example) for example in examples]
+    annotations = AnnotationSet.gather(examples, cancel)
+    _stop_if(cancel)
+    if not boxed:
+        annotations.require_paint()
+    kind, notes = _choose_kind(annotations, network, config)
+    if boxed:
+        examples = [filled(example, kind) for example in examples]
+        annotations = AnnotationSet.gather(examples, cancel)
+        _stop_if(cancel)
+    return annotations, kind, notes
 
 
 def _names(annotations: AnnotationSet) -> list[str]:
@@ -161,6 +186,8 @@ def _choose_kind(
     """Tell what the stroke ids are, with a note where that was a guess."""
     if config.strokes != "auto":
         return config.strokes, []
+    if not annotations.planes:
+        return "classes", []
     if network is not None and network.spec.task == "semantic":
         classes = network.spec.out_channels + (not exclusive(network.spec))
         if annotations.ids[-1] <= classes:

@@ -80,6 +80,27 @@ def stroke_target(strokes: np.ndarray, image: np.ndarray) -> np.ndarray:
     return target
 
 
+def boxed_target(ids: np.ndarray) -> np.ndarray:
+    """Target of objects in images where some background is known.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray
+        Spatial axes; 0 is unknown, 1 background, 2 the first object.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 as from `instance_target`: that of complete labels where all pixels within
+        2 are known, and that of incomplete ones elsewhere.
+    """
+    target = _dense(np.maximum(ids - 1, 0))
+    unsure = ndimage.binary_dilation(ids == 0, _square(ids.ndim), _RIM)
+    target = np.where(unsure, _partial(ids), target)
+    target[ids == 1] = BACKGROUND
+    return target
+
+
 def background_near(strokes: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Unpainted pixels that are certainly no object like the painted ones.
 
@@ -206,6 +227,8 @@ def _dense(labels: np.ndarray) -> np.ndarray:
 
 def _partial(labels: np.ndarray) -> np.ndarray:
     """Targets of objects painted whole or in part, where 0 is unknown."""
+    # Filters compute in float64, which does not hold the largest ids.
+    labels, _ = _compact(labels)
     painted = labels > 0
     size = 2 * _RIM + 1
     high = ndimage.maximum_filter(labels, size, mode="nearest")

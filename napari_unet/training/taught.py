@@ -14,7 +14,8 @@ import numpy as np
 
 from napari_unet.errors import StrokesError
 from napari_unet.training.border_weights import border_weights
-from napari_unet.training.targets import BACKGROUND, instance_target, stroke_target
+from napari_unet.training.boxes import is_filled
+from napari_unet.training.targets import BACKGROUND, boxed_target, stroke_target
 from napari_unet.training.validation import number_strokes
 
 if TYPE_CHECKING:
@@ -23,17 +24,27 @@ if TYPE_CHECKING:
     from napari_unet.config import FinetuneConfig
     from napari_unet.training.annotations import Kind
     from napari_unet.training.blocks import Block
+    from napari_unet.training.boxes import Box
+
+    Boxes = tuple[Box, ...]
 
 
 def targets_of(
-    blocks: Sequence[Block], kind: Kind, config: FinetuneConfig
+    blocks: Sequence[Block], boxes: Sequence[Boxes], kind: Kind, raised: bool
 ) -> list[np.ndarray]:
-    """Turn the strokes of each block into what is learned."""
+    """Turn the strokes of each block into what is learned.
+
+    `boxes` are the complete boxes of each block's image; `raised` tells that ids of
+    objects begin with 2.
+    """
     if kind == "classes":
         return [block.strokes for block in blocks]
-    if config.complete:
-        return [_dense_target(block.strokes) for block in blocks]
-    targets = [stroke_target(block.strokes, block.image) for block in blocks]
+    targets = [
+        boxed_target(block.strokes)
+        if complete
+        else stroke_target(np.maximum(block.strokes - raised, 0), block.image)
+        for block, complete in zip(blocks, boxes, strict=True)
+    ]
     if not any((target == BACKGROUND).any() for target in targets):
         raise StrokesError(
             "No background could be told from the painted objects",
@@ -43,26 +54,34 @@ def targets_of(
     return targets
 
 
-def _dense_target(strokes: np.ndarray) -> np.ndarray:
-    """Target of complete objects whose ids are raised by one; 0 is unknown (NaN)."""
-    target = instance_target(np.maximum(strokes - 1, 0), complete=True)
-    return np.where(strokes > 0, target, 0).astype(target.dtype)
-
-
 def numbers_of(
-    blocks: Sequence[Block], targets: Sequence[np.ndarray], config: FinetuneConfig
+    blocks: Sequence[Block],
+    boxes: Sequence[Boxes],
+    targets: Sequence[np.ndarray],
+    config: FinetuneConfig,
 ) -> list[np.ndarray]:
-    """Stroke number of every target pixel; a completely labelled block is one."""
+    """Stroke number of every target pixel; a completely labelled block is one.
+
+    What fills a box belongs to the nearest stroke, as background found around painted
+    objects does, so that part of a box can be held out.
+    """
     if config.complete:
         return [(target > 0).astype(np.int32) for target in targets]
-    return [number_strokes(b.strokes, t) for b, t in zip(blocks, targets, strict=True)]
+    return [_numbers(*each) for each in zip(blocks, boxes, targets, strict=True)]
+
+
+def _numbers(block: Block, boxes: Boxes, target: np.ndarray) -> np.ndarray:
+    """Stroke numbers of one block."""
+    paint = np.where(is_filled(block.strokes, boxes, block.region), 0, block.strokes)
+    if not paint.any():
+        return (target > 0).astype(np.int32)
+    return number_strokes(paint, target)
 
 
 def weights_of(
-    blocks: Sequence[Block], kind: Kind, config: FinetuneConfig
+    blocks: Sequence[Block], kind: Kind, raised: bool
 ) -> list[np.ndarray] | None:
     """Weigh the borders of touching objects."""
     if kind == "classes":
         return None
-    raised = int(config.complete)
     return [border_weights(np.maximum(b.strokes - raised, 0)) for b in blocks]

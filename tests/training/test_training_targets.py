@@ -130,3 +130,12 @@ def test_a_single_object_has_no_border_to_weigh():
     labels[:, 2:5] = 4
     assert (border_weights(labels) == 1).all()
     assert (border_weights(labels * 0) == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_paint_beside_the_unknown_is_either_in_every_dtype(dtype):
+    labels = np.zeros((9, 9), dtype)
+    labels[:, :6] = np.iinfo(dtype).max // 2
+    target = instance_target(labels, complete=False)
+    assert (target[:, :4] == INTERIOR).all()
+    assert (target[:, 4:6] == OBJECT).all()
