@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.gui.batching import Batching
+from napari_unet.gui.file_facts import FileReader
 from napari_unet.gui.models import Models
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.planning import Planning
@@ -73,6 +74,7 @@ class Controller:
         self.models = Models(session)
         self.batch = Batching(session)
         self._is_warm = False
+        self._files = FileReader(session, layers, self.refresh)
         self._layers = layers
         self._staging = staging = Staging(folder)
         results = Results(layers)
@@ -106,6 +108,8 @@ class Controller:
         if self.session.state.model is not None and not self._is_warm:
             self._is_warm = True
             self.session.tasks.aside(warm_up, lambda _: None)
+        if self._files.catch_up():
+            return
         self.previews.catch_up()
         self.planning.catch_up()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image as ImageLayer
 
 from napari_unet.errors import ImageError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
     from napari.layers import Layer
+
+    from napari_unet.gui.file_facts import FileFacts
 
 MARK = "unet"
 """Metadata key of the layers we made; its value says what they are."""
@@ -112,6 +115,25 @@ class Layers:
                 expected="C at the end",
             )
         self._axes[layer] = axes
+
+    def path_of(self, name: str) -> str:
+        """Path of the file that an image came from, or nothing."""
+        layer = self.layer(name)
+        return str(getattr(layer.source, "path", None) or "")
+
+    def adopt(self, name: str, facts: FileFacts) -> None:
+        """Give an image the axes of its file, and the pixel size if it is alone.
+
+        Beside other layers the size stays: they would not lie on each other any more.
+        """
+        layer = self.layer(name)
+        self.set_axes(name, facts.axes)
+        places = layer.ndim
+        layer.axis_labels = tuple(facts.axes[:places].lower())
+        if len(self.viewer.layers) == 1 and np.all(layer.scale == 1):
+            layer.scale = facts.scale[:places]
+            layer.units = facts.units[:places]
+            self.viewer.reset_view()
 
     def pixels(self, name: str) -> Pixels:
         """Take hold of an image's pixels.
