@@ -80,11 +80,18 @@ class Ours:
                 **self.settings,
             },
         )
-        self.path = self.folder / f"round-{next(self._numbers)}.safetensors"
-        self.path.unlink(missing_ok=True)
+        path = self.folder / f"round-{next(self._numbers)}.safetensors"
+        path.unlink(missing_ok=True)
         network = None if self.base is None else checkpoints.load(self.base)
-        steps = self.budget.steps
-        drain(finetune(examples, network, config, self.path, max_steps=steps))
+        made = drain(
+            finetune(
+                examples, network, config, path, max_steps=self.budget.steps,
+                earlier=[] if self.base is None else [self.base],
+            )
+        )  # fmt: skip
+        # As in the dock: a round that the guard objects to is not taken over.
+        if self.path is None or not made.worse:
+            self.path = path
 
     def classes(self, pair: Pair) -> np.ndarray:
         return self._predict(pair, "labels")

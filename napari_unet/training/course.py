@@ -259,6 +259,16 @@ class Course:
             return True
         return score > best.score + _GAIN
 
+    @property
+    def tuned(self) -> State:
+        """Weights of the best state."""
+        assert self.best is not None
+        return self.best.state
+
+    def score(self, network: Network) -> dict[str, Any]:
+        """Scores of a network like the one in training on the held-out strokes."""
+        return self._held_out.score(network)
+
     def _score(self) -> dict[str, Any]:
         return self._held_out.score(self._trainer.predict)
 

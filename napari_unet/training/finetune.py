@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet import checkpoints, files
 from napari_unet.errors import OutputError, UsageError
 from napari_unet.events import Cancelled, Finished, Started, Stopped, Warned
-from napari_unet.networks.network import Network
-from napari_unet.training import guard, references, resume
+from napari_unet.training import references, resume, verdict
 from napari_unet.training.course import Course
 from napari_unet.training.lesson import prepare
 from napari_unet.training.rounds import Round
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_unet.config import FinetuneConfig
     from napari_unet.events import CancelToken, Event
+    from napari_unet.networks.network import Network
     from napari_unet.training.annotations import Example
 
 
@@ -125,26 +124,27 @@ def _check_output(output: Path, network: Network | None, go_on: bool) -> None:
 
 def _close(course: Course, config: FinetuneConfig, output: Path) -> Iterator[Event]:
     """Write the best state as a new checkpoint, compared with earlier rounds."""
-    best, lesson = course.best, course.lesson
-    assert best is not None
+    lesson = course.lesson
     parent = lesson.network
-    module = copy.deepcopy(parent.module).float()
-    module.load_state_dict(best.state)
-    network = Network(module, parent.spec, parent.digest)
-    compared = guard.compare(
-        lesson.references, course.previous, network, lesson.coding, lesson.kind
-    )
-    worse = guard.objections(course.before, best.score, compared)
-    for objection in worse:
+    result = verdict.judge(course)
+    if result.share < 1:
+        note = (
+            f"Drawn back to {result.share:.0%} of the way from {parent.spec.name}, "
+            "where it has forgotten nothing."
+        )
+        course.notes.append(note)
+        yield Warned(note)
+    for objection in result.worse:
         yield Warned(objection)
     seconds = time.monotonic() - course.begun
     record = _record(course, config, seconds) | {
-        "score_after": best.score,
-        "scores": best.scores,
-        "references": compared,
-        "worse": worse,
+        "score_after": result.score,
+        "scores": result.scores,
+        "share": result.share,
+        "references": result.references,
+        "worse": result.worse,
     }
-    digest = checkpoints.save(network, output, record, overwrite=course.resumed)
+    digest = checkpoints.save(result.network, output, record, overwrite=course.resumed)
     references.save(references.gather(lesson, output.name), output)
     if not course.stopped:
         resume.beside(output).unlink(missing_ok=True)
@@ -154,16 +154,16 @@ def _close(course: Course, config: FinetuneConfig, output: Path) -> Iterator[Eve
             digest=digest,
             parent_digest=parent.digest,
             score_before=course.before,
-            score_after=best.score,
+            score_after=result.score,
             classes=lesson.annotations.ids,
             steps=course.steps,
             seconds=seconds,
             validated=lesson.validated,
             stopped=course.stopped,
             notes=tuple(course.notes),
-            scores=best.scores,
-            references=compared,
-            worse=worse,
+            scores=result.scores,
+            references=result.references,
+            worse=result.worse,
         )
     )
 

@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_unet.training.coding import Coding
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import torch
+    from collections.abc import Mapping, Sequence
 
     from napari_unet.networks.network import Network
     from napari_unet.training.annotations import Kind
     from napari_unet.training.references import Reference
-
-    Forward = Callable[[torch.Tensor], torch.Tensor]
 
 _LEAST = 0.01  # of the Dice that counts as lost
 
@@ -28,8 +22,7 @@ _LEAST = 0.01  # of the Dice that counts as lost
 def compare(
     references: Sequence[Reference],
     before: Network | None,
-    after: Forward,
-    coding: Coding,
+    after: Network,
     kind: Kind,
 ) -> dict[str, dict[str, float]]:
     """Score two networks by what judged earlier rounds.
@@ -40,10 +33,8 @@ def compare(
         Of earlier rounds.
     before : Network, optional
         The round before, or what this one started from.
-    after : callable
-        From images to logits of the new network.
-    coding : Coding
-        Of the new network.
+    after : Network
+        The new one.
     kind : {"classes", "instances"}
         What stroke ids are.
 
@@ -55,10 +46,10 @@ def compare(
     """
     scores = {}
     for reference in references:
-        scores[reference.name] = {"after": reference.judge(coding).score(after)["dice"]}
+        scores[reference.name] = {"after": reference.judge(after).score(after)["dice"]}
         if before is not None and reference.fits(before, kind):
-            judge = reference.judge(Coding.of(before.spec, kind))
-            scores[reference.name]["before"] = judge.score(before)["dice"]
+            judged = reference.judge(before).score(before)
+            scores[reference.name]["before"] = judged["dice"]
     return scores
 
 

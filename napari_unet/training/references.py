@@ -19,6 +19,7 @@ from safetensors.torch import save as to_bytes
 from napari_unet.checkpoints.tensorfile import read_tensors
 from napari_unet.errors import ModelError
 from napari_unet.files import write
+from napari_unet.training.coding import Coding
 from napari_unet.training.heldout import HeldOut, windows_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from napari_unet.networks.spec import ModelSpec
     from napari_unet.training.annotations import Kind
     from napari_unet.training.blocks import Block
-    from napari_unet.training.coding import Coding
     from napari_unet.training.heldout import Window
     from napari_unet.training.lesson import Lesson
 
@@ -55,20 +55,34 @@ class Reference:
     marks : mapping
         By image name, int32 (pixels, 5): 1 for held out and 0 for trained on, then
         T, Z, Y, X of some pixels of every stroke.
+    rehearsed : list of (torch.Tensor, torch.Tensor)
+        Patches that may be learned from again, as `windows`; they never judge. Only the
+        makers of a checkpoint add them: a round starts from its base on all strokes.
     """
 
     name: str
     facts: dict[str, Any]
     windows: list[Window] = field(repr=False)
     marks: dict[str, np.ndarray] = field(repr=False)
+    rehearsed: list[Window] = field(default_factory=list, repr=False)
+
+    @property
+    def kind(self) -> Kind:
+        """What the targets of the windows are."""
+        kind: Kind = self.facts["kind"]
+        return kind
 
     def fits(self, network: Network, kind: Kind) -> bool:
-        """Whether a network can be judged by these windows."""
-        return self.facts == _facts(network, kind)
+        """Whether a network that learns strokes of `kind` can be judged by these.
 
-    def judge(self, coding: Coding) -> HeldOut:
-        """Make what gives a network's scores on these windows."""
-        return HeldOut(self.windows, coding)
+        A network of objects is judged by objects whatever is painted.
+        """
+        same = self.kind == kind or network.spec.task == "instances"
+        return same and self.facts == facts_of(network, self.kind)
+
+    def judge(self, network: Network) -> HeldOut:
+        """Make what gives the scores of such a network on these windows."""
+        return HeldOut(self.windows, Coding.of(network.spec, self.kind))
 
 
 def beside(checkpoint: Path) -> Path:
@@ -85,7 +99,7 @@ def gather(lesson: Lesson, name: str) -> Reference:
     chosen = np.linspace(0, len(windows) - 1, min(len(windows), _MOST_WINDOWS))
     return Reference(
         name,
-        _facts(lesson.network, lesson.kind),
+        facts_of(lesson.network, lesson.kind),
         [windows[int(n)] for n in chosen],
         _marks(lesson),
     )
@@ -100,9 +114,10 @@ def save(reference: Reference, checkpoint: Path) -> None:
         If it cannot be written.
     """
     tensors = {f"marks.{n}": torch.from_numpy(m) for n, m in reference.marks.items()}
-    for n, (image, target) in enumerate(reference.windows):
-        tensors[f"image.{n}"] = image.contiguous()
-        tensors[f"target.{n}"] = target.to(torch.uint8).contiguous()
+    for prefix, windows in (("", reference.windows), ("old.", reference.rehearsed)):
+        for n, (image, target) in enumerate(windows):
+            tensors[f"{prefix}image.{n}"] = image.contiguous()
+            tensors[f"{prefix}target.{n}"] = target.to(torch.uint8).contiguous()
     header = {_FORMAT: json.dumps(reference.facts)}
     write(beside(checkpoint), to_bytes(tensors, header))
 
@@ -121,11 +136,7 @@ def load(checkpoint: Path) -> Reference | None:
     tensors, header = read_tensors(path.read_bytes(), path.name)
     try:
         facts = json.loads(header[_FORMAT])
-        number = sum(name.startswith("image.") for name in tensors)
-        windows = [
-            (tensors[f"image.{n}"], tensors[f"target.{n}"].long())
-            for n in range(number)
-        ]
+        windows, rehearsed = _windows(tensors, ""), _windows(tensors, "old.")
     except (KeyError, ValueError) as error:
         raise ModelError(
             f"{path.name} is a damaged reference",
@@ -137,7 +148,15 @@ def load(checkpoint: Path) -> Reference | None:
         for name, t in tensors.items()
         if name.startswith("marks.")
     }
-    return Reference(checkpoint.name, facts, windows, marks)
+    return Reference(checkpoint.name, facts, windows, marks, rehearsed)
+
+
+def _windows(tensors: dict[str, torch.Tensor], prefix: str) -> list[Window]:
+    number = sum(name.startswith(f"{prefix}image.") for name in tensors)
+    return [
+        (tensors[f"{prefix}image.{n}"].float(), tensors[f"{prefix}target.{n}"].long())
+        for n in range(number)
+    ]
 
 
 def fitting(
@@ -233,8 +252,8 @@ def _rows(block: Block, numbers: np.ndarray, held: np.ndarray) -> list[np.ndarra
     return rows
 
 
-def _facts(network: Network, kind: Kind) -> dict[str, Any]:
-    """Say what windows depend on, in plain values."""
+def facts_of(network: Network, kind: Kind) -> dict[str, Any]:
+    """Say what windows of a network depend on, in plain values."""
     grid = network.geometry
     return {
         "kind": kind,

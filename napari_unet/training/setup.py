@@ -10,6 +10,7 @@ from napari_unet.networks.device import choose_device, training_precision
 from napari_unet.training import plan
 from napari_unet.training.augmentation import Augmentation
 from napari_unet.training.recipe import Recipe
+from napari_unet.training.rehearsal import rehearsal_of
 from napari_unet.training.sampling import PatchSampler
 from napari_unet.training.trainer import Trainer
 
@@ -41,4 +42,7 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         frozen_statistics=not lesson.is_new,
         autocast=None if dtype is torch.float32 else dtype,
     )
-    return Trainer(network.module, lesson.coding, sampler, recipe, device, config.seed)
+    rehearsal = rehearsal_of(lesson.references, network, patch, how)
+    return Trainer(
+        network.module, lesson.coding, sampler, recipe, device, config.seed, rehearsal
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_unet.training.coding import Coding
     from napari_unet.training.recipe import Recipe
+    from napari_unet.training.rehearsal import Rehearsal
     from napari_unet.training.sampling import PatchSampler
 
     State = dict[str, torch.Tensor]
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 _KEEP = 0.99  # of the averaged weights at each step
 _DRAWS = 100  # of a batch until one has paint
 _CLIP = 5.0  # greatest norm of a gradient
+
+
+class _Task(NamedTuple):
+    """Patches to learn, what their targets stand for, and how much they count."""
+
+    batch: Patches
+    coding: Coding
+    share: float = 1.0
 
 
 class Trainer:
@@ -62,6 +71,8 @@ class Trainer:
         Where to train.
     seed : int
         Seed of all random choices.
+    rehearsal : Rehearsal, optional
+        What is practised along with it: half of every step's loss.
     """
 
     def __init__(
@@ -72,10 +83,11 @@ class Trainer:
         recipe: Recipe,
         device: torch.device,
         seed: int,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         self.steps, self.parts = 0, 1
         self._coding, self._sampler, self._recipe = coding, sampler, recipe
-        self._device = device
+        self._device, self._rehearsal = device, rehearsal
         self._generator = torch.Generator().manual_seed(seed)
         self._layout: Any = (
             torch.channels_last if len(recipe.margin) == 2 else torch.channels_last_3d
@@ -107,9 +119,9 @@ class Trainer:
         float
             NaN or infinite if the training failed; the weights are then unchanged.
         """
-        batch = self._draw()
+        tasks = list(self._tasks())
         seed = int(torch.randint(1 << 62, (), generator=self._generator))
-        value = self._gradient(batch, seed)
+        value = self._gradient(tasks, seed)
         norm = nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
@@ -119,6 +131,16 @@ class Trainer:
         self.steps += 1
         self._follow()
         return value
+
+    def _tasks(self) -> Iterator[_Task]:
+        """Draw what a step learns: strokes, and what is rehearsed."""
+        if self._rehearsal is None:
+            yield _Task(self._draw(), self._coding)
+            return
+        yield _Task(self._draw(), self._coding, 0.5)
+        old = self._rehearsal
+        batch = old.sampler.draw(-(-self._recipe.batch // 2), self._generator)
+        yield _Task(batch, old.coding, 0.5)
 
     def _draw(self) -> Patches:
         """Draw a batch with paint where the network gives an output."""
@@ -132,7 +154,7 @@ class Trainer:
             hint="Paint farther from the edges, or choose larger patches.",
         )
 
-    def _gradient(self, batch: Patches, seed: int) -> float:
+    def _gradient(self, tasks: list[_Task], seed: int) -> float:
         """Compute the gradient and return the loss, in parts where memory is short."""
         while True:
             self._optimizer.zero_grad(set_to_none=True)
@@ -140,28 +162,32 @@ class Trainer:
                 with torch.random.fork_rng():
                     # Dropout draws from torch's own generator; it follows the seed too.
                     torch.manual_seed(seed)
-                    return sum(self._backward(*part) for part in self._split(batch))
+                    parts = (part for task in tasks for part in self._split(task))
+                    return sum(self._backward(part) for part in parts)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 self._shrink(error)
 
-    def _split(self, batch: Patches) -> Iterator[tuple[Patches, float]]:
+    def _split(self, task: _Task) -> Iterator[_Task]:
         """Parts of a batch that have paint, and how much each counts."""
+        batch = task.batch
         size = -(-len(batch.images) // self.parts)
         for start in range(0, len(batch.images), size):
             here = slice(start, start + size)
             weights = None if batch.weights is None else batch.weights[here]
             part = Patches(batch.images[here], batch.targets[here], weights)
             if self._crop(part.targets).any():
-                yield part, len(part.images) / len(batch.images)
+                share = task.share * len(part.images) / len(batch.images)
+                yield _Task(part, task.coding, share)
 
-    def _backward(self, part: Patches, share: float) -> float:
+    def _backward(self, task: _Task) -> float:
         """Add the gradient of a part of a batch, and return its loss."""
-        loss = share * stroke_loss(
+        part = task.batch
+        loss = task.share * stroke_loss(
             self._forward(part.images),
             self._crop(part.targets),
-            self._coding,
+            task.coding,
             None if part.weights is None else self._crop(part.weights),
         )
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,87 @@
+"""Verdict: which weights of a training are taken, and what speaks against them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.training import guard
+from napari_unet.training.tempering import tempered
+
+if TYPE_CHECKING:
+    from napari_unet.networks.network import Network
+    from napari_unet.training.course import Course
+
+
+_CONTRADICTED = 0.1  # a loss of Dice that is no mere forgetting
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The network that is kept, and its scores.
+
+    Attributes
+    ----------
+    network : Network
+        What is kept.
+    share : float
+        How far it lies from its base towards the tuned weights, 1 for all the way.
+    score : float or None
+        Its score on the held-out strokes, `scores` all of them.
+    references : mapping
+        From `napari_unet.training.guard.compare`.
+    worse : tuple of str
+        What speaks against it, a sentence each.
+    """
+
+    network: Network
+    share: float
+    score: float | None
+    scores: dict[str, Any] = field(repr=False)
+    references: dict[str, dict[str, float]] = field(repr=False)
+    worse: tuple[str, ...]
+
+
+def judge(course: Course) -> Verdict:
+    """Take the tuned weights, or less of them where those have forgotten something.
+
+    Of the networks between base and tuned weights the first that nothing speaks
+    against; the tuned one where something speaks against all of them, or so much is
+    lost that the strokes must contradict what was learned before. New networks know
+    nothing that they could forget, and are taken as they are.
+    """
+    first = None
+    for share, network in tempered(course.lesson.network, course.tuned):
+        verdict = _judge(course, share, network)
+        first = first or verdict
+        if not verdict.worse:
+            return verdict
+        if course.lesson.is_new or not 0 < _lost(first) < _CONTRADICTED:
+            break
+    assert first is not None
+    return first
+
+
+def _lost(verdict: Verdict) -> float:
+    """Most Dice that was lost on what judged earlier rounds."""
+    return max(
+        (
+            r["before"] - r["after"]
+            for r in verdict.references.values()
+            if "before" in r
+        ),
+        default=0.0,
+    )
+
+
+def _judge(course: Course, share: float, network: Network) -> Verdict:
+    """Score one network."""
+    lesson, best = course.lesson, course.best
+    assert best is not None
+    score, scores = best.score, best.scores
+    if share < 1 and lesson.validated:
+        scores = course.score(network)
+        score = scores["dice"]
+    compared = guard.compare(lesson.references, course.previous, network, lesson.kind)
+    worse = guard.objections(course.before, score, compared)
+    return Verdict(network, share, score, scores, compared, worse)
