@@ -126,6 +126,19 @@ def reserve(path: Path, size: int) -> None:
             file.write(bytes(min(missing, _CHUNK)))
 
 
+def lengthen(path: Path, size: int) -> None:
+    """Make a file `size` bytes long; what is added has holes where the system can.
+
+    Raises
+    ------
+    OSError
+        If the file system has no files of that size.
+    """
+    _before("reserve", path)
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
 def _patiently(call: Callable[[], None]) -> None:
     """Try again for a while on Windows, where others may hold a file for a moment."""
     for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):

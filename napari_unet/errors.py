@@ -66,3 +66,7 @@ class OutputError(UNetError):
 
 class DeviceError(UNetError):
     """A device that is absent, full or lost."""
+
+
+class ProjectError(UNetError):
+    """An annotation project that cannot be read or used."""

@@ -1,0 +1,1 @@
+"""Annotation projects: folders of strokes, classes and rounds, with their images."""
