@@ -226,6 +226,12 @@ class FinetuneConfig(ReadConfig):
         description="The labels are complete, as results are: 0 is background and not "
         "unpainted, 1 the first kind of object (or the first object).",
     )
+    changed_images: Literal["refuse", "use"] = Field(
+        "refuse",
+        title="Changed images",
+        description="Of a project: refuse images that have changed since they were "
+        "painted on, or use them, with the strokes where they were.",
+    )
     ndim: Literal[2, 3] | None = Field(
         None,
         title="Dimensions",

@@ -35,6 +35,7 @@ from napari_unet.api.predicting import (
     predict,
     where_next,
 )
+from napari_unet.api.projects import finetune_project, iter_finetune_project
 
 __all__ = [
     "audit",
@@ -42,11 +43,13 @@ __all__ = [
     "evaluate",
     "export_model",
     "finetune",
+    "finetune_project",
     "iter_audit",
     "iter_batch",
     "iter_batch_plan",
     "iter_export",
     "iter_finetune",
+    "iter_finetune_project",
     "iter_forecast",
     "iter_inspect",
     "iter_predict",

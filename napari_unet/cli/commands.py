@@ -17,6 +17,7 @@ from napari_unet.inference import card
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from napari_unet.cli.report import Report
     from napari_unet.events import CancelToken, Event
@@ -81,19 +82,30 @@ def batch(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answ
 
 def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:
     """Train a model from strokes."""
+    events = _learning(args, read_settings(FinetuneConfig, args), cancel)
+    made = drain(events, report)
+    facts: dict[str, Any] = plain(made)
+    return Answer(facts, table(facts), STOPPED if made.stopped else DONE)
+
+
+def _learning(
+    args: argparse.Namespace, config: FinetuneConfig, cancel: CancelToken
+) -> Iterator[Event]:
+    """Choose what is learned from: a project, or images and their strokes."""
     if len(args.images) != len(args.strokes):
         raise UsageError(
             "Each image needs its strokes",
             found=f"{len(args.images)} images and {len(args.strokes)} stroke images",
         )
-    config = read_settings(FinetuneConfig, args)
-    events = api.iter_finetune(
+    if args.project is not None:
+        return api.iter_finetune_project(
+            args.project, args.model, args.output, config,
+            earlier=args.earlier, go_on=args.go_on, cancel=cancel,
+        )  # fmt: skip
+    return api.iter_finetune(
         args.images, args.strokes, args.model, args.output, config,
         earlier=args.earlier, go_on=args.go_on, cancel=cancel,
     )  # fmt: skip
-    made = drain(events, report)
-    facts: dict[str, Any] = plain(made)
-    return Answer(facts, table(facts), STOPPED if made.stopped else DONE)
 
 
 def evaluate(args: argparse.Namespace, report: Report, cancel: CancelToken) -> Answer:

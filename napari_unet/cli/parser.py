@@ -144,13 +144,18 @@ def _batch(sub: argparse.ArgumentParser) -> None:
 
 def _finetune(sub: argparse.ArgumentParser) -> None:
     """Options of ``finetune``."""
-    sub.add_argument(
-        "--image", required=True, nargs="+", action="extend", metavar="I",
-        dest="images", help="The images that were painted on.",
+    painted = sub.add_mutually_exclusive_group(required=True)
+    painted.add_argument(
+        "--project", metavar="FOLDER",
+        help="An annotation project of the dock, with its images, strokes and boxes.",
+    )  # fmt: skip
+    painted.add_argument(
+        "--image", nargs="+", action="extend", metavar="I", dest="images", default=[],
+        help="The images that were painted on.",
     )  # fmt: skip
     sub.add_argument(
-        "--strokes", required=True, nargs="+", action="extend", metavar="S",
-        help="The painted strokes, one label image for each image; 0 is not painted.",
+        "--strokes", nargs="+", action="extend", metavar="S", default=[],
+        help="The painted strokes, one label image for each --image; 0 is not painted.",
     )  # fmt: skip
     start = sub.add_mutually_exclusive_group(required=True)
     _model(start, required=False)
