@@ -14,6 +14,7 @@ from napari_unet.errors import OutputError
 from napari_unet.files import writing
 from napari_unet.images.metadata import provenance_text
 from napari_unet.images.paged_sink import PagedSink
+from napari_unet.images.pyramid import Levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,8 @@ class TiffSink(PagedSink):
 
     Zlib is the compression every reader has, and it never shrinks empty labels below
     1/1030, so that our own reader finds the file plausible. BigTIFF is chosen from the
-    uncompressed size, before anything is written.
+    uncompressed size, before anything is written. Large planes get a pyramid in SubIFDs
+    (OME-TIFF specification 6.0), which readers without them pass over.
     """
 
     def _check(self, spec: OutputSpec) -> None:
@@ -54,27 +56,58 @@ class TiffSink(PagedSink):
                 hint="Write to .ome.zarr instead.",
             )
 
+    @property
+    def hidden(self) -> tuple[Path, ...]:
+        """What stands beside it until then; empty before `open`."""
+        part, *others = super().hidden or (None,)
+        return (part, _scratch(part), *others) if part else ()
+
     def _save(self, spec: OutputSpec, part: Path, planes: Iterator[np.ndarray]) -> None:
-        """Stream the planes through tifffile."""
-        large = math.prod(spec.shape) * spec.dtype.itemsize > _CLASSIC
-        tiled = max(spec.shape[-2:]) > 2 * TILE
-        with (
-            writing(part) as file,
-            TiffWriter(file, bigtiff=large, ome=True) as tif,
-        ):
-            tif.write(
-                _tiles(planes) if tiled else (plane.copy() for plane in planes),
-                shape=spec.shape,
-                dtype=spec.dtype,
-                tile=(TILE, TILE) if tiled else None,
-                rowsperstrip=None if tiled else spec.shape[-2],
-                photometric="minisblack",
-                compression="zlib",
-                compressionargs={"level": 1 if spec.dtype.kind == "f" else 6},
-                metadata=_metadata(spec),
-                buffersize=_BUFFER,
-                software=NAMESPACE.partition("/")[0],
-            )
+        """Stream the planes through tifffile, then the smaller levels as SubIFDs."""
+        levels = Levels(spec, _scratch(part))
+        size = sum(map(math.prod, [spec.shape, *levels.shapes])) * spec.dtype.itemsize
+        try:
+            with (
+                writing(part) as file,
+                TiffWriter(file, bigtiff=size > _CLASSIC, ome=True) as tif,
+            ):
+                tif.write(
+                    _segments(spec, levels.passing(planes)),
+                    **_layout(spec, spec.shape),
+                    metadata=_metadata(spec),
+                    subifds=len(levels.shapes),
+                    software=NAMESPACE.partition("/")[0],
+                )
+                for level, shape in enumerate(levels.shapes):
+                    pixels = _tiles(levels.planes(level))
+                    tif.write(pixels, **_layout(spec, shape), subfiletype=1)
+        finally:
+            levels.discard()
+
+
+def _scratch(part: Path) -> Path:
+    """Name the file of the smaller levels."""
+    return part.with_suffix(".levels")
+
+
+def _layout(spec: OutputSpec, shape: tuple[int, ...]) -> dict[str, Any]:
+    """How the planes of one level lie in the file."""
+    tiled = max(spec.shape[-2:]) > 2 * TILE
+    return {
+        "shape": shape,
+        "dtype": spec.dtype,
+        "tile": (TILE, TILE) if tiled else None,
+        "rowsperstrip": None if tiled else shape[-2],
+        "photometric": "minisblack",
+        "compression": "zlib",
+        "compressionargs": {"level": 1 if spec.dtype.kind == "f" else 6},
+        "buffersize": _BUFFER,
+    }
+
+
+def _segments(spec: OutputSpec, planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Cut planes into what is compressed at a time: tiles, or small whole planes."""
+    return _tiles(planes) if max(spec.shape[-2:]) > 2 * TILE else map(np.array, planes)
 
 
 def _tiles(planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 from napari_unet.errors import OutputError
 from napari_unet.images.metadata import provenance_text, unit_name
 from napari_unet.images.paged_sink import PagedSink
+from napari_unet.images.pyramid import LARGEST, halved, level_shapes
 from napari_unet.images.zarr_metadata import is_zarr
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import OutputSpec
 
 VERSION = "0.5"
-CHUNK = 1024
+CHUNK = LARGEST
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
@@ -61,7 +62,7 @@ class ZarrSink(PagedSink):
         """Write level 0, then the levels below it."""
         import zarr
 
-        shapes = level_shapes(spec.shape)
+        shapes = level_shapes(spec.shape, CHUNK)
         group = zarr.create_group(
             str(part), zarr_format=3, attributes=_attributes(spec, len(shapes))
         )
@@ -70,21 +71,6 @@ class ZarrSink(PagedSink):
             levels[0][_place(number, spec.shape)] = plane
         for above, below in itertools.pairwise(levels):
             _shrink(above, below, spec.kind == "labels")
-
-
-def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Shapes of the pyramid, from full size down to a plane of one chunk.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Shape of the result, ending in Y, X.
-    """
-    shapes = [tuple(shape)]
-    while max(shapes[-1][-2:]) > CHUNK:
-        *leading, height, width = shapes[-1]
-        shapes.append((*leading, -(-height // 2), -(-width // 2)))
-    return shapes
 
 
 def _create(group: Any, name: str, spec: OutputSpec, shape: tuple[int, ...]) -> Any:
@@ -122,19 +108,7 @@ def _shrink(above: Any, below: Any, labels: bool) -> None:
             )
             target = (*place, slice(y, y + CHUNK), slice(x, x + CHUNK))
             block = above[source]
-            below[target] = block[::2, ::2] if labels else _mean(block)
-
-
-def _mean(block: np.ndarray) -> np.ndarray:
-    """Mean of 2 x 2 pixels, of fewer at an odd edge."""
-    odd = [(0, n % 2) for n in block.shape]
-    even = np.pad(block, odd, mode="edge").astype(np.float64)
-    height, width = even.shape
-    mean = even.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
-    if block.dtype.kind in "iu":
-        mean = np.rint(mean)
-    small: np.ndarray = mean.astype(block.dtype)
-    return small
+            below[target] = halved(block, labels)
 
 
 def _attributes(spec: OutputSpec, levels: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import sys
 import threading
@@ -14,9 +15,10 @@ import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.transform import downscale_local_mean
 
 from napari_unet.errors import OutputError
-from napari_unet.images import npy_sink, tiff_sink, zarr_sink
+from napari_unet.images import npy_sink, pyramid, tiff_sink, zarr_sink
 from napari_unet.images import pages as page_module
 from napari_unet.images.pages import Pages
 from napari_unet.images.readers import open_image
@@ -141,6 +143,34 @@ def test_tiff_as_tifffile_and_ome_see_it(tmp_path):
     assert note.get("Namespace") == "unet-napari/provenance"
     found = {m.get("K"): m.text for m in note.iter(f"{ome}M")}
     assert found == {"model": "abc", "settings": '{"tile": [1, 2]}'}
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("u4", "labels"), ("f4", "image")])
+def test_large_planes_of_a_tiff_have_smaller_levels(tmp_path, monkeypatch, dtype, kind):
+    monkeypatch.setattr(pyramid, "LARGEST", 300)
+    monkeypatch.setattr(pyramid.level_shapes, "__defaults__", (300,))
+    spec = spec_of("ZYX", (2, 601, 1102), dtype, kind=kind, **FACTS)
+    values = values_of(spec)
+    write(tmp_path / "a.ome.tif", spec, values)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ome.tif"]
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        levels = tif.series[0].levels
+        assert len(tif.pages) == 2
+        assert all(level.keyframe.is_tiled for level in levels)
+        found = [level.asarray() for level in levels]
+    shapes = [(2, 601, 1102), (2, 301, 551), (2, 151, 276)]
+    assert [level.shape for level in found] == shapes
+    np.testing.assert_array_equal(found[0], values)
+    if kind == "labels":
+        for i, level in enumerate(found):
+            np.testing.assert_array_equal(level, values[:, :: 2**i, :: 2**i])
+        return
+    for above, below in itertools.pairwise(found):
+        even = np.pad(above, [(0, 0), (0, above.shape[1] % 2), (0, above.shape[2] % 2)])
+        inner = downscale_local_mean(even, (1, 2, 2))[:, :150, :275]
+        np.testing.assert_allclose(below[:, :150, :275], inner, rtol=1e-5)
+    with open_image(tmp_path / "a.ome.tif") as stack:
+        assert stack.shape == spec.shape
 
 
 def test_big_tiff_is_chosen_beforehand(tmp_path, monkeypatch):
