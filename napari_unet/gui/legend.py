@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_unet.gui.strokes import colour
+from napari_unet.images.palette import colour
 
 if TYPE_CHECKING:
     from napari_unet.gui.state import Model, State

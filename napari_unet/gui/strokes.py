@@ -9,27 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.images.palette import class_colour, colour
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.utils.colormaps import DirectLabelColormap
 
-# Okabe and Ito's palette, told apart by colour-blind people; background first
-COLOURS = (
-    "#0072b2",
-    "#e69f00",
-    "#cc79a7",
-    "#009e73",
-    "#f0e442",
-    "#d55e00",
-    "#56b4e9",
-)
 _IDS = 256
-
-
-def colour(number: int) -> str:
-    """Colour of a stroke class, as ``#rrggbb``."""
-    return COLOURS[(number - 1) % len(COLOURS)]
 
 
 def stroke_colours() -> DirectLabelColormap:
@@ -39,7 +26,7 @@ def stroke_colours() -> DirectLabelColormap:
 
 def class_colours() -> DirectLabelColormap:
     """Colours of predicted classes: class k has the colour of stroke k + 1."""
-    return _colormap({number: colour(number + 1) for number in range(1, _IDS)})
+    return _colormap({number: class_colour(number) for number in range(1, _IDS)})
 
 
 def _colormap(colours: dict[int, str]) -> DirectLabelColormap:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_unet.images.sinks import OutputSpec
+    from napari_unet.images.stack import ImageStack
 
 
 class PagedSink(ABC):
@@ -114,7 +115,7 @@ def _check_whole(part: Path, path: Path, spec: OutputSpec) -> None:
 
     try:
         with open_image(part) as found:
-            same = found.shape == spec.shape and found.dtype == spec.dtype
+            same = _sizes(found) == _sizes(spec) and found.dtype == spec.dtype
             words = f"{found.dtype} {found.shape}"
     except ImageError as error:
         same, words = False, str(error)
@@ -124,6 +125,12 @@ def _check_whole(part: Path, path: Path, spec: OutputSpec) -> None:
             found=f"on the disk {words.rstrip('.')}",
             expected=f"{spec.dtype} {spec.shape}",
         )
+
+
+def _sizes(image: OutputSpec | ImageStack) -> dict[str, int]:
+    """Size by axis; not every format keeps an axis of one."""
+    pairs = zip(image.axes, image.shape, strict=True)
+    return {axis: size for axis, size in pairs if size > 1}
 
 
 def _released(items: Iterator[Page], pages: Pages) -> Iterator[np.ndarray]:

@@ -36,6 +36,8 @@ class OutputSpec:
         Physical pixel size by axis, as in `ImageStack`.
     channel_names : tuple of str
         Names along C, empty where there is no C.
+    classes : mapping of int to str
+        Name by class id, "" where it is unknown; empty where ids number objects.
     name : str
         Short name.
     provenance : mapping
@@ -49,6 +51,7 @@ class OutputSpec:
     scale: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
+    classes: Mapping[int, str] = field(default_factory=dict)
     name: str = "result"
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

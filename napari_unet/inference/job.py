@@ -17,6 +17,7 @@ from napari_unet.inference.finish import Finisher, finisher
 from napari_unet.inference.layout import Layout, lay_out
 from napari_unet.inference.plan import Memory, Plan, RowCost, plan
 from napari_unet.networks import device as devices
+from napari_unet.tasks.semantic import class_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,6 +133,7 @@ class Job:
             scale={a: v for a, v in self.stack.scale.items() if a in axes},
             units={a: v for a, v in self.stack.units.items() if a in axes},
             channel_names=spec.class_names if has_channels else (),
+            classes=class_names(spec) if self.config.kind == "labels" else {},
             name=f"{self.stack.name} {self.config.kind}",
             provenance=self._provenance(scaling),
         )

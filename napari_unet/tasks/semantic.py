@@ -14,6 +14,24 @@ if TYPE_CHECKING:
     from napari_unet.networks.spec import ModelSpec
 
 
+def class_names(spec: ModelSpec) -> dict[int, str]:
+    """Name of each class that a label image may hold, "" where it is unknown.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the network; one that finds objects has a single class.
+    """
+    if spec.task != "semantic":
+        return {1: ""}
+    recipe = spec.recipe
+    first = int(spec.out_channels == 1 or spec.activation == "sigmoid")
+    plain = tuple(range(first, first + spec.out_channels))
+    ids = (recipe and (recipe.region_labels or recipe.label_values)) or plain
+    names = spec.class_names or ("",) * len(ids)
+    return {i: name for i, name in zip(ids, names, strict=True) if i > 0}
+
+
 class Semantic:
     """A network with one channel per class.
 
