@@ -304,8 +304,11 @@ class BatchConfig(PredictConfig):
         description="CSV file with the columns file and some of axes, channels, "
         "series, for files that differ from the rest.",
     )
-    suffix: Literal[".ome.tif", ".ome.zarr"] = Field(
-        ".ome.tif", title="Format", description="Format of the results."
+    suffix: Literal[".ome.tif", ".ome.zarr", ".imagej.tif"] = Field(
+        ".ome.tif",
+        title="Format",
+        description="Format of the results; .imagej.tif is a hyperstack that ImageJ "
+        "opens without a plugin, of at most 4 GB.",
     )
     retry_failed: bool = Field(
         False,

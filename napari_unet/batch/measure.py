@@ -151,6 +151,8 @@ def _frames(
     frames: dict[tuple[int, ...], Objects] = {}
     for region in blocks(labels):
         block = labels.read(region, "".join([*looped, *space]))
+        if block.dtype.kind == "f":  # ids as ImageJ stores them
+            block = block.astype(np.uint32)
         pixels = image.read(region, "".join(["C", *looped, *space]))
         starts = [region[axis].start for axis in looped]
         for offset in np.ndindex(*block.shape[: len(looped)]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".ome.btf")
+_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".ome.btf", ".imagej.tif")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST = 200  # bytes; file systems allow 255, temporary names need some
 
@@ -118,7 +118,7 @@ def aside(path: Path, suffix: str) -> Path:
 
 def unedited(name: str) -> str:
     """Take back what `aside` did to a name."""
-    return re.sub(r" \(edited(?: \d+)?\)(?=\.ome\.)", "", name)
+    return re.sub(r" \(edited(?: \d+)?\)(?=\.(ome|imagej)\.)", "", name)
 
 
 def key(path: Path, output: Path) -> str:

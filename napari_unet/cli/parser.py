@@ -98,7 +98,9 @@ def _predict(sub: argparse.ArgumentParser) -> None:
     _model(sub)
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--output", metavar="PATH", help="The result: .ome.tif, .ome.zarr or .npy."
+        "--output",
+        metavar="PATH",
+        help="The result: .ome.tif, .imagej.tif, .ome.zarr or .npy.",
     )
     what.add_argument(
         "--plan", action="store_true",

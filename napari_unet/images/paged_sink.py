@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import ImageError, OutputError
 from napari_unet.files import Commit, telling_write_errors
@@ -51,6 +52,10 @@ class PagedSink(ABC):
     def _check(self, spec: OutputSpec) -> None:
         """Refuse results that the format cannot hold."""
 
+    def _stored(self, spec: OutputSpec) -> np.dtype[Any]:
+        """Type of the pixels in the file."""
+        return spec.dtype
+
     @abstractmethod
     def _save(self, spec: OutputSpec, part: Path, planes: Iterator[np.ndarray]) -> None:
         """Write all planes to `part`; runs in a thread."""
@@ -58,7 +63,7 @@ class PagedSink(ABC):
     def open(self, spec: OutputSpec) -> None:
         """Check the result and start the thread that writes it."""
         self._check(spec)
-        self._spec = spec
+        self._spec = replace(spec, dtype=self._stored(spec))
         self._needed = math.prod(spec.shape) * spec.dtype.itemsize
         self._commit = commit = Commit(self._path, needed=self._needed)
         scratch = commit.part.with_suffix(".pages")

@@ -14,7 +14,9 @@ from napari_unet.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".ome.zarr", ".zarr", ".npy")
+SUFFIXES = (
+    ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".imagej.tif", ".ome.zarr", ".zarr", ".npy"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class OutputSpec:
         Names along C, empty where there is no C.
     classes : mapping of int to str
         Name by class id, "" where it is unknown; empty where ids number objects.
+    window : tuple of float, optional
+        Darkest and brightest value to be shown at first; not given where unknown.
     name : str
         Short name.
     provenance : mapping
@@ -52,6 +56,7 @@ class OutputSpec:
     units: Mapping[str, str] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
     classes: Mapping[int, str] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
     name: str = "result"
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,7 +107,8 @@ def sink_for(path: str | Path) -> Sink:
     Parameters
     ----------
     path : path-like
-        Ending in one of `SUFFIXES`; every TIFF file is written as OME-TIFF.
+        Ending in one of `SUFFIXES`; a TIFF file is written as OME-TIFF, unless it ends
+        in ``.imagej.tif``: that is an ImageJ hyperstack.
 
     Raises
     ------
@@ -110,6 +116,10 @@ def sink_for(path: str | Path) -> Sink:
         If the ending is another one, or zarr is needed and not installed.
     """
     name = Path(path).name.lower()
+    if name.endswith(".imagej.tif"):
+        from napari_unet.images.imagej_sink import ImageJSink
+
+        return ImageJSink(path)
     if name.endswith((".tif", ".tiff")):
         from napari_unet.images.tiff_sink import TiffSink
 

@@ -52,8 +52,10 @@ def _imagej(info: Mapping[str, Any], page: TiffPage) -> Physical:
     found.set("T", info.get("finterval") or None, info.get("tunit", "s"))
     labels = info.get("Labels") or ()
     channels = number(info.get("channels", 1)) or 1
-    if isinstance(labels, list) and len(labels) == channels > 1:
-        found.channel_names = tuple(str(label) for label in labels)
+    if isinstance(labels, list) and channels > 1:
+        names = [str(label) for label in labels[: int(channels)]]
+        if names * (len(labels) // len(names)) == labels:  # the same in each frame
+            found.channel_names = tuple(names)
     return found
 
 

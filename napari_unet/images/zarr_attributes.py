@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_unet.images.metadata import provenance_text, unit_name
 from napari_unet.images.palette import class_colour, colour, rgb
 
@@ -71,8 +69,8 @@ def _transformations(spec: OutputSpec, level: int) -> list[dict[str, Any]]:
 
 def _channel(number: int, name: str, spec: OutputSpec) -> dict[str, Any]:
     """How a channel is shown, which the format wants beside its name."""
-    top = 1.0 if spec.dtype.kind == "f" else float(np.iinfo(spec.dtype).max)
-    window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
+    low, high = spec.window or (0.0, 1.0)
+    window = {"min": low, "max": high, "start": low, "end": high}
     color = colour(number + 1)[1:].upper()
     return {"label": name, "color": color, "active": True, "window": window}
 

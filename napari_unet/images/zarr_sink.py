@@ -7,6 +7,7 @@ zarr 3, names its axes in every level too, so that a level opens by itself.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,15 +65,39 @@ class ZarrSink(PagedSink):
         order = stored_order(spec.axes)
         leading, spec = spec.shape[:-2], _reordered(spec, order)
         shapes = level_shapes(spec.shape, CHUNK)
-        group = zarr.create_group(
-            str(part), zarr_format=3, attributes=attributes(spec, len(shapes))
-        )
+        group = zarr.create_group(str(part), zarr_format=3)
         levels = [_create(group, str(i), spec, s) for i, s in enumerate(shapes)]
+        seen = Extremes()
         for number, plane in enumerate(planes):
             place = np.unravel_index(number, leading) if leading else ()
             levels[0][tuple(int(place[i]) for i in order[:-2])] = plane
+            if spec.kind == "image" and spec.window is None:
+                seen.add(plane)
         for above, below in itertools.pairwise(levels):
             _shrink(above, below, spec.kind == "labels")
+        window = spec.window or seen.range
+        group.attrs.update(attributes(replace(spec, window=window), len(shapes)))
+
+
+class Extremes:
+    """Smallest and largest finite value of the planes so far."""
+
+    def __init__(self) -> None:
+        self._low, self._high = math.inf, -math.inf
+
+    def add(self, plane: np.ndarray) -> None:
+        """Look at a plane, some rows at a time."""
+        for y in range(0, len(plane), CHUNK):
+            rows = plane[y : y + CHUNK]
+            values = rows[np.isfinite(rows)]
+            if values.size:
+                self._low = min(self._low, float(values.min()))
+                self._high = max(self._high, float(values.max()))
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Both, or None where there is no contrast."""
+        return (self._low, self._high) if self._low < self._high else None
 
 
 def stored_order(axes: str) -> tuple[int, ...]:

@@ -125,6 +125,7 @@ class Job:
         """Describe the result."""
         spec, has_channels = self.network.spec, self.finisher.channels is not None
         axes = self.layout.axes(has_channels)
+        shares = self.config.kind == "probabilities" and spec.task != "restoration"
         return OutputSpec(
             axes=axes,
             shape=self.layout.shape(self.finisher.channels),
@@ -134,6 +135,7 @@ class Job:
             units={a: v for a, v in self.stack.units.items() if a in axes},
             channel_names=spec.class_names if has_channels else (),
             classes=class_names(spec) if self.config.kind == "labels" else {},
+            window=(0.0, 1.0) if shares else None,
             name=f"{self.stack.name} {self.config.kind}",
             provenance=self._provenance(scaling),
         )

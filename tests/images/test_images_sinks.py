@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from skimage.transform import downscale_local_mean
 
 from napari_unet.errors import OutputError
-from napari_unet.images import npy_sink, pyramid, tiff_sink, zarr_sink
+from napari_unet.images import npy_sink, palette, pyramid, tiff_sink, zarr_sink
 from napari_unet.images import pages as page_module
 from napari_unet.images.pages import Pages
 from napari_unet.images.readers import open_image
@@ -102,11 +102,81 @@ def test_round_trip(tmp_path, suffix, dtype, kind):
         np.testing.assert_array_equal(stack.read({}, spec.axes), values)
 
 
+def test_imagej_hyperstack(tmp_path):
+    path = tmp_path / "a.imagej.tif"
+    spec = spec_of(dtype="f4", kind="image", window=(0.0, 1.0), **FACTS)
+    values = values_of(spec)
+    write(path, spec, values)
+    with tifffile.TiffFile(path) as tif:
+        info, series = tif.imagej_metadata, tif.series[0]
+        assert (series.kind, series.axes, series.dataoffset > 0) == (
+            "imagej",
+            "TZCYX",
+            True,  # one run of pixels, which ImageJ maps
+        )
+        np.testing.assert_array_equal(tif.asarray(), values)
+    sizes = {"channels": 2, "slices": 3, "frames": 2, "hyperstack": True}
+    assert sizes.items() <= info.items()
+    assert (info["unit"], info["yunit"]) == ("nm", r"\u00B5m")
+    assert (info["spacing"], info["finterval"]) == (2.0, 2.5)
+    assert info["Labels"] == list(spec.channel_names) * 6
+    assert info["Ranges"] == (0.0, 1.0, 0.0, 1.0)
+    assert info["Info"] == 'model: abc\nsettings: {"tile": [1, 2]}\n'
+    with open_image(path) as stack:
+        assert stack.scale == pytest.approx(spec.scale)
+        assert stack.units == spec.units
+        assert stack.channel_names == spec.channel_names
+
+
+def test_classes_have_colours_and_names(tmp_path):
+    classes = {1: "cell", 2: ""}
+    spec = spec_of("ZYX", (3, 20, 30), "u1", classes=classes)
+    values = values_of(spec) % 3
+    write(tmp_path / "a.imagej.tif", spec, values)
+    write(tmp_path / "a.ome.zarr", spec, values)
+    shown = {i: palette.rgb(palette.class_colour(i)) for i in classes}
+    with tifffile.TiffFile(tmp_path / "a.imagej.tif") as tif:
+        np.testing.assert_array_equal(tif.asarray(), values)
+        table = tif.pages[0].colormap >> 8
+        assert {i: tuple(table[:, i].tolist()) for i in classes} == shown
+        assert 'classes: {"1": "cell"}' in tif.imagej_metadata["Info"]
+        assert tif.imagej_metadata["hyperstack"]
+    with open_image(tmp_path / "a.imagej.tif") as stack:
+        np.testing.assert_array_equal(stack.read({}, "ZYX"), values)
+    ome = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["ome"]
+    said = ome["image-label"]
+    colours = {c["label-value"]: tuple(c["rgba"]) for c in said["colors"]}
+    assert colours == {i: (*colour, 255) for i, colour in shown.items()}
+    assert said["properties"] == [{"label-value": 1, "class": "cell"}]
+
+
+def test_ids_that_imagej_holds(tmp_path):
+    spec = spec_of("YX", (8, 9), "u4")
+    values = np.full(spec.shape, 1 << 24, np.uint32)
+    write(tmp_path / "a.imagej.tif", spec, values)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.imagej.tif"), values)
+    with pytest.raises(OutputError, match="the id 16,777,217"):
+        write(tmp_path / "b.imagej.tif", spec, values + 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.imagej.tif"]
+
+
+@pytest.mark.parametrize("top", [1.0, 4000.0])
+def test_zarr_window_is_what_there_is_to_see(tmp_path, top):
+    spec = spec_of("CYX", (1, 9, 9), "f4", kind="image", channel_names=("a",))
+    values = values_of(spec) * top
+    values[0, 0, :3] = np.nan, np.inf, -top
+    write(tmp_path / "a.zarr", spec, values)
+    ome = zarr.open_group(tmp_path / "a.zarr", mode="r").attrs["ome"]
+    window = ome["omero"]["channels"][0]["window"]
+    seen = values[np.isfinite(values)]
+    assert (window["start"], window["end"]) == (seen.min(), seen.max())
+
+
 @pytest.mark.parametrize(
     ("axes", "shape"),
     [("YX", (1, 1)), ("YX", (600, 700)), ("ZYX", (5, 3, 900)), ("CYX", (3, 20, 30))],
 )
-@pytest.mark.parametrize("suffix", [".tif", ".zarr", ".npy"])
+@pytest.mark.parametrize("suffix", [".tif", ".imagej.tif", ".zarr", ".npy"])
 def test_other_shapes(tmp_path, suffix, axes, shape):
     spec = spec_of(axes, shape)
     values = values_of(spec)
@@ -252,6 +322,10 @@ def test_formats_say_what_they_cannot_hold(tmp_path):
         ("a.tif", spec_of("YX", (4, 4), "?"), "bool"),
         ("a.tif", spec_of("YX", (4, 4), "u8"), "uint64"),
         ("a.zarr", spec_of("PCYX", (2, 2, 4, 4)), "PCYX.*npy"),
+        ("a.imagej.tif", spec_of("YX", (4, 4), "i4"), "int32.*ome.tif"),
+        ("a.imagej.tif", spec_of("PYX", (2, 4, 4)), "PYX.*ome.zarr"),
+        ("a.imagej.tif", spec_of("ZYX", (50, 9999, 9999), "u1"), "5.0 GB.*at most 4"),
+        ("a.imagej.tif", spec_of("ZYX", (200_000, 9, 9), "u1"), "200,000 planes"),
     ):
         with pytest.raises(OutputError, match=words):
             sink_for(tmp_path / name).open(spec)
@@ -276,7 +350,7 @@ def test_folder_of_other_things_is_not_replaced(tmp_path):
     assert (tmp_path / "a.zarr" / "thesis.txt").exists()
 
 
-@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".npy"])
+@pytest.mark.parametrize("suffix", [".ome.tif", ".imagej.tif", ".ome.zarr", ".npy"])
 @pytest.mark.parametrize("end", ["abort", "incomplete"])
 def test_nothing_is_left_behind(tmp_path, suffix, end):
     spec = spec_of()
