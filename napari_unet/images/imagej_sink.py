@@ -109,8 +109,6 @@ def _metadata(spec: OutputSpec) -> dict[str, Any]:
     """Text and labels in the terms of tifffile's ImageJ writer."""
     unit = {a: _ascii(spec.units[a]) for a in "XYZ" if spec.units.get(a)}
     found: dict[str, Any] = {"axes": spec.axes, "loop": False}
-    if len(spec.axes) > 2:
-        found["hyperstack"] = True
     if "X" in unit:
         found["unit"] = unit["X"]
         others = {"yunit": unit.get("Y"), "zunit": unit.get("Z")}

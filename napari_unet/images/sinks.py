@@ -14,9 +14,8 @@ from napari_unet.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SUFFIXES = (
-    ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".imagej.tif", ".ome.zarr", ".zarr", ".npy"
-)  # fmt: skip
+_TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".imagej.tif")
+SUFFIXES = (*_TIFF, ".ome.zarr", ".zarr", ".npy")
 
 
 @dataclass(frozen=True)

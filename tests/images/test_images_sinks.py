@@ -140,7 +140,6 @@ def test_classes_have_colours_and_names(tmp_path):
         table = tif.pages[0].colormap >> 8
         assert {i: tuple(table[:, i].tolist()) for i in classes} == shown
         assert 'classes: {"1": "cell"}' in tif.imagej_metadata["Info"]
-        assert tif.imagej_metadata["hyperstack"]
     with open_image(tmp_path / "a.imagej.tif") as stack:
         np.testing.assert_array_equal(stack.read({}, "ZYX"), values)
     ome = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["ome"]
