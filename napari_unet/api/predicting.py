@@ -33,10 +33,10 @@ def iter_predict(
     """Run a model over an image; `Finished.result` is the array or the path written.
 
     `output` is a path (.ome.tif, .imagej.tif, .ome.zarr, .npy), an array to fill, or
-    None for a new array. `region` limits the output to a part of the image, in voxels by axis name;
-    its values are those the whole run would give. The last model and the last
-    statistics stay loaded. A run to a path that was stopped or killed goes on when it
-    is asked for again.
+    None for a new array. `region` limits the output to a part of the image, in voxels
+    by axis name; its values are those the whole run would give. The last model and the
+    last statistics stay loaded. A run to a path that was stopped or killed goes on when
+    it is asked for again.
 
     Raises
     ------
