@@ -56,6 +56,19 @@ class Preview(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Written(Event):
+    """A finished part of the output is in its file.
+
+    Attributes
+    ----------
+    region : tuple of slice
+        Where it lies, one slice per output axis.
+    """
+
+    region: tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Metric(Event):
     """One number of a training run: `name` at `step`."""
 

@@ -36,6 +36,7 @@ from napari_unet.api.predicting import (
     where_next,
 )
 from napari_unet.api.projects import finetune_project, iter_finetune_project
+from napari_unet.api.shown import iter_regroup, iter_shown
 
 __all__ = [
     "audit",
@@ -53,7 +54,9 @@ __all__ = [
     "iter_forecast",
     "iter_inspect",
     "iter_predict",
+    "iter_regroup",
     "iter_seam",
+    "iter_shown",
     "iter_verify",
     "iter_where_next",
     "load_model",

@@ -19,7 +19,7 @@ from napari_unet.networks.device import free_memory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.tasks.task import Task
+    from napari_unet.tasks.task import Separator
 
 SLAB = 8 << 20
 """Pixels that are looked at together."""
@@ -37,7 +37,7 @@ class Slabs:
 
     Parameters
     ----------
-    task : Task
+    task : Separator
         Tells foreground and objects.
     threshold : float
         Probability from which a pixel is foreground.
@@ -54,7 +54,9 @@ class Slabs:
         Whether a part was longer than could be held.
     """
 
-    def __init__(self, task: Task, threshold: float, length: int, count: int) -> None:
+    def __init__(
+        self, task: Separator, threshold: float, length: int, count: int
+    ) -> None:
         self.count = count
         self.was_cut = False
         self._task = task

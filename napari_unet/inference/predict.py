@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
+    from napari_unet.inference.probabilities import Probabilities
     from napari_unet.inference.resuming.keeper import Keeper
     from napari_unet.inference.resuming.reached import Reached
     from napari_unet.networks.network import Network
@@ -48,6 +49,7 @@ def predict(
     region: Region | None = None,
     scaling: Scaling | None = None,
     measure: Callable[[Job, CancelToken], Scaling] = measure,
+    probabilities: Probabilities | None = None,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a network over an image and write the result to a sink.
@@ -71,6 +73,9 @@ def predict(
         Intensity scaling, measured over the whole stack when not given.
     measure : callable
         Measures it.
+    probabilities : Probabilities, optional
+        Takes the probabilities beside the result; not asked for a network that brings
+        a procedure of its own, nor by a run that goes on.
     cancel : CancelToken, optional
         Checked between tiles.
 
@@ -95,7 +100,9 @@ def predict(
             else:
                 job = _prepared(stack, network, config, region, kept)
                 known = None if scaling is None else lambda *_: scaling
-                work = _by_plan(job, sink, known or measure, kept, cancel)
+                work = _by_plan(
+                    job, sink, known or measure, kept, probabilities, cancel
+                )
             result = yield from work
     except Stopped as stopped:
         yield Cancelled(kept.advice(str(stopped)))
@@ -124,6 +131,7 @@ def _by_plan(
     sink: Sink,
     measure: Callable[[Job, CancelToken], Scaling],
     kept: Keeper,
+    probabilities: Probabilities | None,
     cancel: CancelToken,
 ) -> Generator[Event, None, Any]:
     """Run a network over frames that are planned beforehand."""
@@ -140,8 +148,10 @@ def _by_plan(
         sink.open(job.output(scaling))
         reached = ways.start(job)
         kept.begin(Decisions.of(job, scaling), reached)
+        if past is None and probabilities is not None:
+            probabilities.open(job, scaling)
         yield from replay(job, sink, kept, reached, cancel)
-        yield from _run(job, sink, scaling, kept, reached, cancel)
+        yield from _run(job, sink, scaling, kept, probabilities, reached, cancel)
         return sink.close()
 
 
@@ -171,6 +181,7 @@ def _run(
     sink: Sink,
     scaling: Scaling,
     kept: Keeper,
+    probabilities: Probabilities | None,
     reached: Reached,
     cancel: CancelToken,
 ) -> Iterator[Event]:
@@ -182,6 +193,8 @@ def _run(
             for write, logits in advance.parts:
                 part = write, job.finisher.reduce(logits)
                 kept.add(*part)
+                if probabilities is not None:
+                    probabilities.add(advance.position, write, logits)
                 yield from deliver(job, sink, advance.position, part)
             if advance.ends_frame:
                 yield from deliver(job, sink, advance.position, None, True)

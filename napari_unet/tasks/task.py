@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from napari_unet.networks.spec import ModelSpec
 
 
-class Task(Protocol):
+class Separator(Protocol):
+    """The part of a `Task` that finds objects."""
+
+    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Where objects are, bool (*spatial); evidence of 0 is never foreground."""
+        ...
+
+    def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
+        """Object numbers 1, 2 ... (*spatial), int32, of a whole frame's evidence."""
+        ...
+
+
+class Task(Separator, Protocol):
     """From logits to results.
 
     All methods work on any block of a frame; only `separate` needs a whole frame, or
@@ -46,14 +58,6 @@ class Task(Protocol):
 
     def evidence_bytes(self) -> int:
         """Bytes of `evidence` per pixel."""
-        ...
-
-    def foreground(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
-        """Where objects are, bool (*spatial); evidence of 0 is never foreground."""
-        ...
-
-    def separate(self, evidence: np.ndarray, threshold: float) -> np.ndarray:
-        """Object numbers 1, 2 ... (*spatial), int32, of a whole frame's evidence."""
         ...
 
 
