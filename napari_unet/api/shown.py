@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet import warm
 from napari_unet.api.opening import opened
-from napari_unet.events import Preview, Written
+from napari_unet.events import Cancelled, Preview, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,13 +45,20 @@ def iter_shown(
     from napari_unet.inference.probabilities import Probabilities
 
     probabilities = None if keep is None else Probabilities(keep)
+    begun = False
     with opened(image, config) as stack:
         for event in predict(
             stack, warm.network(model), config, GrowingSink(output),
             region=region, measure=warm.scaling, probabilities=probabilities,
             cancel=cancel,
         ):  # fmt: skip
-            yield Written(event.region) if isinstance(event, Preview) else event
+            if isinstance(event, Preview):
+                begun = True
+                yield Written(event.region)
+            elif isinstance(event, Cancelled) and begun:
+                yield Cancelled("what was done until then is shown")
+            else:
+                yield event
 
 
 def iter_regroup(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.gui.batching import Batching
 from napari_unet.gui.file_facts import FileReader
+from napari_unet.gui.looks import Looks
 from napari_unet.gui.models import Models
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.planning import Planning
@@ -51,7 +52,7 @@ class Controller:
     ----------
     session : Session
         The state, and what runs.
-    models, painting, predicting, previews, planning, training, batch
+    models, painting, predicting, previews, looks, planning, training, batch
         What can be done with models and on each page.
     strokes : StrokeLayers
         The stroke layers of the viewer.
@@ -78,8 +79,9 @@ class Controller:
         self._layers = layers
         self._staging = staging = Staging(folder)
         results = Results(layers)
-        self.predicting = Predicting(session, layers, results, staging)
-        self.previews = Previews(session, layers, results, staging)
+        self.looks = looks = Looks(session, layers, results, staging)
+        self.predicting = Predicting(session, layers, results, looks, staging)
+        self.previews = Previews(session, layers, results, looks, staging)
         self.planning = Planning(session, layers)
         self.training = Training(
             session, layers, self.strokes, self.models, staging, rounds
@@ -110,6 +112,7 @@ class Controller:
             self.session.tasks.aside(warm_up, lambda _: None)
         if self._files.catch_up():
             return
+        self.looks.catch_up()
         self.previews.catch_up()
         self.planning.catch_up()
 
@@ -146,6 +149,7 @@ class Controller:
         """Stop what runs, end the computing process and remove private files."""
         self.session.tasks.close()
         self.previews.close()
+        self.looks.close()
         self.planning.close()
         self.session.update(activity=None, aside=None, live=False)
         self._staging.clear()

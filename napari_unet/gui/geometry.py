@@ -147,15 +147,34 @@ def fit(result: np.ndarray, axes: str, layer_axes: str, ndim: int) -> np.ndarray
     return moved
 
 
-def result_axes(axes: str, shape: Sequence[int]) -> str:
+def fit_region(region: tuple[slice, ...], axes: str, ndim: int) -> tuple[slice, ...]:
+    """Put a region of a result in the order of its image's axes, as `fit` does.
+
+    Parameters
+    ----------
+    region : tuple of slice
+        On the axes of the result.
+    axes : str
+        Axes of the image.
+    ndim : int
+        Number of dimensions of the image layer.
+    """
+    ours = result_axes(axes, region)
+    whole = slice(0, 1)
+    return tuple(
+        whole if axis == "C" else region[ours.index(axis)] for axis in axes[:ndim]
+    )
+
+
+def result_axes(axes: str, shape: Sequence[object]) -> str:
     """Axes of what the core returns: frames in their order, Z, C if there, Y, X.
 
     Parameters
     ----------
     axes : str
         Axes of the image.
-    shape : sequence of int
-        Shape of the result.
+    shape : sequence
+        Shape of the result, or anything with an entry for each axis.
 
     Returns
     -------

@@ -90,7 +90,11 @@ class Planning:
             return
         if isinstance(event, Finished):
             lines = tuple(card.lines(event.result).items())
-            self._session.update(plan=Card(card.summary(event.result), lines))
+            facts = event.result
+            plan = Card(
+                *(card.summary(facts), lines, facts["seconds"], facts["output_bytes"])
+            )
+            self._session.update(plan=plan)
         elif isinstance(event, Failed):
             self._session.update(plan=Card(str(event.error)))
         elif isinstance(event, Cancelled):  # its process was ended for another job
@@ -101,4 +105,5 @@ def _key(state: State) -> object:
     """List what a plan depends on, None where nothing can be predicted."""
     if state.settings is None or buttons.no_prediction(state):
         return None
-    return state.image, state.model, state.channels, dict(state.settings)
+    settings = {k: v for k, v in state.settings.items() if k != "threshold"}
+    return state.image, state.model, state.channels, settings

@@ -5,13 +5,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QVBoxLayout, QWidget
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UsageError
-from napari_unet.gui import words
 from napari_unet.gui.form import Form
 from napari_unet.gui.look import Folded, page, push_button, show_button, text_label
+from napari_unet.gui.result_panel import ResultPanel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.state import Card
     from napari_unet.gui.view import View
 
-_SHOWN = ("kind", "threshold")
 _OPTIONS = (
     "normalize",
     "tiling",
@@ -49,7 +48,6 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         super().__init__()
         self._controller = controller
         self._model_path = ""
-        self.form = Form(PredictConfig, _SHOWN, words.KINDS)
         self.options = Form(PredictConfig, _OPTIONS)
         self.preview = push_button("", self._preview)
         self.predict = push_button("", self._predict, primary=True)
@@ -63,15 +61,15 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.summary.setAccessibleName("Plan")
         self._lines = text_label()
         self.card = Folded("Plan", self._lines)
-        for form in (self.form, self.options):
-            form.connect(self._settle)
+        self.options.connect(self._settle)
+        self.result = ResultPanel(self._settle)
         self._settle()
         area, layout = page()
-        layout.addWidget(self.form)
         layout.addLayout(self._row())
         layout.addWidget(self.predict)
         layout.addWidget(self.summary)
         layout.addWidget(self.card)
+        layout.addWidget(self.result)
         layout.addWidget(Folded("Options", self.options))
         layout.addWidget(
             text_label(
@@ -88,8 +86,8 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         """Bring the page up to date."""
         if view.model_path != self._model_path:
             self._model_path = view.model_path
-            self.form.fields["kind"].value = view.kind
-        self.form.set_shown("threshold", view.has_threshold)
+            self.result.choose(view.kind)
+        self.result.show_view(view)
         show_button(self.preview, view.preview)
         show_button(self.predict, view.predict)
         blocked = self.live.blockSignals(True)
@@ -99,7 +97,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
 
     def settings(self) -> dict[str, Any]:
         """Read the settings; raises `UsageError` where a text is no number."""
-        return {**self.form.values(), **self.options.values()}
+        return {**self.result.settings(), **self.options.values()}
 
     def _row(self) -> QHBoxLayout:
         """Lay out what is done with the view."""
@@ -122,6 +120,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         except UsageError:
             settings = None
         self._controller.predicting.set_settings(settings)
+        self._controller.looks.choose(self.result.look)
 
     def _preview(self) -> None:
         """Predict the view."""
@@ -130,10 +129,20 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         )
 
     def _predict(self) -> None:
-        """Predict everything."""
+        """Predict everything, after a question where that takes long."""
+        concern = self._controller.predicting.concern()
+        if concern and not self._ask(concern):
+            return
         self._controller.session.attempt(
             lambda: self._controller.predicting.predict(self.settings())
         )
+
+    def _ask(self, concern: str) -> bool:
+        """Ask whether to go on."""
+        answer = QMessageBox.question(
+            self, "Predict all", f"{concern}\n\nPredict all the same?"
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
 
 def _unbroken(plan: Card) -> str:

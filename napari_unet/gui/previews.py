@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.gui.layers import Layers
+    from napari_unet.gui.looks import Looks
     from napari_unet.gui.results import Results
     from napari_unet.gui.session import Session
     from napari_unet.gui.staging import Pixels, Staging
+    from napari_unet.gui.state import Model
 
 
 @dataclass(eq=False)
@@ -37,8 +39,10 @@ class _Preview:
 
     image: str
     wish: tuple[Any, ...]
-    kind: str
+    model: Model
+    config: PredictConfig
     output: Path
+    keep: Path | None
     quiet: bool
     region: dict[str, slice] = field(default_factory=dict)
     warning: str = ""
@@ -53,6 +57,8 @@ class _Preview:
     def remove_files(self) -> None:
         """Remove what was written for it, finished or not."""
         shutil.rmtree(self.output.parent, ignore_errors=True)
+        if self.keep is not None:
+            self.keep.unlink(missing_ok=True)
 
 
 class Previews:
@@ -66,19 +72,28 @@ class Previews:
         Where the image is.
     results : Results
         Shows what comes out.
+    looks : Looks
+        Shows it in other ways.
     staging : Staging
         Takes the pixels there and back.
     """
 
     def __init__(
-        self, session: Session, layers: Layers, results: Results, staging: Staging
+        self,
+        session: Session,
+        layers: Layers,
+        results: Results,
+        looks: Looks,
+        staging: Staging,
     ) -> None:
         self._session = session
         self._layers = layers
         self._results = results
+        self._looks = looks
         self._staging = staging
         self._newest: _Preview | None = None
         self._seen: object = None
+        self._config: PredictConfig | None = None
 
     def ask(self, settings: Mapping[str, Any]) -> None:
         """Predict the view because a person asked for it."""
@@ -121,50 +136,56 @@ class Previews:
         image = state.image.name
         config = PredictConfig.build(**settings, channels=state.channels)
         pixels = self._layers.pixels(image)
-        wish = (image, state.model, config, id(pixels.data))
+        wish = (image, state.model, _run_of(config), id(pixels.data))
         if quiet:
             seen = (wish, self._layers.visible_region(image))
-            if seen == self._seen:
+            if seen == self._seen and self._shows(config):
                 return
-            self._seen = seen
+            self._seen, self._config = seen, config
         if not quiet:
             self._session.update(aside=Activity("preview", "Predicting the view"))
-        if newest is not None and newest.wish == wish and not newest.is_prepared:
+        is_same = newest is not None and (newest.wish, newest.config) == (wish, config)
+        if newest is not None and is_same and not newest.is_prepared:
             newest.quiet = newest.quiet and quiet
         else:
             if newest is not None and newest.wish[-1] != id(pixels.data):
                 self._cancel(newest)
             output = self._staging.new_place()
-            preview = _Preview(image, wish, config.kind, output, quiet)
+            keep = self._staging.new_file()
+            preview = _Preview(image, wish, state.model, config, output, keep, quiet)
             self._newest = preview
-            self._start(preview, pixels, state.model.path, config)
+            self._start(preview, pixels)
 
     def _cancel(self, preview: _Preview) -> None:
         """Give up a preview, and the copying of its pixels."""
         if preview.task is not None:
             self._session.tasks.cancel(preview.task)
 
-    def _start(
-        self, preview: _Preview, pixels: Pixels, model: str, config: PredictConfig
-    ) -> None:
+    def _shows(self, config: PredictConfig) -> bool:
+        """Whether the last preview shows this kind and threshold or can."""
+        return config == self._config or self._looks.has("preview", config)
+
+    def _start(self, preview: _Preview, pixels: Pixels) -> None:
         """Prepare the pixels and then send what the canvas shows by then."""
 
         def prepare(token: Any, progress: Any) -> dict[str, Any]:
             return {
                 "image": self._staging.source(pixels, token, progress),
-                "model": model,
+                "model": preview.model.path,
                 "output": str(preview.output),
-                "config": config,
+                "config": preview.config,
+                "keep": str(preview.keep),
             }
 
         def late() -> dict[str, Any]:
             preview.region = self._layers.visible_region(preview.image)
             if preview.quiet:
                 self._seen = (preview.wish, preview.region)
+                self._config = preview.config
             return {"region": preview.region}
 
         preview.task = Task(
-            "napari_unet.api:iter_predict",
+            "napari_unet.api:iter_shown",
             prepare,
             lambda event: self._take(preview, event),
             turn="first",
@@ -211,10 +232,22 @@ class Previews:
         result = np.load(preview.output)
         start = {axis: part.start for axis, part in preview.region.items()}
         try:
-            self._results.add(preview.image, "preview", result, preview.kind, start)
+            self._results.add(
+                preview.image, "preview", result, preview.config.kind, start
+            )
         except UNetError as error:
             self._session.say(f"{error.what}; the result was dropped.")
             return
+        if preview.keep is not None and self._looks.keep(
+            *(preview.image, "preview", preview.keep, preview.model, preview.config),
+            start,
+        ):
+            preview.keep = None
         if not preview.quiet:
             text = closing_words("Previewed the view", preview.began, preview.warning)
             self._session.say(text, "good")
+
+
+def _run_of(config: PredictConfig) -> PredictConfig:
+    """Take out what kept probabilities can show without another run."""
+    return config.model_copy(update={"kind": "labels", "threshold": 0.5})

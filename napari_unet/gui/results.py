@@ -82,18 +82,36 @@ class Results:
         """
         source = self._layers.layer(image)
         axes = self._layers.axes_of(source) or ""
-        name = f"{image} · {suffix}"
-        place = geometry.placement(source, axes, start)
         ours = geometry.result_axes(axes, result.shape)
-        common = {"metadata": {MARK: suffix, _KIND: kind}, **place}
         parts = [
             geometry.fit(part, ours.replace("C", ""), axes, source.ndim)
             for part in _parts(result, ours)
         ]
-        before = self._shown(image, suffix)
+        self.put(image, suffix, parts, kind, start, file)
+
+    def put(
+        self,
+        image: str,
+        suffix: str,
+        parts: list[Any],
+        kind: str,
+        start: Any = None,
+        file: Path | None = None,
+    ) -> None:
+        """Show arrays that have the axes of the image already, one a layer.
+
+        As `add`, with `parts` in place of the result; `kind` may be ``"doubt"`` too.
+        """
+        source = self._layers.layer(image)
+        name = f"{image} · {suffix}"
+        place = geometry.placement(source, self._layers.axes_of(source) or "", start)
+        common = {"metadata": {MARK: suffix, _KIND: kind}, **place}
+        before = self.shown(image, suffix)
         if file is None and _can_hold(before, parts, kind):
             for layer, data in zip(before, parts, strict=True):
                 _refill(layer, data, place)
+                self._release(layer)
+            self._sweep()
             return
         active = self._layers.viewer.layers.selection.active
         self.remove(image, suffix)
@@ -110,10 +128,10 @@ class Results:
 
     def remove(self, image: str, suffix: str) -> None:
         """Remove the results of an image with this suffix."""
-        for layer in self._shown(image, suffix):
+        for layer in self.shown(image, suffix):
             self._layers.viewer.layers.remove(layer)
 
-    def _shown(self, image: str, suffix: str) -> list[Layer]:
+    def shown(self, image: str, suffix: str) -> list[Layer]:
         """List the layers of a result, the lowest first."""
         return [
             layer
@@ -121,6 +139,38 @@ class Results:
             if layer.metadata.get(MARK) == suffix
             and layer.name.startswith(f"{image} · {suffix}")
         ]
+
+    def refresh(
+        self, image: str, suffix: str, region: tuple[slice, ...] | None = None
+    ) -> None:
+        """Draw a result again whose pixels have changed.
+
+        Parameters
+        ----------
+        image, suffix : str
+            The image and which of its results.
+        region : tuple of slice, optional
+            Which pixels, on the axes of the layer; nothing is drawn where they are not
+            in view.
+        """
+        for layer in self.shown(image, suffix):
+            if region is None or self._is_seen(layer, region):
+                layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+    def _is_seen(self, layer: Layer, region: tuple[slice, ...]) -> bool:
+        """Whether the planes that the viewer shows meet a region of a layer."""
+        viewer = self._layers.viewer
+        point = layer.world_to_data(viewer.dims.point)
+        return layer.visible and all(
+            part.start - 1 < at < part.stop
+            for axis, (part, at) in enumerate(zip(region, point, strict=True))
+            if axis not in viewer.dims.displayed
+        )
+
+    def _release(self, layer: Layer) -> None:
+        """Let go of the file that a layer showed."""
+        for layers in self._files.values():
+            layers.discard(layer)
 
     def _sweep(self, *_: object) -> None:
         """Remove the files that no layer shows; one that is still in use, next time."""
@@ -171,12 +221,12 @@ def _result_layer(
         layer = LabelsLayer(data, name=name, opacity=0.5, **colours, **common)
         layer.editable = False
         return layer
-    limits = (0.0, 1.0) if kind == "probabilities" else None
+    limits = (0.0, 1.0) if kind in ("probabilities", "doubt") else None
     return ImageLayer(
         data,
         name=name if number == 0 else f"{name} {number}",
         blending="additive",
-        colormap="magma",
+        colormap="inferno" if kind == "doubt" else "magma",
         contrast_limits=limits,
         **common,
     )

@@ -77,6 +77,11 @@ class Staging:
         folder.mkdir()
         return folder / "result.npy"
 
+    def room(self) -> int:
+        """Bytes that are free where the files lie."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self._folder).free
+
     def source(
         self, pixels: Pixels, cancel: CancelToken, progress: Callable[[float], None]
     ) -> ImageSource:

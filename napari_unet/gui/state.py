@@ -99,10 +99,25 @@ class Round:
 
 @dataclass(frozen=True)
 class Card:
-    """A plan in a line, or why there is none, and all of it by name."""
+    """A plan in a line, or why there is none, and all of it by name.
+
+    `seconds` and `output_bytes` are what it takes, 0 while unknown.
+    """
 
     summary: str
     lines: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How results are shown: a kind of `PredictConfig` or ``"doubt"``."""
+
+    kind: str = "labels"
+    threshold: float = 0.5
+    split: bool = False
+    """Whether touching objects are parted, for instances."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,9 @@ class State:
     settings: Mapping[str, Any] | None = None
     """Of the Predict page; None while a text there is no number."""
     plan: Card | None = None
+    look: Look = field(default_factory=Look)
+    tally: str = ""
+    """Objects and foreground of the newest result."""
     live: bool = False
     """Whether the view is predicted again whenever it changes."""
     activity: Activity | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_unet.gui import buttons, words
 from napari_unet.gui.legend import legend
 from napari_unet.gui.open_facts import open_facts
+from napari_unet.tasks.decisions import decision_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ class View:
     open_facts: tuple[OpenFact, ...]
     kind: str
     has_threshold: bool
+    tally: str
     images: tuple[str, ...]
     image: str
     image_line: str
@@ -81,7 +83,8 @@ def resolve(state: State) -> View:
         model_path=model.path if model else "",
         open_facts=open_facts(model.facts) if model else (),
         kind=words.best_kind(model.facts) if model else "labels",
-        has_threshold=model is None or model.facts.get("activation") == "sigmoid",
+        has_threshold=_has_threshold(model),
+        tally=state.tally,
         images=state.images,
         image=image.name if image else "",
         image_line=_image_line(image),
@@ -113,6 +116,16 @@ def resolve(state: State) -> View:
         status=_status(state, activity),
         tone="plain" if activity else state.tone,
     )
+
+
+def _has_threshold(model: Model | None) -> bool:
+    """Whether the labels of a model depend on a threshold."""
+    if model is None:
+        return True
+    decision = decision_of(model.facts)
+    if decision is None:  # cells out of flows
+        return model.facts.get("task") == "flows"
+    return decision.has_threshold
 
 
 def _status(state: State, activity: Activity | None) -> str:

@@ -30,10 +30,11 @@ _LETTERS = {
     "position": "P",
 }
 _PLANES = {"Z": "plane", "T": "time point", "C": "channel", "P": "position"}
-KINDS = {
+LOOKS = {
     "labels": "Classes",
-    "instances": "Separate objects",
     "probabilities": "Probabilities",
+    "doubt": "Doubt",
+    "instances": "Separate objects",
     "logits": "Raw scores (logits)",
 }
 
@@ -125,6 +126,14 @@ def best_kind(facts: Mapping[str, Any]) -> str:
     """Choose the kind of result that a model is made for."""
     kinds = {"instances": "instances", "flows": "instances", "restoration": "logits"}
     return kinds.get(str(facts.get("task")), "labels")
+
+
+def size(count: int) -> str:
+    """Write a number of bytes, such as ``"1.2 GB"``."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
 
 
 def seconds(value: float) -> str:

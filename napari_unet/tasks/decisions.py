@@ -7,8 +7,12 @@ with other thresholds in a process that must not import torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _KNOWN = ("semantic", "instances")
 
@@ -109,3 +113,15 @@ class Decision:
     def _is_outlined(self) -> bool:
         """Whether the channels are background, interior and boundary."""
         return self.task == "instances"
+
+
+def decision_of(facts: Mapping[str, Any]) -> Decision | None:
+    """Say how a model's probabilities are read, from its facts; None if they are none.
+
+    Parameters
+    ----------
+    facts : mapping
+        As `napari_unet.checkpoints.inspect` tells them.
+    """
+    task, activation = str(facts.get("task")), str(facts.get("activation"))
+    return Decision.of(task, activation, int(facts["out_channels"]))

@@ -459,7 +459,7 @@ def test_closing_stops_everything_and_removes_private_files(desk, tmp_path):
     desk.job.play(Finished("late"))
     assert not desk.view.busy
     desk.controller.predicting.predict({})
-    assert desk.job.name == "iter_predict"
+    assert desk.job.name == "iter_shown"
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.0, "0%"), (0.5, "50%")])

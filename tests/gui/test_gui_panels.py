@@ -236,7 +236,7 @@ def test_live_is_switched_with_the_mouse_and_follows_the_form(desk, qtbot):
     assert desk.state.live
     assert other.live.isChecked()
     first = desk.job
-    assert (first.name, first.turn) == ("iter_predict", "first")
+    assert (first.name, first.turn) == ("iter_shown", "first")
     panel.options.fields["tile"].value = "24"
     desk.controller.previews.catch_up()
     assert desk.job.arguments["config"] == PredictConfig(tile=(24,))
@@ -256,7 +256,7 @@ def test_preview_button_works_while_a_prediction_runs(desk, qtbot):
     desk.open_model()
     qtbot.mouseClick(panel.predict, Qt.MouseButton.LeftButton)
     assert not panel.predict.isEnabled()
-    panel.form.fields["kind"].value = "probabilities"
+    panel.result.choose("probabilities")
     qtbot.mouseClick(panel.preview, Qt.MouseButton.LeftButton)
     assert desk.job.turn == "first"
     assert desk.job.arguments["config"].kind == "probabilities"
@@ -283,17 +283,17 @@ def test_plan_is_a_line_that_opens_with_the_mouse(desk, qtbot):
 @pytest.mark.parametrize(
     ("task", "activation", "kind", "threshold"),
     [
-        ("semantic", "softmax", "labels", False),
+        ("semantic", "softmax", "labels", True),
         ("semantic", "sigmoid", "labels", True),
-        ("instances", "softmax", "instances", False),
+        ("instances", "softmax", "instances", True),
         ("restoration", "none", "logits", False),
     ],
 )
 def test_result_fits_the_model(desk, qtbot, task, activation, kind, threshold):
     panel = shown(desk, qtbot, PredictPanel(desk.controller))
     desk.open_model(task=task, activation=activation)
-    assert panel.form.values()["kind"] == kind
-    assert panel.form.fields["threshold"].native.isHidden() is not threshold
+    assert panel.settings()["kind"] == kind
+    assert panel.result.threshold.isHidden() is not threshold
 
 
 def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):

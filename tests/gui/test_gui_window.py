@@ -160,7 +160,7 @@ def test_previews_while_everything_is_predicted(viewer, qtbot, tmp_path):
     session = dock.controller.session
     offer_checkpoint(viewer, sample("nuclei.safetensors"))
     wait(qtbot, dock)
-    dock.predict.form.fields["kind"].value = "probabilities"
+    dock.predict.result.choose("probabilities")
     dock.predict.options.fields["tiling"].value = "exact"
     dock.predict.options.fields["tile"].value = "64"
     qtbot.waitUntil(lambda: session.state.plan is not None, timeout=30000)
