@@ -7,6 +7,7 @@ values. The last event is `Finished` or `Cancelled`; an error is raised, never y
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +100,11 @@ class Cancelled(Event):
 
 
 class CancelToken:
-    """A flag that a generator checks between units of work."""
+    """What a generator hears from outside between units of work: stop, or news."""
 
     def __init__(self) -> None:
         self._flag = threading.Event()
+        self._told: deque[Any] = deque()
 
     def set(self) -> None:
         """Ask the work to stop after the current unit."""
@@ -111,6 +113,14 @@ class CancelToken:
     def is_set(self) -> bool:
         """Whether the work was asked to stop."""
         return self._flag.is_set()
+
+    def tell(self, message: Any) -> None:
+        """Tell the work something; one that does not listen never hears it."""
+        self._told.append(message)
+
+    def heard(self) -> list[Any]:
+        """Take what was told since the last call, the oldest first."""
+        return [self._told.popleft() for _ in range(len(self._told))]
 
 
 class Stopped(Exception):

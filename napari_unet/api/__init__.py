@@ -21,6 +21,7 @@ from napari_unet.api.learning import (
     finetune,
     iter_audit,
     iter_finetune,
+    iter_training_view,
 )
 from napari_unet.api.opening import (
     iter_inspect,
@@ -57,6 +58,7 @@ __all__ = [
     "iter_regroup",
     "iter_seam",
     "iter_shown",
+    "iter_training_view",
     "iter_verify",
     "iter_where_next",
     "load_model",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ from napari_unet.errors import UsageError
 from napari_unet.events import drain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari_unet.api.types import Image, Model, OnEvent
+    from napari_unet.config import PredictConfig
     from napari_unet.events import CancelToken, Event
     from napari_unet.training.annotations import Example
     from napari_unet.training.boxes import Box
@@ -31,6 +34,7 @@ def iter_finetune(
     boxes: Sequence[Sequence[Box]] = (),
     earlier: Sequence[str | Path] = (),
     go_on: bool = False,
+    listen: bool = False,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
@@ -40,7 +44,9 @@ def iter_finetune(
     each image, the parts in which what is not painted is known. `earlier` are the
     checkpoints of earlier rounds, oldest first: what judged them judges this round too,
     and so does what judged `model`, where that is kept beside it. `go_on` continues a
-    training of `output` that was stopped or killed.
+    training of `output` that was stopped or killed. With `listen`, a message to the job
+    (`CancelToken.tell`) is a list as `strokes`, with all that is painted by then; the
+    training goes on with those, see `news` there.
 
     Raises
     ------
@@ -57,12 +63,57 @@ def iter_finetune(
     past = [Path(path) for path in earlier]
     if isinstance(model, (str, Path)) and references.beside(Path(model)).exists():
         past = past if Path(model) in past else [Path(model), *past]
-    with _examples(images, strokes, boxes, config) as examples:
+    with _examples(images, strokes, boxes, config) as examples, ExitStack() as later:
         network = None if model is None else load_model(model)
+        hear = partial(_heard, cancel, examples, config, later) if listen else None
         yield from finetune(
             examples, network, config, Path(output),
-            cancel=cancel, earlier=past, go_on=go_on,
+            cancel=cancel, earlier=past, go_on=go_on, news=hear,
         )  # fmt: skip
+
+
+def _heard(
+    cancel: CancelToken | None,
+    examples: Sequence[Example],
+    config: FinetuneConfig,
+    files: ExitStack,
+) -> list[Example] | None:
+    """Open the strokes that were told last, if any, on the images that are open."""
+    told = cancel.heard() if cancel is not None else []
+    if not told:
+        return None
+    images = [example.stack for example in examples]
+    boxes = [example.boxes for example in examples]
+    return files.enter_context(_examples(images, told[-1], boxes, config))
+
+
+def iter_training_view(
+    image: Image,
+    training: str | Path,
+    output: str | Path,
+    config: PredictConfig,
+    *,
+    region: Mapping[str, int | slice] | None = None,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Run the network of a training that runs in this process over an image.
+
+    `training` is the checkpoint that is to be made; else as `iter_predict`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such training.
+    UNetError
+        As `iter_predict`.
+    """
+    from napari_unet.api.predicting import iter_predict
+    from napari_unet.training import live
+
+    network = live.network_of(Path(training))
+    yield from iter_predict(
+        image, network, output, config, region=region, cancel=cancel
+    )
 
 
 def iter_audit(

@@ -77,10 +77,16 @@ class _Work:
         self.turn = turn
         self.cancel = CancelToken()
         self.begun = False
+        self.paused = False
         self.replaced = False
         self.over = False
         self._events = _events(target, arguments, self.cancel, allow)
         self._send = wire.EventSender(_numbered(pipe, number), previews=previews)
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether it wants its turn; one that is to stop does, even if it rests."""
+        return not self.paused or self.cancel.is_set()
 
     def replace(self) -> None:
         """Give it up for a newer one; the main thread ends it at its next step."""
@@ -125,10 +131,13 @@ class _Inbox(threading.Thread):
     def next(self) -> _Work | None:
         """Wait for the most urgent job; None when there will be no more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._works or self._ended)
+            self._changed.wait_for(
+                lambda: self._ended or any(work.is_awake for work in self._works)
+            )
             owed, self._owes = self._owes, False
-            waiting = [work for work in self._works if owed and work.turn == "usual"]
-            return min(waiting or self._works, key=_urgency, default=None)
+            awake = [work for work in self._works if work.is_awake]
+            waiting = [work for work in awake if owed and work.turn == "usual"]
+            return min(waiting or awake, key=_urgency, default=None)
 
     def is_empty_without(self, work: _Work) -> bool:
         """Take a job off the list that is over; whether it was the only one."""
@@ -145,10 +154,11 @@ class _Inbox(threading.Thread):
             self._leave()
 
     def _take(self, kind: str, *message: Any) -> None:
-        """Take a job on, or stop one."""
+        """Take a job on, or pass something on to one."""
         with self._changed:
-            if kind == "cancel":
-                self._cancel(*message)
+            if kind != "job":
+                self._pass_on(kind, *message)
+                self._changed.notify_all()
                 return
             new = self._make(*message)
             for work in self._works:
@@ -163,6 +173,27 @@ class _Inbox(threading.Thread):
         everything = any(work.turn == "usual" for work in stopped)
         for work in self._works if everything else stopped:
             work.cancel.set()
+
+    def _pass_on(self, kind: str, number: int, *message: Any) -> None:
+        """Stop a job, tell it something, let it rest or go on."""
+        if kind == "cancel":
+            self._cancel(number)
+        elif kind == "tell":
+            self._tell(number, *message)
+        else:
+            self._pause(number, *message)
+
+    def _tell(self, number: int, message: Any) -> None:
+        """Pass a message on to a job."""
+        for work in self._works:
+            if work.number == number:
+                work.cancel.tell(message)
+
+    def _pause(self, number: int, paused: bool) -> None:
+        """Let a job rest, or let it go on."""
+        for work in self._works:
+            if work.number == number:
+                work.paused = paused
 
     def _leave(self) -> None:
         """Let the jobs stop by themselves for a moment, then end the process."""

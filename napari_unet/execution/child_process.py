@@ -104,8 +104,8 @@ class Child:
         if self._worker is None or not self._worker.alive:
             self._worker = _Worker(self._allow, self._stop_after)
         patience = self._stop_after if stop_after is None else stop_after
-        number, stop = next(self._numbers), self._worker.stop
-        job = JobHandle(number, turn, on_event, patience, stop)
+        number, worker = next(self._numbers), self._worker
+        job = JobHandle(number, turn, on_event, patience, worker.stop, worker.send)
         if turn == "usual":
             self._job = job
         self._worker.start(job, (job.number, turn, target, arguments, previews))
@@ -157,7 +157,7 @@ class _Worker:
         """Send a job; if the process is lost, the reader tells it."""
         with self._lock:
             self._jobs[job.number] = job
-        self._send(("job", *message))
+        self.send(("job", *message))
         if self._ended.is_set():
             self._tell_loss()
 
@@ -168,7 +168,7 @@ class _Worker:
         """
         if job.turn == "usual":
             self._give_up_all()
-        self._send(("cancel", job.number))
+        self.send(("cancel", job.number))
         threading.Thread(target=self._insist, args=(job,), daemon=True).start()
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class _Worker:
         if threading.current_thread() is not self._reader:
             self._reader.join(self._stop_after)
 
-    def _send(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """Write to the process; a lost one is told by the reader."""
         with self._lock, contextlib.suppress(OSError, ValueError):
             wire.send(cast("Any", self._process.stdin), message)

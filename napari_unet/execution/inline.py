@@ -22,6 +22,13 @@ class InlineJob:
         """Ask the job to stop."""
         self.token.set()
 
+    def tell(self, message: Any) -> None:
+        """Send the job a message; an event handler may do so."""
+        self.token.tell(message)
+
+    def pause(self, paused: bool = True) -> None:
+        """Change nothing: there is nobody to go on meanwhile."""
+
 
 class Inline:
     """Runs generator functions of this package here and now.

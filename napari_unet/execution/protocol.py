@@ -79,6 +79,14 @@ class Job(Protocol):
         """Ask the job to stop; it ends in `Cancelled` or, if too late, `Finished`."""
         ...
 
+    def tell(self, message: Any) -> None:
+        """Send the job a picklable message, see `CancelToken.heard`."""
+        ...
+
+    def pause(self, paused: bool = True) -> None:
+        """Let the job rest after the present piece, or let it go on."""
+        ...
+
 
 class Runner(Protocol):
     """Runs one job at a time, and small ones ahead of it or in spare time."""

@@ -142,7 +142,7 @@ class AnnotationSet:
         planes = []
         for number, example in enumerate(examples):
             _check(example)
-            for index, ids in _painted(example.strokes, cancel):
+            for index, ids in painted_planes(example.strokes, cancel):
                 planes.append(_plane(number, index, ids))
                 total.update(repr((number, sorted(index.items()), ids.shape)).encode())
                 total.update(ids.tobytes())
@@ -157,6 +157,11 @@ class AnnotationSet:
     def has_boxes(self) -> bool:
         """Whether some image has a complete box."""
         return any(example.boxes for example in self.examples)
+
+    @property
+    def strokes(self) -> int:
+        """Number of connected strokes, those of each plane counted."""
+        return sum(plane.parts for plane in self.planes)
 
     def require_paint(self) -> None:
         """Refuse a set with nothing painted."""
@@ -231,7 +236,7 @@ def _size(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{a} {n}" for a, n in sizes.items()) or "no axes"
 
 
-def _painted(
+def painted_planes(
     strokes: ImageStack, cancel: CancelToken | None
 ) -> Iterator[tuple[dict[str, int], np.ndarray]]:
     """Every painted plane with its index, ids as int64 (Y, X)."""

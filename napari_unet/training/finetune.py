@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from napari_unet import checkpoints, files
 from napari_unet.errors import OutputError, UsageError
 from napari_unet.events import Cancelled, Finished, Started, Stopped, Warned
-from napari_unet.training import references, resume, verdict
+from napari_unet.training import live, recorded, references, resume, verdict
+from napari_unet.training.clock import Clock
 from napari_unet.training.course import Course
 from napari_unet.training.lesson import prepare
 from napari_unet.training.rounds import Round
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from napari_unet.events import CancelToken, Event
     from napari_unet.networks.network import Network
     from napari_unet.training.annotations import Example
+    from napari_unet.training.course import News
 
 
 def finetune(
@@ -34,6 +36,7 @@ def finetune(
     max_steps: int | None = None,
     earlier: Sequence[Path] = (),
     go_on: bool = False,
+    news: News | None = None,
 ) -> Iterator[Event]:
     """Teach a network by strokes.
 
@@ -65,12 +68,19 @@ def finetune(
     go_on : bool
         Continue the training of `output` that was stopped or killed. The state is kept
         beside it while it runs, and after a stop.
+    news : callable, optional
+        Asked every 20 steps for the same images with all their strokes by then, None if
+        nothing was painted. New strokes are learned from there on; what is held out
+        stays so. With the same news at the same steps the weights are the same. The
+        state then holds the strokes: a training that goes on starts from those, and
+        what `examples` hold beyond them joins at once.
 
     Yields
     ------
     Event
-        `Started` and `Progress` in seconds, `Warned`, `Metric` of ``train_loss`` and
-        ``val_dice``, and last `Finished` with a `Round`, or `Cancelled`.
+        `Started` and `Progress` in seconds, `Warned`, `Metric` of ``train_loss``,
+        ``val_dice`` and the number of ``strokes`` when new ones joined, and last
+        `Finished` with a `Round`, or `Cancelled`.
 
     Raises
     ------
@@ -84,22 +94,47 @@ def finetune(
     past = [r for path in earlier if (r := references.load(Path(path))) is not None]
     previous = checkpoints.load(earlier[-1]) if earlier else None
     yield Started("Fine-tuning", math.ceil(config.max_seconds), "s")
-    begun = time.monotonic()
+    begun, first = time.monotonic(), examples
+    if saved is not None and resume.strokes_of(saved):
+        first = recorded.restore(examples, saved.tensors, "begun")
     try:
-        lesson = prepare(examples, network, config, cancel, past)
+        lesson = prepare(first, network, config, cancel, past)
     except Stopped:
         yield Cancelled("stopped before training")
         return
     for note in lesson.notes:
         yield Warned(note)
-    course = Course(lesson, config, begun, max_steps, previous, output=output)
+    clock = Clock(begun, config.max_seconds)
+    course = Course(
+        lesson, config, clock, max_steps, previous, output=output, news=news
+    )
+    if news is not None or first is not examples:
+        course.record(first)
     if saved is not None:
-        course.go_on(saved)
-    yield from course.run(cancel)
-    if course.best is None:
+        _go_on(course, saved, examples, cancel)
+    with live.shown(output, course.network):
+        yield from course.run(cancel)
+    if course.standing.best is None:
         yield Cancelled("stopped before the first look at the network")
         return
-    yield from _close(course, config, output)
+    yield from _close(course, config, output, clock)
+
+
+def _go_on(
+    course: Course,
+    saved: resume.Saved,
+    examples: Sequence[Example],
+    cancel: CancelToken | None,
+) -> None:
+    """Take a training up where it was left, then add what was painted since."""
+    course.go_on(saved)
+    kind = resume.strokes_of(saved)
+    if kind is None:
+        return
+    if kind == "joined":
+        course.join(recorded.restore(examples, saved.tensors, kind), cancel)
+    if not course.has_learned(examples):
+        course.join(examples, cancel)
 
 
 def _check_output(output: Path, network: Network | None, go_on: bool) -> None:
@@ -122,7 +157,9 @@ def _check_output(output: Path, network: Network | None, go_on: bool) -> None:
     raise OutputError(f"{output.name} is there already", hint="Choose another name.")
 
 
-def _close(course: Course, config: FinetuneConfig, output: Path) -> Iterator[Event]:
+def _close(
+    course: Course, config: FinetuneConfig, output: Path, clock: Clock
+) -> Iterator[Event]:
     """Write the best state as a new checkpoint, compared with earlier rounds."""
     lesson = course.lesson
     parent = lesson.network
@@ -136,7 +173,7 @@ def _close(course: Course, config: FinetuneConfig, output: Path) -> Iterator[Eve
         yield Warned(note)
     for objection in result.worse:
         yield Warned(objection)
-    seconds = time.monotonic() - course.begun
+    seconds = clock.seconds
     record = _record(course, config, seconds) | {
         "score_after": result.score,
         "scores": result.scores,
@@ -153,9 +190,10 @@ def _close(course: Course, config: FinetuneConfig, output: Path) -> Iterator[Eve
             path=output,
             digest=digest,
             parent_digest=parent.digest,
-            score_before=course.before,
+            score_before=course.standing.before,
             score_after=result.score,
             classes=lesson.annotations.ids,
+            strokes=lesson.annotations.strokes,
             steps=course.steps,
             seconds=seconds,
             validated=lesson.validated,
@@ -182,5 +220,5 @@ def _record(course: Course, config: FinetuneConfig, seconds: float) -> dict[str,
         "images": [example.stack.name for example in lesson.annotations.examples],
         "steps": course.steps,
         "seconds": round(seconds, 1),
-        "score_before": course.before,
+        "score_before": course.standing.before,
     }

@@ -47,6 +47,8 @@ class Lesson:
         What the targets stand for.
     batch : Batch
         Shape of a batch.
+    scales : list of Scaling
+        Normalisation of each image.
     blocks : list of Block
         The painted parts of the images.
     numbers : list of numpy.ndarray
@@ -69,6 +71,7 @@ class Lesson:
     is_new: bool
     coding: Coding
     batch: plan.Batch
+    scales: list[intensity.Scaling] = field(repr=False)
     blocks: list[Block] = field(repr=False)
     numbers: list[np.ndarray] = field(repr=False)
     weights: list[np.ndarray] | None = field(repr=False)
@@ -116,7 +119,8 @@ def prepare(
     batch = plan.plan_batch(
         learner.geometry, learner.spec, _largest(annotations.examples), config.patch
     )
-    blocks = _read(annotations, learner, batch, config, notes, cancel)
+    scales = _measure(annotations, learner, config, notes, cancel)
+    blocks = read(annotations, learner, batch, scales, config, notes, cancel)
     boxes = [annotations.examples[block.example].boxes for block in blocks]
     targets = targets_of(blocks, boxes, kind, raised)
     numbers = numbers_of(blocks, boxes, targets, config)
@@ -130,6 +134,7 @@ def prepare(
         is_new=network is None,
         coding=coding,
         batch=batch,
+        scales=scales,
         blocks=blocks,
         numbers=numbers,
         weights=weights_of(blocks, kind, raised),
@@ -232,15 +237,14 @@ def _largest(examples: Sequence[Example]) -> dict[str, int]:
     return sizes
 
 
-def _read(
+def _measure(
     annotations: AnnotationSet,
     network: Network,
-    batch: plan.Batch,
     config: FinetuneConfig,
     notes: list[str],
     cancel: CancelToken | None,
-) -> list[Block]:
-    """Read and normalise the painted parts."""
+) -> list[intensity.Scaling]:
+    """Measure the intensities of each image."""
     scales = [
         intensity.measure(
             example.stack,
@@ -252,6 +256,25 @@ def _read(
         for example in annotations.examples
     ]
     notes += [note for scale in scales for note in scale.notes]
+    return scales
+
+
+def read(
+    annotations: AnnotationSet,
+    network: Network,
+    batch: plan.Batch,
+    scales: Sequence[intensity.Scaling],
+    config: FinetuneConfig,
+    notes: list[str],
+    cancel: CancelToken | None,
+) -> list[Block]:
+    """Read and normalise the painted parts.
+
+    Raises
+    ------
+    Stopped
+        If `cancel` was set.
+    """
     geometry = network.geometry
     gap = tuple(
         max(before, after) or side

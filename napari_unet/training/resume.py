@@ -53,6 +53,18 @@ def beside(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".training")
 
 
+def strokes_of(saved: Saved) -> str | None:
+    """Which recorded strokes were learned last, None where none were recorded.
+
+    Returns
+    -------
+    str or None
+        ``"begun"`` or ``"joined"``, see `napari_unet.training.recorded`.
+    """
+    kinds = {name.partition(".")[0] for name in saved.tensors}
+    return next((kind for kind in ("joined", "begun") if kind in kinds), None)
+
+
 def key_of(lesson: Lesson, config: FinetuneConfig) -> dict[str, str]:
     """Say what is taught to whom, in digests that tell any change."""
     split = hashlib.sha256()

@@ -28,6 +28,8 @@ class Round:
         What the score is: the mean Dice of the classes other than background.
     classes : tuple of int
         Stroke ids that were painted.
+    strokes : int
+        Connected strokes it learned from or was judged by.
     steps : int
         Optimisation steps taken.
     seconds : float
@@ -53,6 +55,7 @@ class Round:
     score_after: float | None
     metric: str = "dice"
     classes: tuple[int, ...] = ()
+    strokes: int = 0
     steps: int = 0
     seconds: float = 0.0
     validated: bool = False

@@ -25,14 +25,9 @@ _DECAY = 0.5  # weight decay of a new network, high against learning strokes by 
 def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     """Set up the optimisation."""
     network = lesson.network
+    sampler = make_sampler(lesson, config)
     device = choose_device(config.device).device
     dtype = training_precision(config.precision, device, network.spec.ndim)
-    solid = plan.is_solid(network.spec.spacing)
-    how = Augmentation(config.augment, config.augment, solid)
-    patch = lesson.batch.patch
-    sampler = PatchSampler(
-        lesson.images, lesson.split.training, patch, how, lesson.weights
-    )
     recipe = Recipe(
         config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
         lesson.batch.size,
@@ -42,7 +37,22 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         frozen_statistics=not lesson.is_new,
         autocast=None if dtype is torch.float32 else dtype,
     )
-    rehearsal = rehearsal_of(lesson.references, network, patch, how)
+    how = _augmentation(lesson, config)
+    rehearsal = rehearsal_of(lesson.references, network, lesson.batch.patch, how)
     return Trainer(
         network.module, lesson.coding, sampler, recipe, device, config.seed, rehearsal
     )
+
+
+def make_sampler(lesson: Lesson, config: FinetuneConfig) -> PatchSampler:
+    """Set up where patches come from and what happens to them."""
+    how = _augmentation(lesson, config)
+    return PatchSampler(
+        lesson.images, lesson.split.training, lesson.batch.patch, how, lesson.weights
+    )
+
+
+def _augmentation(lesson: Lesson, config: FinetuneConfig) -> Augmentation:
+    """Decide what may happen to patches."""
+    solid = plan.is_solid(lesson.network.spec.spacing)
+    return Augmentation(config.augment, config.augment, solid)

@@ -132,6 +132,10 @@ class Trainer:
         self._follow()
         return value
 
+    def learn_from(self, sampler: PatchSampler) -> None:
+        """Take patches from another sampler from the next step on."""
+        self._sampler = sampler
+
     def _tasks(self) -> Iterator[_Task]:
         """Draw what a step learns: strokes, and what is rehearsed."""
         if self._rehearsal is None:

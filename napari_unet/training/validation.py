@@ -158,9 +158,14 @@ def _part(
     for block, (target, number) in enumerate(zip(targets, numbers, strict=True)):
         mine = np.isin(number, [n for b, n in chosen if b == block]) & (target > 0)
         held_out.append(np.where(mine, target, 0).astype(target.dtype))
-        near = within(mine, reach)
-        training.append(np.where(near, 0, target).astype(target.dtype))
+        training.append(clear_of(target, mine, reach))
     return Split(training, held_out, seen)
+
+
+def clear_of(target: np.ndarray, held: np.ndarray, reach: Geometry) -> np.ndarray:
+    """Target without what lies within the receptive field of held-out pixels."""
+    cleared: np.ndarray = np.where(within(held, reach), 0, target).astype(target.dtype)
+    return cleared
 
 
 def within(mask: np.ndarray, reach: Geometry) -> np.ndarray:

@@ -76,12 +76,12 @@ def _lost(verdict: Verdict) -> float:
 
 def _judge(course: Course, share: float, network: Network) -> Verdict:
     """Score one network."""
-    lesson, best = course.lesson, course.best
+    lesson, best = course.lesson, course.standing.best
     assert best is not None
     score, scores = best.score, best.scores
     if share < 1 and lesson.validated:
         scores = course.score(network)
         score = scores["dice"]
     compared = guard.compare(lesson.references, course.previous, network, lesson.kind)
-    worse = guard.objections(course.before, score, compared)
+    worse = guard.objections(course.standing.before, score, compared)
     return Verdict(network, share, score, scores, compared, worse)

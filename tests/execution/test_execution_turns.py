@@ -41,6 +41,10 @@ class Diary:
         with self._came:
             assert self._came.wait_for(lambda: len(self.events(name)) >= count, 30)
 
+    def wait_to_see(self, name, event):
+        with self._came:
+            assert self._came.wait_for(lambda: event in self.events(name), 30)
+
     def events(self, name):
         return [event for who, event in self.entries if who == name]
 
@@ -223,3 +227,41 @@ def test_inline_answers_between_two_pieces():
     assert runner.job is job
     assert [who for who, _ in diary.entries] == ["job"] * 3 + ["view"] * 4 + ["job"] * 3
     assert is_last(diary.entries[-1][1])
+
+
+def test_a_job_hears_what_it_is_told_and_rests(child):
+    diary = Diary()
+    job = start(child, diary, "job", "listening")
+    diary.wait_for("job", 2)
+    job.tell({"strokes": [1, 2]})
+    diary.wait_to_see("job", Metric("heard", 2.0, 0))
+    job.pause()
+    request = start(child, diary, "view", "sleepy", "view", 4, turn="first")
+    assert request.wait(30)
+    begin = len(diary.events("job"))
+    again = start(child, diary, "view", "sleepy", "view", 20, turn="first")
+    assert again.wait(30)
+    assert len(diary.events("job")) == begin
+    job.pause(False)
+    diary.wait_for("job", begin + 2)
+    job.pause()
+    job.cancel()
+    assert job.wait(30)
+    assert diary.events("job")[-1] == Cancelled("as asked")
+    assert child.pid is not None
+
+
+def test_inline_a_handler_may_tell_something():
+    told, heard = [], []
+
+    def handle(event):
+        if not told:
+            told.append(runner.job.tell([7]))
+            runner.job.pause()
+        if event == Metric("heard", 1.0, 0):
+            heard.append(event)
+            runner.job.cancel()
+
+    runner = Inline(allow="toy_jobs")
+    runner.run("toy_jobs:listening", on_event=handle)
+    assert len(heard) == 1

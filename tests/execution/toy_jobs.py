@@ -36,6 +36,17 @@ def endless(cancel):
     yield Cancelled("as asked")
 
 
+def listening(cancel):
+    yield Started("listening")
+    while not cancel.is_set():
+        time.sleep(0.005)
+        for message in cancel.heard():
+            things = message["strokes"] if isinstance(message, dict) else message
+            yield Metric("heard", float(len(things)), 0)
+        yield Metric("beat", 1.0, 0)
+    yield Cancelled("as asked")
+
+
 def stubborn(cancel):
     yield Started("stubborn")
     time.sleep(60)

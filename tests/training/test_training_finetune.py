@@ -27,7 +27,7 @@ from napari_unet.events import (
 )
 from napari_unet.images import intensity
 from napari_unet.images.stack import ImageStack
-from napari_unet.training import course
+from napari_unet.training import course, standing
 from napari_unet.training.annotations import Example
 from napari_unet.training.finetune import finetune
 from napari_unet.training.trainer import Trainer
@@ -220,7 +220,7 @@ def test_training_that_never_works_is_given_up(tmp_path, monkeypatch):
 
 def test_training_ends_when_the_score_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "_LOOK", 1)
-    monkeypatch.setattr(course, "_PATIENCE", 3)
+    monkeypatch.setattr(standing, "_PATIENCE", 3)
     monkeypatch.setattr(course.Course, "_score", lambda _: {"dice": 0.5})
     monkeypatch.setattr(
         "napari_unet.training.lesson.hold_out", lambda t, *_: course_split(t)
