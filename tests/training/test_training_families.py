@@ -34,7 +34,7 @@ TAUGHT_OTHERWISE = {"careamics", "fastmri", "topaz", "cellpose"}
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 def test_a_family_learns_and_goes_back(family, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "read_foreign", formats.read)
-    monkeypatch.setattr(plan, "_BATCH_PIXELS", {2: 0, 3: 0})  # two patches a step
+    monkeypatch.setattr(plan, "_STROKE_PIXELS", {2: 0, 3: 0})  # two patches a step
     network = of_family(family)
     path = tmp_path / "round.safetensors"
     config = quick(patch=(32,), strokes="classes", depth=None, width=None)
