@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_unet.events import Event
-    from napari_unet.images.readers import ImageSource
+    from napari_unet.images.source import ImageSource
     from napari_unet.images.stack import ImageStack
     from napari_unet.networks.network import Network
 

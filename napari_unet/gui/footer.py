@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from napari_unet.gui.bar import Bar
 from napari_unet.gui.look import mark, push_button, show_button, text_label
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
     from napari_unet.gui.view import View
-
-_STEPS = 1000
 
 
 class Footer(QWidget):  # type: ignore[misc]
@@ -28,10 +27,7 @@ class Footer(QWidget):  # type: ignore[misc]
         super().__init__()
         self.status = text_label()
         self.status.setAccessibleName("Status")
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(10)
-        self.bar.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.bar = Bar()
         self.stop = push_button("", controller.stop)
         self._work = QWidget()
         row = QHBoxLayout(self._work)
@@ -49,7 +45,4 @@ class Footer(QWidget):  # type: ignore[misc]
         mark(self.status, tone=view.tone)
         self._work.setVisible(view.busy)
         show_button(self.stop, view.stop)
-        busy = view.fraction is None
-        self.bar.setRange(0, 0 if busy else _STEPS)
-        if view.fraction is not None:
-            self.bar.setValue(round(_STEPS * view.fraction))
+        self.bar.show_share(view.fraction)

@@ -42,8 +42,9 @@ QToolButton[classrow="true"] {{
 }}
 QToolButton[classrow="true"]:hover {{ background: {raised}; }}
 QToolButton[classrow="true"]:checked {{ border-color: {text}; background: {raised}; }}
-QProgressBar {{ border: none; border-radius: 4px; background: {raised}; }}
-QProgressBar::chunk {{ border-radius: 4px; background: {blue}; }}
+QProgressBar {{
+    background: {raised}; selection-background-color: {blue};
+}}
 QFrame[drop="true"] {{ border: 2px dashed {line}; border-radius: 6px; }}
 QFrame[card="true"] {{ background: {raised}; border-radius: 6px; }}
 """

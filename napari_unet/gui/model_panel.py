@@ -190,6 +190,7 @@ class ImagePanel(QWidget):  # type: ignore[misc]
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
+        self._shown: object = None
         self.picker = ComboBox(choices=lambda _: controller.session.state.images)
         self.picker.native.setAccessibleName("Image")
         self.picker.native.setPlaceholderText("no image")
@@ -207,10 +208,11 @@ class ImagePanel(QWidget):  # type: ignore[misc]
 
     def show_view(self, view: View) -> None:
         """Bring the panel up to date."""
-        with self.picker.changed.blocked():
-            self.picker.reset_choices()
-            if view.image:
-                self.picker.value = view.image
+        if view.images != self.picker.choices or view.image != self.picker.value:
+            with self.picker.changed.blocked():
+                self.picker.reset_choices()
+                if view.image:
+                    self.picker.value = view.image
         self.picker.tooltip = view.image
         self.line.setText(view.image_line)
         mark(self.line, tone="bad" if view.ask_axes and not view.axes else "plain")
@@ -246,8 +248,9 @@ class ImagePanel(QWidget):  # type: ignore[misc]
 
     def _show_axes(self, view: View) -> None:
         """Offer axes in words for the number of axes that the image has."""
-        if self.axes.lineEdit().hasFocus():
+        if self.axes.lineEdit().hasFocus() or self._shown == (view.shape, view.axes):
             return
+        self._shown = view.shape, view.axes
         ndim = len(view.shape)
         blocked = self.axes.blockSignals(True)
         self.axes.clear()

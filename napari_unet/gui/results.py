@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.layers import Layers
 
+_SHORT_TURN = 0.0005
 _KIND = "unet-kind"
 """Metadata key of what the numbers of a result are."""
 
@@ -29,10 +31,16 @@ def warm_up() -> None:
     """Make the layers of a first result on trial, in no viewer.
 
     napari then imports and compiles what it needs for labels, which would otherwise
-    hold the viewer up for seconds. May be called on any thread.
+    hold the viewer up for seconds. May be called on any thread; meanwhile threads take
+    turns more often, so that the viewer's does not wait for this one at every call.
     """
-    for kind, dtype in (("labels", np.uint8), ("instances", np.uint32)):
-        _result_layer("trial", 0, np.zeros((1, 1), dtype), kind, {})
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SHORT_TURN)
+    try:
+        for kind, dtype in (("labels", np.uint8), ("instances", np.uint32)):
+            _result_layer("trial", 0, np.zeros((1, 1), dtype), kind, {})
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class Results:

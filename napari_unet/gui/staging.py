@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari_unet.events import CancelToken
-    from napari_unet.images.readers import ImageSource
+    from napari_unet.images.source import ImageSource
 
 _BLOCK = 32 << 20
 _LOOKED_AT = 64 << 20
@@ -86,7 +86,7 @@ class Staging:
         self, pixels: Pixels, cancel: CancelToken, progress: Callable[[float], None]
     ) -> ImageSource:
         """Put pixels into a file, see `path_of`, and say what they mean."""
-        from napari_unet.images.readers import ImageSource
+        from napari_unet.images.source import ImageSource
 
         return ImageSource(
             str(self.path_of(pixels.data, cancel, progress)),
@@ -165,13 +165,16 @@ def _reference(data: Any) -> Callable[[], Any]:
 
 
 def _mapped_file(data: Any) -> Path | None:
-    """Name the .npy file that an array maps as a whole, if it does."""
+    """Name the .npy file that an array maps as a whole, if it does.
+
+    What is mapped is seen by another process that maps it: nothing need be flushed to
+    the disk first, which would hold up the viewer.
+    """
     if type(data) is not np.memmap or not isinstance(data.filename, str | Path):
         return None
     path = Path(data.filename)
     if path.suffix != ".npy" or not path.is_file():
         return None
-    data.flush()
     stored = np.load(path, mmap_mode="r")
     same = (stored.shape, stored.dtype, stored.strides) == (
         data.shape,
@@ -221,7 +224,6 @@ def copy(
             target[index] = block
         done += block.size
         progress(done / total)
-    target.flush()
 
 
 def blocks(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[slice, ...]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.errors import OutputError
 from napari_unet.events import Cancelled, CancelToken, Event, Progress
 from napari_unet.execution.protocol import Failed, is_last, told
+from napari_unet.execution.wire import EventSender
 from napari_unet.gui.staging import StagingStopped
 
 if TYPE_CHECKING:
@@ -132,9 +133,10 @@ class Tasks:
 
     def _prepare(self, task: Task) -> None:
         """Make the arguments, in the background."""
+        tell = EventSender(lambda event: self._tell(task, event), previews=False)
 
         def progress(share: float) -> None:
-            self._tell(task, Progress(share, 1.0, "preparing the image"))
+            tell(Progress(share, 1.0, "preparing the image"))
 
         try:
             arguments = task.prepare(task.token, progress)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from napari_unet.images.readers import ImageSource
+    from napari_unet.images.source import ImageSource
     from napari_unet.images.stack import ImageStack
 
     Labels = str | Path | np.ndarray | ImageStack | ImageSource

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_unet.errors import ImageError
 from napari_unet.images import axes as named_axes
 from napari_unet.images import checks, tiff, zarr_metadata
+from napari_unet.images.source import ImageSource
 from napari_unet.images.stack import ImageStack, LazyArray
 from napari_unet.images.views import samples_to_channels
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _NPY = b"\x93NUMPY"
 _OTHERS = {
@@ -28,33 +26,6 @@ _OTHERS = {
     b"\x1f\x8b": "a gzip file",
     b"DCX": "a DV file",
 }
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """Where an image lies and how it is to be taken, to be sent to another process.
-
-    Attributes
-    ----------
-    path : str
-        File or folder.
-    axes, series
-        As in `open_image`.
-    scale, units : mapping
-        Pixel sizes that replace those of the file, empty for the file's own.
-    name : str
-        Short name, empty for the file's own.
-    channel_names : tuple of str
-        Names along C, empty for the file's own.
-    """
-
-    path: str
-    axes: str | None = None
-    series: str | int | None = None
-    scale: Mapping[str, float] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""
-    channel_names: tuple[str, ...] = ()
 
 
 def open_image(

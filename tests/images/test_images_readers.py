@@ -13,7 +13,8 @@ import tifffile
 import zarr
 
 from napari_unet.errors import ImageError, UsageError
-from napari_unet.images.readers import ImageSource, is_image, open_image
+from napari_unet.images.readers import is_image, open_image
+from napari_unet.images.source import ImageSource
 from napari_unet.images.stack import ImageStack
 
 VALUES = np.arange(2 * 3 * 20 * 30, dtype=np.uint16).reshape(2, 3, 20, 30)

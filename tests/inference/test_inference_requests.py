@@ -9,7 +9,7 @@ from napari_unet.config import PredictConfig
 from napari_unet.events import Cancelled, Finished, Progress
 from napari_unet.execution.child_process import Child
 from napari_unet.execution.protocol import Failed
-from napari_unet.images.readers import ImageSource
+from napari_unet.images.source import ImageSource
 from napari_unet.samples import sample
 
 CONFIG = PredictConfig(kind="probabilities", device="cpu", tiling="exact", tile=(64,))
