@@ -210,9 +210,8 @@ class Steps:
             self.dock.controller.previews.set_live(True)
             until = time.perf_counter() + self.seconds
             while time.perf_counter() < until:
-                self.viewer.scene.camera.center = tuple(
-                    np.array(self.viewer.scene.camera.center) + (0, 5, 5)
-                )
+                z, y, x = self.viewer.scene.camera.center
+                self.viewer.scene.camera.center = z, y + 5, x + 5
                 self.wait(lambda: False, 0.4)
             self.dock.controller.previews.set_live(False)
         self.wait_for_job(5)

@@ -78,7 +78,8 @@ class EventSender:
     """Sends the events of one job, few enough for the reader to keep up.
 
     Progress is thinned to one in `interval` seconds, the newest one always going out
-    before any other event: each costs the viewer a picture of its whole window. Previews go out only if wanted and small.
+    before any other event: each costs the viewer a picture of its whole window.
+    Previews go out only if wanted and small.
 
     Parameters
     ----------
