@@ -113,9 +113,9 @@ class Child:
 
     def close(self) -> None:
         """End the child process; jobs that run are asked to stop first."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
 
     def __enter__(self) -> Child:
         return self

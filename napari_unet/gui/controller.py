@@ -147,9 +147,8 @@ class Controller:
 
     def close(self) -> None:
         """Stop what runs, end the computing process and remove private files."""
-        self.session.tasks.close()
+        self.session.tasks.close(self._staging.put_away())
         self.previews.close()
         self.looks.close()
         self.planning.close()
         self.session.update(activity=None, aside=None, live=False)
-        self._staging.clear()

@@ -135,6 +135,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
         """Show the state again after the dock was closed and reopened."""
         super().showEvent(event)
         self._shared.join(self)
+        self._shared.closing.watch(self.window())
 
     def _join(self) -> None:
         """Show the state from now on, until Qt destroys this widget."""
@@ -147,6 +148,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
         window = getattr(self._viewer, "window", None)
         if window is not None and self not in window.dock_widgets.values():
             self._shared.leave(id(self))
+            self._shared.say_what_goes_on()
 
     def _restyle(self, *_: object) -> None:
         """Take the colours of napari's theme."""

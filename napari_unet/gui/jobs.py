@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ class MainThread(QObject):  # type: ignore[misc]
 
     def post(self, function: Callable[[], None]) -> None:
         """Call `function` on the main thread, soon; may be called from any thread."""
-        self._called.emit(function)
+        with contextlib.suppress(RuntimeError):  # Qt has deleted it: the program ends
+            self._called.emit(function)
 
     def _run(self, function: Callable[[], None]) -> None:
         """Call it, now on the main thread."""

@@ -13,10 +13,12 @@ from napari.utils import notifications
 from qtpy.QtCore import QTimer
 
 from napari_unet.execution.child_process import Child
+from napari_unet.gui.closing import Closing
 from napari_unet.gui.controller import Controller
 from napari_unet.gui.jobs import MainThread, in_background
 from napari_unet.gui.keys import KEYS, Keys
 from napari_unet.gui.layers import Layers
+from napari_unet.gui.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,8 @@ class Shared:
 
     def __init__(self, viewer: Any) -> None:
         self._main_thread = MainThread()
-        self._docks: dict[int, tuple[Callable[[], None], Callable[[str], None]]] = {}
+        self._is_busy = False
+        self._docks: dict[int, tuple[Callable[[], None], UNetDock]] = {}
         self._viewer = weakref.ref(viewer)
         self._keys = Keys(self._press, KEYS)
         layers = Layers(viewer)
@@ -57,18 +60,25 @@ class Shared:
         self.controller.strokes.connect(self._recount.start)
         self._catch_up = _timer(_CATCH_UP_AFTER, self._catch_up_if_shown)
         layers.watch_view(self._catch_up.start)
-        self.controller.session.subscribe(self._catch_up_soon)
+        session = self.controller.session
+        session.subscribe(self._catch_up_soon)
+        session.subscribe(self._close_when_done)
+        Unseen(session, self._is_seen, _notify, self._main_thread.post)
+        self.closing = Closing(session, self.close)
 
     def join(self, dock: UNetDock) -> None:
         """Show the state in one more dock, which gets the keys."""
         if id(dock) not in self._docks:
             unsubscribe = self.controller.session.subscribe(dock.show_view)
-            self._docks[id(dock)] = unsubscribe, dock.press
+            self._docks[id(dock)] = unsubscribe, dock
             if (viewer := self._viewer()) is not None:
                 self._keys.bind(viewer)
 
     def leave(self, dock: int) -> None:
-        """Forget a dock; with the last one the computing process ends."""
+        """Forget a dock; with the last one the computing process ends, once it is idle.
+
+        What runs goes on: a dock that is opened later shows it again.
+        """
         if dock not in self._docks:
             return
         unsubscribe, _ = self._docks.pop(dock)
@@ -80,7 +90,33 @@ class Shared:
         with contextlib.suppress(RuntimeError):  # Qt may have deleted it at exit
             self._recount.stop()
             self._catch_up.stop()
+        self._close_if_left()
+
+    def say_what_goes_on(self) -> None:
+        """Tell a person who closed the last dock that a job is not stopped by that."""
+        activity = self.controller.session.state.activity
+        if activity is not None and not self._docks:
+            _notify("info", f"{activity.title} goes on. Open U-Net again to see it.")
+
+    def close(self) -> None:
+        """End everything with the window or the viewer."""
+        self._docks.clear()
         self.controller.close()
+
+    def _close_when_done(self, view: View) -> None:
+        """End the computing process after the last job, if no dock is open."""
+        ended, self._is_busy = self._is_busy and not view.busy, view.busy
+        if ended:
+            self._main_thread.post(self._close_if_left)
+
+    def _close_if_left(self) -> None:
+        """End the computing process if nobody needs it."""
+        if not self._docks and self.controller.session.state.activity is None:
+            self.controller.close()
+
+    def _is_seen(self) -> bool:
+        """Whether a dock is visible."""
+        return any(dock.isVisible() for _, dock in self._docks.values())
 
     def _catch_up_soon(self, _: View) -> None:
         """Wait a moment, but not again and again while a job tells its progress."""
@@ -94,8 +130,8 @@ class Shared:
 
     def _press(self, key: str) -> None:
         """Hand a key to the dock that came last."""
-        _, press = list(self._docks.values())[-1]
-        press(key)
+        _, dock = list(self._docks.values())[-1]
+        dock.press(key)
 
 
 def _timer(interval: int, call: Callable[[], None]) -> QTimer:
@@ -115,8 +151,14 @@ def shared_by(viewer: Any) -> Shared:
     shared = _SHARED.get(id(viewer))
     if shared is None:
         shared = _SHARED[id(viewer)] = Shared(viewer)
-        weakref.finalize(viewer, _SHARED.pop, id(viewer), None)
+        weakref.finalize(viewer, _forget, id(viewer))
     return shared
+
+
+def _forget(viewer: int) -> None:
+    """End what was shared by the docks of a viewer that is gone."""
+    if (shared := _SHARED.pop(viewer, None)) is not None:
+        shared.close()
 
 
 def _notify(severity: str, text: str) -> None:

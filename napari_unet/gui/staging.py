@@ -96,10 +96,21 @@ class Staging:
             name=pixels.name,
         )
 
-    def clear(self) -> None:
-        """Remove the folder and all files in it; a new file makes it again."""
+    def put_away(self) -> Callable[[], None]:
+        """Forget all files; a new one makes the folder again.
+
+        Returns
+        -------
+        callable
+            Removes the old folder, which may take a while.
+        """
         self._known.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        old = self._folder.with_name(f"{self._folder.name}-{uuid.uuid4().hex[:8]}")
+        try:
+            self._folder.rename(old)
+        except OSError:  # not there, or in use
+            old = self._folder
+        return lambda: shutil.rmtree(old, ignore_errors=True)
 
     def path_of(
         self, data: Any, cancel: CancelToken, progress: Callable[[float], None]

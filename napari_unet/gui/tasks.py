@@ -124,12 +124,20 @@ class Tasks:
         if task.job is not None:
             task.job.cancel()
 
-    def close(self) -> None:
-        """Stop all tasks without another word, and the runner."""
+    def close(self, then: Call) -> None:
+        """Stop all tasks without another word and the runner, `then` do the rest.
+
+        Both take a moment and are done in the background.
+        """
         for task in self._open:
             task.token.set()
         self._open.clear()
-        self._runner.close()
+
+        def end() -> None:
+            self._runner.close()
+            then()
+
+        self._background(end)
 
     def _prepare(self, task: Task) -> None:
         """Make the arguments, in the background."""

@@ -143,3 +143,15 @@ def seconds(value: float) -> str:
     if value < 90 * 60:
         return f"{round(value / 60)} min"
     return f"{value / 3600:.1f} h"
+
+
+_KEPT = {
+    "train": "Training stops after its next step and keeps the best so far as a round.",
+    "batch": "What is done is kept; run it again to go on with the rest.",
+    "predict": "What is computed so far is not kept.",
+}
+
+
+def what_is_kept(kind: str) -> str:
+    """Say what is left of a job of this kind that is stopped."""
+    return _KEPT.get(kind, "It can be done again.")

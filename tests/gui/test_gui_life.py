@@ -1,0 +1,227 @@
+"""What happens to the dock and its jobs when things are closed, moved or killed."""
+
+import signal
+
+import numpy as np
+import psutil
+import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QWidget
+
+from napari_unet.events import Cancelled, Finished, Progress, Started
+from napari_unet.gui.closing import Closing
+from napari_unet.gui.dock import dock_for
+from napari_unet.gui.unseen import Unseen
+
+pytestmark = pytest.mark.gui
+
+
+def wait(qtbot, dock):
+    session = dock.controller.session
+    qtbot.waitUntil(lambda: session.state.activity is None, timeout=120000)
+    return session.state
+
+
+def children():
+    return set(psutil.Process().children(recursive=True))
+
+
+def kill(processes):
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+
+
+def test_killed_children_and_closed_docks(
+    make_napari_viewer, qtbot, monkeypatch, tmp_path
+):
+    """A real child: nothing painted is lost, and a job outlives its dock."""
+    notes, before = [], children()
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
+    monkeypatch.setattr(
+        "napari_unet.gui.shared._notify", lambda *note: notes.append(note)
+    )
+    viewer = make_napari_viewer(show=True)
+    dock = dock_for(viewer)
+    session = dock.controller.session
+    dock.try_sample()
+    wait(qtbot, dock)
+    strokes = viewer.layers["nuclei · strokes"].data
+    painted = strokes.copy()
+    dock.train.train.click()
+    qtbot.waitUntil(lambda: bool(session.state.curves), timeout=90000)
+    kill(children() - before)
+    state = wait(qtbot, dock)
+    assert (state.tone, notes[-1][0]) == ("bad", "error")
+    assert "process" in state.message
+    np.testing.assert_array_equal(strokes, painted)
+    assert state.model.name == "nuclei.safetensors"
+    assert dock.train.train.isEnabled()
+
+    dock.predict.predict.click()
+    qtbot.waitUntil(lambda: bool(session.state.activity.fraction), timeout=60000)
+    kill(children() - before)
+    assert wait(qtbot, dock).tone == "bad"
+
+    dock.predict.predict.click()
+    viewer.window.remove_dock_widget(dock)
+    goes_on = "Predicting nuclei goes on. Open U-Net again to see it."
+    qtbot.waitUntil(lambda: notes[-1] == ("info", goes_on), timeout=5000)
+    state = wait(qtbot, dock)
+    qtbot.waitUntil(lambda: not children() - before, timeout=20000)
+    assert notes[-1] == ("info", state.message)
+    assert state.message.startswith("Predicted nuclei")
+    again = dock_for(viewer)
+    assert again.footer.status.text() == state.message
+    result = viewer.layers["nuclei · prediction"].data
+    assert result.shape == viewer.layers["nuclei"].data.shape
+
+
+def disturb(viewer, rng):
+    """Do what a person may do to the layers at any time."""
+    first = viewer.layers[0]
+
+    def rename():
+        first.name = f"other {rng.integers(99)}"
+
+    def rescale():
+        first.scale = [*first.scale[:-1], 2.5]
+        first.translate = [*first.translate[:-1], 7]
+
+    def edit():
+        first.data[..., :4, :4] = 7
+
+    def replace():
+        first.data = np.zeros((3, 20, 30), np.uint16)
+
+    def other_axes():
+        first.axis_labels = ("z", "y", "x")
+
+    def turn():
+        viewer.dims.ndisplay = 5 - viewer.dims.ndisplay
+
+    def remove():
+        viewer.layers.remove(first)
+
+    def clear():
+        viewer.layers.clear()
+
+    acts = [rename, rescale, edit, replace, other_axes, turn, remove, clear]
+    acts[rng.integers(len(acts))]()
+
+
+@pytest.mark.parametrize("kind", ["predict", "train", "preview"])
+def test_layers_may_change_at_any_moment(desk, kind):
+    """Twenty moments: no exception, and an end in words that blames nobody."""
+    desk.open_model()
+    desk.viewer.scene.camera.center = (0, 16, 24)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        desk.viewer.layers.clear()
+        desk.viewer.dims.ndisplay = 2
+        desk.add_image((6, 32, 48), ("t", "y", "x"))
+        desk.controller.painting.new()
+        desk.viewer.layers["cells · strokes"].data[:, :2] = [[1], [2]]
+        desk.controller.painting.recount()
+        start(desk, kind)
+        job, moment = desk.job, rng.integers(4)
+        for step, event in enumerate([Started(""), Progress(1, 2), end(job, kind)]):
+            if step == moment:
+                disturb(desk.viewer, rng)
+            job.play(event)
+        if kind == "train" and desk.job is not job:
+            desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
+        assert desk.state.activity is None
+        assert desk.state.aside is None
+        assert desk.state.tone != "bad", desk.state.message
+    assert not desk.notes
+
+
+def start(desk, kind):
+    """Begin a job of a kind with the default settings."""
+    page = desk.controller
+    if kind == "predict":
+        page.predicting.predict({})
+    elif kind == "train":
+        page.training.train({})
+    else:
+        page.previews.ask({})
+
+
+def end(job, kind):
+    """Write what a job writes, and make its last event."""
+    output = job.arguments["output"]
+    if kind == "train":
+        scores = {"score_before": 0.1, "score_after": 0.8, "stopped": False}
+        return Finished({"path": output, **scores})
+    region = job.arguments.get("region", {"T": slice(0, 6)})
+    np.save(output, np.ones((region["T"].stop - region["T"].start, 32, 48), np.uint8))
+    return Finished(output)
+
+
+class Close:
+    """The event of a window that its title bar closes, or a program."""
+
+    def __init__(self, by_person=True):
+        self.spontaneous = lambda: by_person
+        self.ignored = False
+
+    def type(self):
+        return QEvent.Type.Close
+
+    def ignore(self):
+        self.ignored = True
+
+
+@pytest.fixture
+def window(qtbot):
+    window = QWidget()
+    qtbot.addWidget(window)
+    window.show()
+    return window
+
+
+def test_closing_the_window_asks_stops_and_closes(desk, qtbot, window):
+    asked = []
+    closing = Closing(
+        desk.controller.session, bool, lambda _, job: not asked.append(job)
+    )
+    closing.watch(window)
+    assert not closing.eventFilter(window, Close())  # nothing runs
+    desk.controller.models.open("a.pt")
+    assert not closing.eventFilter(window, Close(by_person=False))
+    for _ in range(2):
+        assert closing.eventFilter(window, event := Close())
+        assert event.ignored
+    assert [job.title for job in asked] == ["Opening a.pt"]
+    assert desk.job.cancelled
+    assert window.isVisible()
+    desk.job.play(Cancelled())
+    qtbot.waitUntil(window.isHidden)
+
+
+def test_closing_the_window_may_be_thought_better_of(desk, window):
+    closing = Closing(desk.controller.session, bool, lambda *_: False)
+    closing.watch(window)
+    desk.controller.models.open("a.pt")
+    assert closing.eventFilter(window, Close())
+    assert not desk.job.cancelled
+
+
+def test_a_window_that_is_gone_ends_everything(desk, qtbot):
+    gone, window = [], QWidget()
+    closing = Closing(desk.controller.session, lambda: gone.append(1))
+    closing.watch(window)
+    closing.watch(window)
+    window.deleteLater()
+    qtbot.waitUntil(lambda: gone == [1])
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_only_what_no_dock_shows_is_told_outside(desk, visible):
+    told, later = [], []
+    session = desk.controller.session
+    Unseen(session, lambda: visible, lambda *note: told.append(note), later.append)
+    desk.open_model("a.pt")
+    later.pop()()
+    assert told == ([] if visible else [("info", desk.state.message)])
+    assert not later
