@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from napari_unet.errors import ProjectError
-from napari_unet.images.readers import ImageSource
+from napari_unet.images.source import ImageSource
 from napari_unet.projects import places, stroke_files
 from napari_unet.training.boxes import Box
 

@@ -299,14 +299,14 @@ def test_result_fits_the_model(desk, qtbot, task, activation, kind, threshold):
 def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
     panel = shown(desk, qtbot, TrainPanel(desk.controller))
     desk.add_image()
-    qtbot.mouseClick(panel.new_strokes, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(panel.strokes.new_strokes, Qt.MouseButton.LeftButton)
     layer = desk.viewer.layers["cells · strokes"]
-    qtbot.mouseClick(panel.legend.rows[1], Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(panel.strokes.legend.rows[1], Qt.MouseButton.LeftButton)
     assert layer.selected_label == 2
     assert panel.train.text() == "Paint at least 2 classes"
     layer.data[:3] = [[1], [2], [2]]
     desk.controller.painting.recount()
-    assert panel.legend.rows[1].text().endswith("object  ·  96 px")
+    assert panel.strokes.legend.rows[1].text().endswith("object  ·  96 px")
     panel.form.fields["max_seconds"].value = 7
     qtbot.mouseClick(panel.train, Qt.MouseButton.LeftButton)
     arguments = desk.job.arguments
