@@ -214,6 +214,13 @@ class FinetuneConfig(ReadConfig):
         title="Augmentation",
         description="Train on flipped, rotated, scaled, bent and re-lit patches too.",
     )
+    orientation: Literal["auto", "any", "fixed"] = Field(
+        "auto",
+        title="Orientation",
+        description="any: patches are flipped and turned; fixed: images always look "
+        "the same way up, as those of a body do; auto: fixed where complete labels lie "
+        "on the same side of every image.",
+    )
     strokes: Literal["auto", "classes", "instances"] = Field(
         "auto",
         title="Stroke ids",
@@ -252,6 +259,25 @@ class FinetuneConfig(ReadConfig):
         title="Width",
         description="New network: channels of the first level; planned when not given.",
     )
+    poolings: tuple[int, ...] | None = Field(
+        None,
+        title="Poolings",
+        description="New network: how often each axis (Z Y X) is halved, where that "
+        "differs between them; planned when not given.",
+    )
+    batch: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        title="Batch size",
+        description="Training patches a step; chosen when not given.",
+    )
+
+    @model_validator(mode="after")
+    def _poolings_are_few(self) -> Self:
+        if self.poolings is not None and not all(0 <= n <= 6 for n in self.poolings):
+            raise ValueError("poolings are 0 to 6 an axis")
+        return self
 
 
 class ExportConfig(Config):

@@ -34,9 +34,9 @@ SPLITS = {
 """Folder, images that teach, images that are scored, and whether they are objects."""
 
 SETTINGS = {
-    "nuclei": {"depth": 3, "width": 32, "patch": (128,)},
-    "membranes": {"depth": 4, "width": 32, "patch": (192,)},
-    "hippocampus": {"depth": 3, "width": 16, "patch": (32, 40, 32)},
+    "nuclei": {},
+    "membranes": {},
+    "hippocampus": {},
 }
 """Full labels bear larger networks than strokes, which they would learn by heart."""
 

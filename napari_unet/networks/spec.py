@@ -42,6 +42,8 @@ class ModelSpec(Config):
     task: Literal["semantic", "instances", "restoration", "flows"] = "semantic"
     """instances: softmax channels are background, interior and boundary; flows:
     channels are flow along Y, flow along X and logit of a cell."""
+    smallest: int = Field(0, ge=0)
+    """instances: pixels that an object has at least; what is smaller is left out."""
     class_names: tuple[str, ...] = ()
     """Names of the output channels, empty if unknown."""
     normalization: tuple[Normalization, ...] = (Normalization(),)

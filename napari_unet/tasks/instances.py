@@ -45,6 +45,7 @@ class Instances:
                 expected="3: background, interior and boundary",
             )
         self._activation = spec.activation
+        self._smallest = spec.smallest
 
     def check(self, kind: str) -> None:
         """Allow all kinds."""
@@ -76,7 +77,8 @@ class Instances:
 
         Seeds are the parts where interior is the most probable class. A part of the
         foreground without a seed, such as an object so small that it is all boundary,
-        becomes an object too.
+        becomes an object too. Objects smaller than the network's own `smallest` are
+        left out.
 
         Parameters
         ----------
@@ -101,4 +103,15 @@ class Instances:
         missed = foreground & ~seeded[parts]
         objects: np.ndarray = watershed(-interior, seeds, mask=foreground & ~missed)
         objects[missed] = count + label(missed)[missed]
-        return objects.astype(np.int32, copy=False)
+        return _without_small(objects, self._smallest).astype(np.int32, copy=False)
+
+
+def _without_small(objects: np.ndarray, smallest: int) -> np.ndarray:
+    """Take out objects of fewer pixels, and close the gaps between the numbers."""
+    kept = np.bincount(objects.ravel()) >= smallest
+    kept[0] = False
+    if kept[1:].all():
+        return objects
+    names = np.where(kept, np.cumsum(kept), 0)
+    renumbered: np.ndarray = names[objects]
+    return renumbered

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 _COARSE = 32  # pixels between the displacements of the coarse grid
 _PIECE = 12  # pixels between the random values that shape the pieces of a blend
+_LEAN = math.pi / 12  # most turn of an image that keeps its orientation
 _BEND = 3.0  # deviation of these displacements, in pixels
 
 
@@ -28,11 +29,17 @@ class Augmentation:
         Whether to change shapes and intensities.
     solid : bool
         Whether a volume may be turned out of the YX plane, for isotropic pixels.
+    mixed : bool
+        Whether patches are mixed, see `blend`.
+    upright : bool
+        Whether images keep their orientation: no flips, and turns of 15 degrees.
     """
 
     geometry: bool = True
     light: bool = True
     solid: bool = False
+    mixed: bool = True
+    upright: bool = False
 
 
 def points(
@@ -62,7 +69,7 @@ def points(
     steps = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
     grid = torch.stack(torch.meshgrid(*steps, indexing="ij"), -1)
     if how.geometry:
-        grid = grid @ _turn(len(shape), how.solid, generator).T
+        grid = grid @ _turn(len(shape), how, generator).T
         if _chance(0.5, generator):
             grid = grid + _bend(shape, generator)
     return grid + torch.tensor(centre, dtype=torch.float32)
@@ -165,27 +172,29 @@ def blend(
     return mixed, torch.where(pasted, targets.roll(1, 0), targets)
 
 
-def _turn(ndim: int, solid: bool, generator: torch.Generator) -> torch.Tensor:
+def _turn(ndim: int, how: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """Random flips, rotation and scaling as a matrix of (ndim, ndim)."""
     flips = torch.randint(0, 2, (ndim,), generator=generator) * 2.0 - 1
-    matrix = torch.diag(flips)
-    planes = [(0, 1), (0, 2), (1, 2)] if solid and ndim == 3 else [(ndim - 2, ndim - 1)]
+    matrix = torch.eye(ndim) if how.upright else torch.diag(flips)
+    planes = [(ndim - 2, ndim - 1)]
+    if how.solid and ndim == 3:
+        planes = [(0, 1), (0, 2), (1, 2)]
     quarter = _chance(0.5, generator)
     for plane in planes:
-        matrix = _rotation(ndim, plane, quarter, generator) @ matrix
+        angle = _between(0.0, 2 * math.pi, generator)
+        if how.upright:
+            angle = _LEAN * (angle / math.pi - 1)
+        elif quarter:
+            angle = math.pi / 2 * math.floor(angle / (math.pi / 2))
+        matrix = _rotation(ndim, plane, angle) @ matrix
     zoom = torch.full((ndim,), math.exp(_between(-0.3, 0.3, generator)))
-    if ndim == 3 and not solid:
+    if ndim == 3 and not how.solid:
         zoom[0] = 1.0
     return zoom[:, None] * matrix
 
 
-def _rotation(
-    ndim: int, plane: tuple[int, int], quarter: bool, generator: torch.Generator
-) -> torch.Tensor:
-    """Turn in one plane, by quarters or freely."""
-    angle = _between(0.0, 2 * math.pi, generator)
-    if quarter:
-        angle = math.pi / 2 * math.floor(angle / (math.pi / 2))
+def _rotation(ndim: int, plane: tuple[int, int], angle: float) -> torch.Tensor:
+    """Turn in one plane."""
     a, b = plane
     matrix = torch.eye(ndim)
     matrix[a, a] = matrix[b, b] = round(math.cos(angle), 6)

@@ -19,6 +19,8 @@ class Clock:
     ----------
     limit : float
         Seconds that the training has, reading included.
+    after : float
+        Seconds of them, half at most, for what comes after the last step.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ class Clock:
     """
 
     def __init__(self, begun: float, limit: float) -> None:
-        self.limit = limit
+        self.limit, self.after = limit, 0.0
         self._begun, self._start = begun, time.monotonic()
         self._budget = limit - min(self._start - begun, _READING * limit)
 
@@ -47,7 +49,7 @@ class Clock:
     @property
     def share(self) -> float:
         """How much of the time for steps is gone, 1 or more when all is."""
-        return self.training / self._budget
+        return self.training / max(self._budget - self.after, self._budget / 2)
 
     def add(self, seconds: float) -> None:
         """Count seconds of training of an earlier run, or take some off."""

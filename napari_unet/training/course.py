@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     News = Callable[[], Sequence[Example] | None]
 
-_LOOK = 20  # steps between two looks at the held-out strokes
+_LOOK, _FULL_LOOK = 20, 100  # steps between two looks at what is held out
 _FAILURES = 3  # roll-backs before training is given up
 _DIVERGED = 4.0  # times the loss of the first step (or 1) that is given up
 _TICK = 0.5  # seconds between two progress events
@@ -95,6 +95,7 @@ class Course:
         self._held_out = HeldOut(windows, lesson.coding)
         self.previous = previous or (None if lesson.is_new else lesson.network)
         self._parts = 1
+        self._pause = _FULL_LOOK if config.complete else _LOOK
         self.notes: list[str] = list(lesson.notes)
         self.stopped = self.resumed = False
         self._output, self._key = output, resume.key_of(lesson, config)
@@ -130,7 +131,7 @@ class Course:
                 yield self._recover()
                 continue
             self.standing.losses.append(loss)
-            if self._trainer.steps % _LOOK == 0:
+            if self._trainer.steps % self._pause == 0:
                 yield from self._look()
                 yield from self._hear(cancel)
             if self._clock.training - ticked >= _TICK:
@@ -204,8 +205,9 @@ class Course:
         """Whether to end; not before the first step, however short the time."""
         if self._trainer.steps == 0:
             return self.standing.failures > _FAILURES
-        late = self._progress() >= 1
-        return late or self.standing.is_stale or self.standing.failures > _FAILURES
+        # Where the learning rate falls, much is gained late.
+        stale = self.standing.is_stale and not self._config.complete
+        return self._progress() >= 1 or stale or self.standing.failures > _FAILURES
 
     def _look(self) -> Iterator[Event]:
         """Report the loss, score the network, and keep it if it is the best."""
@@ -226,11 +228,13 @@ class Course:
             yield self._recover()
             return
         self.standing.looks += 1
+        begun = time.monotonic()
         scores = self._score() if self.lesson.validated else {}
+        self._clock.after = time.monotonic() - begun
         score = scores.get("dice")
         if score is not None:
             yield Metric("val_dice", score, step)
-        if self.standing.is_better(score):
+        if self.standing.is_better(score, every=self._config.complete):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
             self.standing.best = Best(state, score, scores, self.standing.looks)
         if time.monotonic() - self._kept >= _KEEP:

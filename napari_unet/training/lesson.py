@@ -12,11 +12,13 @@ from napari_unet import checkpoints
 from napari_unet.errors import UsageError
 from napari_unet.events import Stopped
 from napari_unet.images import intensity
+from napari_unet.networks.device import choose_device, free_memory
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
 from napari_unet.training.annotations import AnnotationSet, complete, filled
 from napari_unet.training.blocks import Block, read_blocks
 from napari_unet.training.coding import Coding, exclusive
+from napari_unet.training.orientation import is_upright
 from napari_unet.training.references import Reference, fitting, known
 from napari_unet.training.taught import numbers_of, targets_of, weights_of
 from napari_unet.training.validation import Split, hold_out
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.config import FinetuneConfig
     from napari_unet.events import CancelToken
     from napari_unet.training.annotations import Example, Kind
+    from napari_unet.training.planning import NetworkPlan
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Lesson:
         Targets for training and, where `validated`, held out.
     validated : bool
         Whether strokes are held out.
+    upright : bool
+        Whether images keep their orientation.
     references : tuple of Reference
         What judged earlier rounds and can judge this network.
     notes : tuple of str
@@ -77,6 +82,7 @@ class Lesson:
     weights: list[np.ndarray] | None = field(repr=False)
     split: Split
     validated: bool
+    upright: bool
     references: tuple[Reference, ...]
     notes: tuple[str, ...]
 
@@ -113,11 +119,20 @@ def prepare(
     raised = kind == "instances" and annotations.has_boxes
     if kind == "classes" and (missing := plan.unpainted(annotations.ids)):
         notes.append(missing)
-    learner = _learner(annotations, kind, network, config)
+    planned = None
+    if network is None and config.complete:
+        memory = free_memory(choose_device(config.device).device) / 2
+        planned = plan.plan_full(annotations, kind, config, memory)
+    learner = _learner(annotations, kind, network, config, planned)
     coding = Coding.of(learner.spec, kind)
     plan.check_fit(annotations, kind, learner.spec, config)
     batch = plan.plan_batch(
-        learner.geometry, learner.spec, _largest(annotations.examples), config.patch
+        learner.geometry,
+        learner.spec,
+        _largest(annotations.examples),
+        planned.patch if planned else config.patch,
+        complete=config.complete,
+        batch=planned.batch if planned else config.batch,
     )
     scales = _measure(annotations, learner, config, notes, cancel)
     blocks = read(annotations, learner, batch, scales, config, notes, cancel)
@@ -137,9 +152,10 @@ def prepare(
         scales=scales,
         blocks=blocks,
         numbers=numbers,
-        weights=weights_of(blocks, kind, raised),
+        weights=weights_of(blocks, targets, kind, raised, not config.complete),
         split=split or Split(targets, nothing),
         validated=split is not None,
+        upright=_is_upright(targets, config, notes),
         references=fitting(references, learner, kind, notes),
         notes=tuple(notes),
     )
@@ -180,6 +196,20 @@ def _names(annotations: AnnotationSet) -> list[str]:
     ]
 
 
+def _is_upright(
+    targets: Sequence[np.ndarray], config: FinetuneConfig, notes: list[str]
+) -> bool:
+    """Whether images keep their orientation, with a note where that was found."""
+    if config.orientation != "auto" or not config.complete:
+        return config.orientation == "fixed"
+    if found := is_upright(targets):
+        notes.append(
+            "The labels lie on the same side of every image, so the images are taken "
+            "to look the same way up. If that is chance, set the orientation to any."
+        )
+    return found
+
+
 def _stop_if(cancel: CancelToken | None) -> None:
     if cancel is not None and cancel.is_set():
         raise Stopped("stopped before training")
@@ -214,10 +244,11 @@ def _learner(
     kind: Kind,
     network: Network | None,
     config: FinetuneConfig,
+    planned: NetworkPlan | None,
 ) -> Network:
     """Make a network, or take the one given with the scaling asked for."""
     if network is None:
-        spec = plan.new_spec(annotations, kind, config)
+        spec = plan.new_spec(annotations, kind, config, planned)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             return Network(checkpoints.build_module(spec), spec)

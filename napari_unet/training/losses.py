@@ -19,8 +19,9 @@ def stroke_loss(
     target: torch.Tensor,
     coding: Coding,
     weights: torch.Tensor | None = None,
+    balanced: bool = True,
 ) -> torch.Tensor:
-    """Cross-entropy plus soft Dice loss, both class-balanced, on painted pixels.
+    """Cross-entropy plus soft Dice loss on painted pixels.
 
     The sum is that of Isensee et al., nnU-Net (Nature Methods 2021), here restricted to
     painted pixels.
@@ -35,7 +36,10 @@ def stroke_loss(
         What the targets stand for.
     weights : torch.Tensor, optional
         float32 as the target: how much a pixel counts in the cross-entropy, against
-        others of its class.
+        others of its class where that is balanced, else against all.
+    balanced : bool
+        Whether all classes count the same in the cross-entropy; in the Dice loss they
+        always do.
 
     Returns
     -------
@@ -47,7 +51,9 @@ def stroke_loss(
         return vectors.sum()
     log = coding.log_probability(vectors)
     chosen = None if weights is None else weights[target > 0]
-    return cross_entropy(log, wanted, chosen) + dice_loss(log, wanted, coding)
+    if balanced:
+        return cross_entropy(log, wanted, chosen) + dice_loss(log, wanted, coding)
+    return plain_cross_entropy(log, wanted, chosen) + dice_loss(log, wanted, coding)
 
 
 def painted(
@@ -78,6 +84,16 @@ def cross_entropy(
     masks = [wanted == t for t in _present(wanted)]
     means = [(costs[m] * weights[m]).sum() / weights[m].sum() for m in masks]
     return torch.stack(means).mean()
+
+
+def plain_cross_entropy(
+    log: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Weighted mean over all pixels; arguments as for `cross_entropy`."""
+    costs = -log.gather(1, wanted[:, None] - 1)[:, 0]
+    if weights is None:
+        return costs.mean()
+    return (costs * weights).sum() / weights.sum()
 
 
 def dice_loss(log: torch.Tensor, wanted: torch.Tensor, coding: Coding) -> torch.Tensor:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_unet.errors import ModelError, StrokesError, UsageError
+from napari_unet.images import axes as axis_names
 from napari_unet.images.intensity import Normalization
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNetSpec
 from napari_unet.training.annotations import MOST_CLASSES
 from napari_unet.training.coding import exclusive
+from napari_unet.training.planning import NetworkPlan, Wishes, levels, plan_network
+from napari_unet.training.typical import (
+    large_diameter,
+    small_object,
+    typical_size,
+    typical_spacing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +34,7 @@ _FLAT = 1.5  # pixels this much longer along Z than along X make a stack anisotr
 # and go to either class by chance; a leak carries them on as the intensity goes.
 # Dice of the blobs strokes: 0.94 with slope 0, 0.957 with 0.1, 0.969 with 0.3.
 _SLOPE = 0.3
+_FULL_SLOPE = 0.01  # nnU-Net's; complete labels cover all values
 _PATCH = {2: (96, 96), 3: (32, 64, 64)}
 _FLAT_PATCH = (16, 96, 96)
 _BATCH_PIXELS = {2: 4 * 96 * 96, 3: 2 * 32 * 64 * 64}
@@ -47,14 +56,76 @@ def choose_ndim(annotations: AnnotationSet, config: FinetuneConfig) -> Literal[2
     return config.ndim or (3 if annotations.looks_solid() else 2)
 
 
-def new_spec(
-    annotations: AnnotationSet, kind: Kind, config: FinetuneConfig
-) -> ModelSpec:
-    """Plan a network that learns within a minute on two cores.
+def plan_full(
+    annotations: AnnotationSet, kind: Kind, config: FinetuneConfig, memory: float
+) -> NetworkPlan:
+    """Plan a network for complete labels, see `napari_unet.training.planning`.
 
-    Two poolings from 16 channels, none of them along Z until pixels are about cubes. A
-    deeper network learns the few strokes by heart. Interpolation, unlike a transposed
-    convolution, cannot shift an edge that no stroke shows.
+    Parameters
+    ----------
+    annotations : AnnotationSet
+        The labels, background with id 1.
+    kind : {"classes", "instances"}
+        What their ids are.
+    config : FinetuneConfig
+        Settings; what they leave open is planned.
+    memory : float
+        Bytes that a training step may take.
+
+    Raises
+    ------
+    UsageError
+        If the settings do not fit the images.
+    """
+    spatial = axis_names.spatial(choose_ndim(annotations, config))
+    check_sides(config.patch, len(spatial), "patch size")
+    spacing = typical_spacing(annotations.examples, spatial)
+    return plan_network(
+        typical_size(annotations.examples, spatial),
+        [spacing.get(axis, 1.0) for axis in spatial],
+        large_diameter(annotations) if kind == "instances" else None,
+        memory,
+        wishes_of(config, len(spatial)),
+    )
+
+
+def wishes_of(config: FinetuneConfig, ndim: int) -> Wishes:
+    """Collect what the settings ask of a new network.
+
+    Raises
+    ------
+    UsageError
+        If the poolings are not one number an axis.
+    """
+    check_sides(config.poolings, ndim, "list of poolings", least=0)
+    return Wishes(
+        config.patch, config.poolings, config.depth, config.width, config.batch
+    )
+
+
+def check_sides(
+    sides: tuple[int, ...] | None, ndim: int, name: str, least: int = 1
+) -> None:
+    """Refuse sizes that are neither one number nor one an axis."""
+    if sides is not None and (len(sides) not in (1, ndim) or min(sides) < least):
+        raise UsageError(
+            f"The {name} does not fit the network",
+            found=str(list(sides)),
+            expected=f"one number, or {ndim} of them, of {least} or more",
+        )
+
+
+def new_spec(
+    annotations: AnnotationSet,
+    kind: Kind,
+    config: FinetuneConfig,
+    planned: NetworkPlan | None = None,
+) -> ModelSpec:
+    """Describe a new network: as planned, else one that learns strokes in a minute.
+
+    For strokes: two poolings from 16 channels, none of them along Z until pixels are
+    about cubes. A deeper network learns the few strokes by heart. Interpolation, unlike
+    a transposed convolution, cannot shift an edge that no stroke shows.
 
     Raises
     ------
@@ -72,25 +143,31 @@ def new_spec(
             "each is one object.",
         )
     ndim = choose_ndim(annotations, config)
-    spacing = _spacing(annotations.examples[0].stack, "ZYX"[-ndim:])
-    depth = config.depth or 2
-    width = config.width or 16
+    spacing = typical_spacing(annotations.examples, axis_names.spatial(ndim))
+    shape: dict[str, Any]
+    if planned is None:
+        shape = _for_strokes(spacing, ndim, config)
+    else:
+        shape = {
+            "widths": planned.widths,
+            "strides": planned.strides,
+            "kernels": planned.kernels,
+            "slope": _FULL_SLOPE,
+        }
     architecture = UNetSpec(
         ndim=ndim,
         in_channels=count_channels(annotations.examples[0].stack, config),
-        upsampling="linear",
-        slope=_SLOPE,
         out_channels=3 if kind == "instances" else max(annotations.ids[-1], 2),
-        widths=tuple(width * 2**n for n in range(depth + 1)),
-        **_scales(ndim, depth, spacing),
+        **shape,
     )
     return ModelSpec(
-        name="from strokes",
+        name="from strokes" if planned is None else "from labels",
         architecture=architecture.model_dump(mode="json"),
         ndim=ndim,
         in_channels=architecture.in_channels,
         out_channels=architecture.out_channels,
         task="instances" if kind == "instances" else "semantic",
+        smallest=_smallest(annotations, kind, ndim) if planned else 0,
         class_names=_names(kind, architecture.out_channels),
         normalization=(normalization(config),),
         spacing=spacing,
@@ -195,6 +272,7 @@ def plan_batch(
     sizes: Mapping[str, int],
     wanted: tuple[int, ...] | None,
     complete: bool = False,
+    batch: int | None = None,
 ) -> Batch:
     """Choose the patch.
 
@@ -210,6 +288,8 @@ def plan_batch(
         Patch asked for, one number or one per axis.
     complete : bool
         Whether the labels are complete, so that larger patches pay.
+    batch : int, optional
+        Patches asked for.
 
     Raises
     ------
@@ -217,17 +297,12 @@ def plan_batch(
         If `wanted` has the wrong number of sizes.
     """
     flat = spec.ndim == 3 and not is_solid(spec.spacing)
+    check_sides(wanted, spec.ndim, "patch size")
     solid, thin = (
         (_PATCH, _FLAT_PATCH) if complete else (_STROKE_PATCH, _FLAT_STROKE_PATCH)
     )
     sides = wanted or (thin if flat else solid[spec.ndim])
     sides = sides * spec.ndim if len(sides) == 1 else sides
-    if len(sides) != spec.ndim or min(sides) < 1:
-        raise UsageError(
-            "The patch size does not fit the network",
-            found=str(list(sides)),
-            expected=f"one size, or {spec.ndim} of them, of 1 or more",
-        )
     limits = [sizes.get(a, 1) for a in spec.spatial]
     output = [
         _fitting(min(side, limit), stride, rest)
@@ -238,7 +313,7 @@ def plan_batch(
     patch = tuple(o + 2 * m for o, m in zip(output, geometry.margin, strict=True))
     pixels = (_BATCH_PIXELS if complete else _STROKE_PIXELS)[spec.ndim]
     size = round(pixels / math.prod(output))
-    return Batch(patch, geometry.margin, min(max(size, 2), 16))
+    return Batch(patch, geometry.margin, batch or min(max(size, 2), 16))
 
 
 def is_solid(spacing: Mapping[str, float]) -> bool:
@@ -252,24 +327,34 @@ def _fitting(wanted: int, stride: int, remainder: int) -> int:
     return wanted + (remainder - wanted) % stride
 
 
-def _spacing(stack: ImageStack, spatial: str) -> dict[str, float]:
-    """Physical pixel size where all spatial axes have one."""
-    known = {a: float(stack.scale[a]) for a in spatial if a in stack.scale}
-    return known if len(known) == len(spatial) else {}
-
-
-def _scales(
-    ndim: int, depth: int, spacing: Mapping[str, float]
-) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Strides and kernels; Z is left alone until pixels are about cubes."""
-    if ndim == 2:
-        return {}
+def _for_strokes(
+    spacing: Mapping[str, float], ndim: int, config: FinetuneConfig
+) -> dict[str, Any]:
+    """Shape of a network that learns from strokes."""
+    wishes = wishes_of(config, ndim)
     ratio = spacing.get("Z", 1.0) / spacing.get("X", 1.0)
-    flat = [ratio / 2**n > _FLAT for n in range(depth + 1)]
+    if wishes.poolings is None:
+        depth = config.depth or 2
+        flat = [ndim == 3 and ratio / 2**n > _FLAT for n in range(depth + 1)]
+        strides = tuple((1 if f else 2, 2, 2)[-ndim:] for f in flat[:-1])
+        kernels = tuple((1 if f else 3, 3, 3)[-ndim:] for f in flat)
+    else:
+        strides, kernels = levels((1,) * ndim, (ratio, 1.0, 1.0)[-ndim:], None, wishes)
+    width = config.width or 16
     return {
-        "strides": tuple((1 if f else 2, 2, 2) for f in flat[:-1]),
-        "kernels": tuple((1 if f else 3, 3, 3) for f in flat),
+        "widths": tuple(width * 2**n for n in range(len(kernels))),
+        "strides": strides,
+        "kernels": kernels,
+        "upsampling": "linear",
+        "slope": _SLOPE,
     }
+
+
+def _smallest(annotations: AnnotationSet, kind: Kind, ndim: int) -> int:
+    """Pixels that an object has at least, 0 for classes."""
+    if kind == "classes":
+        return 0
+    return small_object(annotations, axis_names.spatial(ndim))
 
 
 def _names(kind: Kind, channels: int) -> tuple[str, ...]:

@@ -76,7 +76,9 @@ class PatchSampler:
     """Draws patches so that no class and no stroke is starved.
 
     A class is drawn evenly, then one of its strokes by the root of its size, then one
-    of its pixels; the patch lies about it by chance.
+    of its pixels; the patch lies about it by chance. Complete labels would let crowded
+    images have all the patches, so there an image is drawn first, by the root of its
+    size.
 
     Parameters
     ----------
@@ -90,6 +92,8 @@ class PatchSampler:
         What happens to them.
     weights : sequence of numpy.ndarray, optional
         How much each pixel counts, float32 as the targets; all the same when not given.
+    by_image : bool
+        Whether an image (block) is drawn first.
     """
 
     def __init__(
@@ -99,6 +103,8 @@ class PatchSampler:
         patch: tuple[int, ...],
         how: Augmentation,
         weights: Sequence[np.ndarray] | None = None,
+        *,
+        by_image: bool = False,
     ) -> None:
         self.strokes = find_strokes(targets)
         self.classes = sorted({stroke.target for stroke in self.strokes})
@@ -110,12 +116,20 @@ class PatchSampler:
         ]
         self._patch = patch
         self._how = how
+        self._groups = [_Group.of(self.strokes)]
+        if by_image:
+            blocks = sorted({stroke.block for stroke in self.strokes})
+            self._groups = [
+                _Group.of([s for s in self.strokes if s.block == b], targets[b].size)
+                for b in blocks
+            ]
+        self._sizes = torch.tensor([group.size**0.5 for group in self._groups])
 
     def draw(self, size: int, generator: torch.Generator) -> Patches:
         """Draw a batch."""
         drawn = [self._one(generator) for _ in range(size)]
         images, maps = (torch.stack(part) for part in zip(*drawn, strict=True))
-        if self._how.light:
+        if self._how.light and self._how.mixed:
             images, maps = blend(images, maps, generator)
         weights = maps[:, 1] if maps.shape[1] > 1 else None
         return Patches(images, maps[:, 0].round().long(), weights)
@@ -138,10 +152,33 @@ class PatchSampler:
 
     def _stroke(self, generator: torch.Generator) -> Stroke:
         """Draw a stroke of a class drawn evenly."""
-        wanted = self.classes[_index(len(self.classes), generator)]
-        mine = [stroke for stroke in self.strokes if stroke.target == wanted]
-        weights = torch.tensor([len(s.pixels) ** 0.5 for s in mine])
-        return mine[int(torch.multinomial(weights, 1, generator=generator))]
+        group = self._groups[0]
+        if len(self._groups) > 1:
+            group = self._groups[_weighted(self._sizes, generator)]
+        mine, weights = group.classes[_index(len(group.classes), generator)]
+        return mine[_weighted(weights, generator)]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Strokes by class, with how often each is drawn."""
+
+    classes: list[tuple[list[Stroke], torch.Tensor]]
+    size: int
+
+    @classmethod
+    def of(cls, strokes: Sequence[Stroke], size: int = 1) -> _Group:
+        """Sort strokes into their classes."""
+        classes = []
+        for target in sorted({stroke.target for stroke in strokes}):
+            mine = [stroke for stroke in strokes if stroke.target == target]
+            weights = torch.tensor([len(s.pixels) ** 0.5 for s in mine])
+            classes.append((mine, weights))
+        return cls(classes, size)
+
+
+def _weighted(weights: torch.Tensor, generator: torch.Generator) -> int:
+    return int(torch.multinomial(weights, 1, generator=generator))
 
 
 def _index(number: int, generator: torch.Generator) -> int:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from napari_unet.config import FinetuneConfig
     from napari_unet.training.lesson import Lesson
 
-_FROM_SCRATCH, _FINE_TUNING = 2e-3, 3e-4  # learning rates
-_DECAY = 0.5  # weight decay of a new network, high against learning strokes by heart
+_FROM_SCRATCH, _FROM_LABELS, _FINE_TUNING = 2e-3, 3e-3, 3e-4  # learning rates
+# Weight decay of a new network, high against learning strokes by heart.
+_DECAY, _LABELS_DECAY = 0.5, 1e-2
 
 
 def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
@@ -29,10 +30,12 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     device = choose_device(config.device).device
     dtype = training_precision(config.precision, device, network.spec.ndim)
     recipe = Recipe(
-        config.learning_rate or (_FROM_SCRATCH if lesson.is_new else _FINE_TUNING),
+        config.learning_rate or _rate(lesson, config),
         lesson.batch.size,
         lesson.batch.margin,
-        decay=_DECAY if lesson.is_new and not config.complete else 0.0,
+        decay=_decay(lesson, config),
+        falling=config.complete,
+        balanced=not config.complete,
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
         autocast=None if dtype is torch.float32 else dtype,
@@ -48,11 +51,37 @@ def make_sampler(lesson: Lesson, config: FinetuneConfig) -> PatchSampler:
     """Set up where patches come from and what happens to them."""
     how = _augmentation(lesson, config)
     return PatchSampler(
-        lesson.images, lesson.split.training, lesson.batch.patch, how, lesson.weights
+        lesson.images,
+        lesson.split.training,
+        lesson.batch.patch,
+        how,
+        lesson.weights,
+        by_image=config.complete,
     )
+
+
+def _rate(lesson: Lesson, config: FinetuneConfig) -> float:
+    """Peak of the learning rate."""
+    if not lesson.is_new:
+        return _FINE_TUNING
+    return _FROM_LABELS if config.complete else _FROM_SCRATCH
+
+
+def _decay(lesson: Lesson, config: FinetuneConfig) -> float:
+    """Weight decay; a network that knows something keeps it."""
+    if not lesson.is_new:
+        return 0.0
+    return _LABELS_DECAY if config.complete else _DECAY
 
 
 def _augmentation(lesson: Lesson, config: FinetuneConfig) -> Augmentation:
     """Decide what may happen to patches."""
     solid = plan.is_solid(lesson.network.spec.spacing)
-    return Augmentation(config.augment, config.augment, solid)
+    return Augmentation(
+        config.augment,
+        config.augment,
+        solid,
+        # Whole labels need no unlikely surroundings, which only make them harder.
+        mixed=not config.complete,
+        upright=lesson.upright,
+    )

@@ -66,12 +66,15 @@ class Standing:
         self.losses = []
         return loss
 
-    def is_better(self, score: float | None) -> bool:
-        """Whether a score is worth keeping its state; without scores the last is."""
+    def is_better(self, score: float | None, every: bool = False) -> bool:
+        """Whether a score is worth keeping its state; without scores the last is.
+
+        It must be well above the best, or with `every` just above.
+        """
         best = self.best
         if best is None or best.score is None or score is None:
             return True
-        return score > best.score + _GAIN
+        return score > best.score + (0.0 if every else _GAIN)
 
     def saved(self) -> tuple[dict[str, Any], State]:
         """Split into JSON-able facts and the tensors of the best state."""

@@ -126,7 +126,7 @@ class Trainer:
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
         for group in self._optimizer.param_groups:
-            group["lr"] = self.rate * learning_rate(progress)
+            group["lr"] = self.rate * learning_rate(progress, self._recipe.falling)
         self._optimizer.step()
         self.steps += 1
         self._follow()
@@ -193,6 +193,7 @@ class Trainer:
             self._crop(part.targets),
             task.coding,
             None if part.weights is None else self._crop(part.weights),
+            self._recipe.balanced,
         )
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

@@ -119,9 +119,9 @@ def _owners(
     """Strokes, as (block, number), of every kind."""
     owners: dict[int, list[Owner]] = {}
     for block, (number, kind) in enumerate(zip(numbers, kinds, strict=True)):
-        pairs = np.unique(np.stack([kind[kind > 0], number[kind > 0]]), axis=1)
-        for k, n in pairs.T.tolist():
-            owners.setdefault(k, []).append((block, n))
+        for k in np.unique(kind[kind > 0]).tolist():
+            mine = np.unique(number[kind == k]).tolist()
+            owners.setdefault(k, []).extend((block, n) for n in mine)
     return owners
 
 
