@@ -9,16 +9,13 @@ import numpy as np
 import torch
 
 from napari_unet import checkpoints
-from napari_unet.errors import UsageError
-from napari_unet.events import Stopped
 from napari_unet.images import intensity
 from napari_unet.networks.device import choose_device, free_memory
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
-from napari_unet.training.annotations import AnnotationSet, complete, filled
 from napari_unet.training.blocks import Block, read_blocks
-from napari_unet.training.coding import Coding, exclusive
-from napari_unet.training.orientation import is_upright
+from napari_unet.training.coding import Coding
+from napari_unet.training.looking import find_upright, gather, stop_if
 from napari_unet.training.references import Reference, fitting, known
 from napari_unet.training.taught import numbers_of, targets_of, weights_of
 from napari_unet.training.validation import Split, hold_out
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_unet.config import FinetuneConfig
     from napari_unet.events import CancelToken
-    from napari_unet.training.annotations import Example, Kind
+    from napari_unet.training.annotations import AnnotationSet, Example, Kind
     from napari_unet.training.planning import NetworkPlan
 
 
@@ -115,7 +112,7 @@ def prepare(
     Stopped
         If `cancel` was set.
     """
-    annotations, kind, notes = _gather(examples, network, config, cancel)
+    annotations, kind, notes = gather(examples, network, config, cancel)
     raised = kind == "instances" and annotations.has_boxes
     if kind == "classes" and (missing := plan.unpainted(annotations.ids)):
         notes.append(missing)
@@ -155,37 +152,10 @@ def prepare(
         weights=weights_of(blocks, targets, kind, raised, not config.complete),
         split=split or Split(targets, nothing),
         validated=split is not None,
-        upright=_is_upright(targets, config, notes),
+        upright=find_upright(targets, config, notes),
         references=fitting(references, learner, kind, notes),
         notes=tuple(notes),
     )
-
-
-def _gather(
-    examples: Sequence[Example],
-    network: Network | None,
-    config: FinetuneConfig,
-    cancel: CancelToken | None,
-) -> tuple[AnnotationSet, Kind, list[str]]:
-    """Look through the strokes, tell what their ids are, and fill complete boxes."""
-    boxed = any(example.boxes for example in examples)
-    if config.complete:
-        if boxed:
-            raise UsageError(
-                "Complete labels need no complete boxes",
-                hint="Give either; a box of the whole image makes one image complete.",
-            )
-        examples = [complete(example) for example in examples]
-    annotations = AnnotationSet.gather(examples, cancel)
-    _stop_if(cancel)
-    if not boxed:
-        annotations.require_paint()
-    kind, notes = _choose_kind(annotations, network, config)
-    if boxed:
-        examples = [filled(example, kind) for example in examples]
-        annotations = AnnotationSet.gather(examples, cancel)
-        _stop_if(cancel)
-    return annotations, kind, notes
 
 
 def _names(annotations: AnnotationSet) -> list[str]:
@@ -193,49 +163,6 @@ def _names(annotations: AnnotationSet) -> list[str]:
     return [
         name if plain.count(name) == 1 else f"{name}#{plain[:n].count(name)}"
         for n, name in enumerate(plain)
-    ]
-
-
-def _is_upright(
-    targets: Sequence[np.ndarray], config: FinetuneConfig, notes: list[str]
-) -> bool:
-    """Whether images keep their orientation, with a note where that was found."""
-    if config.orientation != "auto" or not config.complete:
-        return config.orientation == "fixed"
-    if found := is_upright(targets):
-        notes.append(
-            "The labels lie on the same side of every image, so the images are taken "
-            "to look the same way up. If that is chance, set the orientation to any."
-        )
-    return found
-
-
-def _stop_if(cancel: CancelToken | None) -> None:
-    if cancel is not None and cancel.is_set():
-        raise Stopped("stopped before training")
-
-
-def _choose_kind(
-    annotations: AnnotationSet, network: Network | None, config: FinetuneConfig
-) -> tuple[Kind, list[str]]:
-    """Tell what the stroke ids are, with a note where that was a guess."""
-    if config.strokes != "auto":
-        return config.strokes, []
-    if not annotations.planes:
-        return "classes", []
-    if network is not None and network.spec.task == "semantic":
-        classes = network.spec.out_channels + (not exclusive(network.spec))
-        if annotations.ids[-1] <= classes:
-            return "classes", []
-    kind, reason = annotations.guess_kind()
-    if len(annotations.ids) < 3:
-        return kind, []
-    word, other = (
-        ("objects", "classes") if kind == "instances" else ("classes", "instances")
-    )
-    return kind, [
-        f"The stroke ids are taken for {word}: {reason}. If that is wrong, set the "
-        f"stroke ids to {other}."
     ]
 
 
@@ -315,7 +242,7 @@ def read(
     )
     blocks = []
     for block in read_blocks(annotations, scales, config.channels, batch.patch, gap):
-        _stop_if(cancel)
+        stop_if(cancel)
         blocks.append(block)
     if unusable := sum(block.unusable for block in blocks):
         notes.append(f"{unusable} painted pixels are NaN in the image and left out.")

@@ -13,7 +13,13 @@ from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNetSpec
 from napari_unet.training.annotations import MOST_CLASSES
 from napari_unet.training.coding import exclusive
-from napari_unet.training.planning import NetworkPlan, Wishes, levels, plan_network
+from napari_unet.training.planning import (
+    NetworkPlan,
+    check_sides,
+    levels,
+    plan_network,
+    wishes_of,
+)
 from napari_unet.training.typical import (
     large_diameter,
     small_object,
@@ -87,32 +93,6 @@ def plan_full(
         memory,
         wishes_of(config, len(spatial)),
     )
-
-
-def wishes_of(config: FinetuneConfig, ndim: int) -> Wishes:
-    """Collect what the settings ask of a new network.
-
-    Raises
-    ------
-    UsageError
-        If the poolings are not one number an axis.
-    """
-    check_sides(config.poolings, ndim, "list of poolings", least=0)
-    return Wishes(
-        config.patch, config.poolings, config.depth, config.width, config.batch
-    )
-
-
-def check_sides(
-    sides: tuple[int, ...] | None, ndim: int, name: str, least: int = 1
-) -> None:
-    """Refuse sizes that are neither one number nor one an axis."""
-    if sides is not None and (len(sides) not in (1, ndim) or min(sides) < least):
-        raise UsageError(
-            f"The {name} does not fit the network",
-            found=str(list(sides)),
-            expected=f"one number, or {ndim} of them, of {least} or more",
-        )
 
 
 def new_spec(

@@ -14,8 +14,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_unet.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_unet.config import FinetuneConfig
 
     Size = tuple[int, ...]
 
@@ -75,6 +79,32 @@ class NetworkPlan:
     kernels: tuple[Size, ...]
     widths: tuple[int, ...]
     memory: int
+
+
+def wishes_of(config: FinetuneConfig, ndim: int) -> Wishes:
+    """Collect what the settings ask of a new network.
+
+    Raises
+    ------
+    UsageError
+        If the poolings are not one number an axis.
+    """
+    check_sides(config.poolings, ndim, "list of poolings", least=0)
+    return Wishes(
+        config.patch, config.poolings, config.depth, config.width, config.batch
+    )
+
+
+def check_sides(
+    sides: tuple[int, ...] | None, ndim: int, name: str, least: int = 1
+) -> None:
+    """Refuse sizes that are neither one number nor one an axis."""
+    if sides is not None and (len(sides) not in (1, ndim) or min(sides) < least):
+        raise UsageError(
+            f"The {name} does not fit the network",
+            found=str(list(sides)),
+            expected=f"one number, or {ndim} of them, of {least} or more",
+        )
 
 
 def plan_network(
