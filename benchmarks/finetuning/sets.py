@@ -69,9 +69,11 @@ def _pairs(
     return pairs
 
 
-def pairs_of(folder: Path, instances: bool) -> list[Pair]:
+def pairs_of(
+    folder: Path, instances: bool, scale: dict[str, float] | None = None
+) -> list[Pair]:
     """Read all pairs of a folder, in the order of their names."""
-    return _pairs(folder, _names(folder), instances, {})
+    return _pairs(folder, _names(folder), instances, scale or {})
 
 
 def _names(folder: Path) -> list[str]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet import checkpoints, files
 from napari_unet.errors import OutputError, UsageError
-from napari_unet.events import Cancelled, Finished, Started, Stopped, Warned
+from napari_unet.events import Cancelled, Finished, Metric, Started, Stopped, Warned
 from napari_unet.training import live, recorded, references, resume, verdict
 from napari_unet.training.clock import Clock
 from napari_unet.training.course import Course
+from napari_unet.training.found_objects import HeldOutObjects
 from napari_unet.training.lesson import prepare
 from napari_unet.training.rounds import Round
 
@@ -173,10 +174,14 @@ def _close(
         yield Warned(note)
     for objection in result.worse:
         yield Warned(objection)
+    scores = dict(result.scores)
+    if HeldOutObjects.is_judged(lesson):
+        scores |= _objects(course, result.network)
+        yield Metric("val_ap", scores["objects"]["ap"]["0.5"], course.steps)
     seconds = clock.seconds
     record = _record(course, config, seconds) | {
         "score_after": result.score,
-        "scores": result.scores,
+        "scores": scores,
         "share": result.share,
         "references": result.references,
         "worse": result.worse,
@@ -199,11 +204,21 @@ def _close(
             validated=lesson.validated,
             stopped=course.stopped,
             notes=tuple(course.notes),
-            scores=result.scores,
+            scores=scores,
             references=result.references,
             worse=result.worse,
         )
     )
+
+
+def _objects(course: Course, network: Network) -> dict[str, Any]:
+    """Scores of the held-out objects, and those of the round before."""
+    judge = HeldOutObjects(course.lesson)
+    scores = {"objects": judge.score(network)}
+    previous = course.previous
+    if previous is not None and previous.spec.task == "instances":
+        scores["objects_before"] = judge.score(previous)
+    return scores
 
 
 def _record(course: Course, config: FinetuneConfig, seconds: float) -> dict[str, Any]:

@@ -41,8 +41,7 @@ class HeldOut:
 
     def __init__(self, windows: Sequence[Window], coding: Coding) -> None:
         self._coding = coding
-        every = np.linspace(0, len(windows) - 1, min(len(windows), _MOST_WINDOWS))
-        self.windows = windows = [windows[int(n)] for n in every]
+        self.windows = windows = spread(windows, _MOST_WINDOWS)
         self._pieces = [(i, t, torch.from_numpy(_pieces(t))) for i, t in windows]
 
     def score(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
@@ -84,8 +83,17 @@ class HeldOut:
         return tables
 
 
+def spread(windows: Sequence[Window], most: int) -> list[Window]:
+    """Take as many windows at most, evenly from all of them."""
+    every = np.linspace(0, len(windows) - 1, min(len(windows), most))
+    return [windows[int(n)] for n in every]
+
+
 def windows_of(
-    images: Sequence[np.ndarray], targets: Sequence[np.ndarray], geometry: Geometry
+    images: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    geometry: Geometry,
+    core: int = _CORE,
 ) -> list[Window]:
     """Cut out what is needed to judge a network on targets.
 
@@ -97,11 +105,13 @@ def windows_of(
         Targets to judge by of each block, 0 elsewhere.
     geometry : Geometry
         Of the network.
+    core : int
+        Side of the part of a window that is judged.
     """
     return [
         window
         for image, target in zip(images, targets, strict=True)
-        for window in _windows(image, target, geometry)
+        for window in _windows(image, target, geometry, core)
     ]
 
 
@@ -142,14 +152,14 @@ def _pieces(target: torch.Tensor) -> np.ndarray:
 
 
 def _windows(
-    image: np.ndarray, target: np.ndarray, geometry: Geometry
+    image: np.ndarray, target: np.ndarray, geometry: Geometry, side: int
 ) -> Iterator[Window]:
     """Cut what is needed to judge the held-out pixels of one block."""
     shape = target.shape
-    corners = [range(0, n, _CORE) for n in shape]
+    corners = [range(0, n, side) for n in shape]
     for corner in itertools.product(*corners):
         core = tuple(
-            slice(c, min(c + _CORE, n)) for c, n in zip(corner, shape, strict=True)
+            slice(c, min(c + side, n)) for c, n in zip(corner, shape, strict=True)
         )
         if target[core].any():
             yield _window(image, target, core, geometry)

@@ -80,7 +80,7 @@ def join(
         annotations=annotations,
         blocks=blocks,
         numbers=numbers_of(blocks, boxes, targets, config),
-        weights=weights_of(blocks, kind, raised),
+        weights=weights_of(blocks, targets, kind, raised, not config.complete),
         split=Split(training, held_out, lesson.split.seen),
     )
 

@@ -120,6 +120,7 @@ def prepare(
     if network is None and config.complete:
         memory = free_memory(choose_device(config.device).device) / 2
         planned = plan.plan_full(annotations, kind, config, memory)
+        notes.append(planned.words())
     learner = _learner(annotations, kind, network, config, planned)
     coding = Coding.of(learner.spec, kind)
     plan.check_fit(annotations, kind, learner.spec, config)

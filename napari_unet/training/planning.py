@@ -80,6 +80,18 @@ class NetworkPlan:
     widths: tuple[int, ...]
     memory: int
 
+    def words(self) -> str:
+        """Tell the plan in a sentence or two."""
+        axes = "ZYX"[-len(self.patch) :]
+        counts = [sum(s[n] > 1 for s in self.strides) for n in range(len(axes))]
+        halved = ", ".join(f"{a} {n}" for a, n in zip(axes, counts, strict=True))
+        return (
+            f"New network: {len(axes)}D, poolings {halved}, {self.widths[0]} to "
+            f"{self.widths[-1]} channels; {self.batch} patches of "
+            f"{' x '.join(map(str, self.patch))} a step, about "
+            f"{self.memory / 1e9:.1g} GB. All of it can be set."
+        )
+
 
 def wishes_of(config: FinetuneConfig, ndim: int) -> Wishes:
     """Collect what the settings ask of a new network.

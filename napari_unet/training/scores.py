@@ -267,11 +267,17 @@ def _table(prediction: ImageStack, truth: ImageStack, outlines: Outlines) -> np.
 
 def _overlaps(prediction: ImageStack, truth: ImageStack) -> list[sparse.csr_array]:
     """IoU of the objects of every frame; a volume is one frame."""
-    return [_iou(f, t) for f, t in _frames(prediction, truth, "ZYX")]
+    return [overlap(f, t) for f, t in _frames(prediction, truth, "ZYX")]
 
 
-def _iou(found: np.ndarray, true: np.ndarray) -> sparse.csr_array:
-    """IoU between the objects of two label images, (true, predicted)."""
+def overlap(found: np.ndarray, true: np.ndarray) -> sparse.csr_array:
+    """IoU between the objects of two label images, (true, predicted).
+
+    Parameters
+    ----------
+    found, true : numpy.ndarray
+        Object ids of the same shape, integers; 0 is no object.
+    """
     found, true = found.ravel(), true.ravel()
     ids, column, area = np.unique(found, return_inverse=True, return_counts=True)
     names, row, size = np.unique(true, return_inverse=True, return_counts=True)

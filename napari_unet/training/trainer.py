@@ -262,15 +262,16 @@ class Trainer:
                 state[moment] = kept.copy_(tensors[f"optimizer.{moment}.{name}"])
         self._generator.set_state(tensors["generator"])
 
-    def state(self) -> State:
-        """Copy of the averaged weights."""
-        return _copy(self.average)
+    def state(self, averaged: bool = True) -> State:
+        """Copy of the averaged weights, or of those in training."""
+        return _copy(self.average if averaged else self._module)
 
     @torch.no_grad()
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of the averaged network."""
+    def predict(self, images: torch.Tensor, averaged: bool = True) -> torch.Tensor:
+        """Logits of the averaged network, or of the one in training."""
+        network = self.average if averaged else self._module.eval()
         with self._precision():
-            logits: torch.Tensor = self.average(
+            logits: torch.Tensor = network(
                 images.to(self._device, memory_format=self._layout)
             )
         return logits.float()

@@ -141,6 +141,9 @@ def test_the_plan_is_the_network():
     plan = plan_network((96, 96), (1, 1), None, MUCH, Wishes(batch=3))
     assert lesson.batch.patch == plan.patch
     assert lesson.batch.size == 3
+    assert lesson.notes[0].startswith(
+        "New network: 2D, poolings Y 4, X 4, 24 to 256 channels; 3 patches of 96 x 96"
+    )
     assert lesson.network.spec.architecture["widths"] == list(plan.widths)
 
 
