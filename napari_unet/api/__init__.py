@@ -37,7 +37,7 @@ from napari_unet.api.predicting import (
     where_next,
 )
 from napari_unet.api.projects import finetune_project, iter_finetune_project
-from napari_unet.api.shown import iter_regroup, iter_shown
+from napari_unet.api.shown import iter_measure, iter_regroup, iter_shown
 
 __all__ = [
     "audit",
@@ -54,6 +54,7 @@ __all__ = [
     "iter_finetune_project",
     "iter_forecast",
     "iter_inspect",
+    "iter_measure",
     "iter_predict",
     "iter_regroup",
     "iter_seam",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet import warm
 from napari_unet.api.opening import opened
-from napari_unet.events import Cancelled, Preview, Written
+from napari_unet.events import Cancelled, Finished, Preview, Started, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from napari_unet.api.types import Image, Model
     from napari_unet.config import PredictConfig
@@ -80,3 +80,28 @@ def iter_regroup(
     yield from regroup(
         probabilities, spec, output, threshold, split=split, cancel=cancel
     )
+
+
+def iter_measure(
+    image: Image,
+    labels: Image,
+    output: str | Path,
+    *,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Measure the objects of a label image; `Finished.result` is the CSV file.
+
+    See `napari_unet.batch.measure.measure`. The labels have the axes of the image
+    without C.
+
+    Raises
+    ------
+    UNetError
+        If one of the two cannot be read, or the table cannot be written.
+    """
+    from napari_unet.batch.measure import measure_stacks
+
+    yield Started("Measuring")
+    with opened(image, None) as pixels, opened(labels, None) as found:
+        measure_stacks(pixels, found, Path(output))
+    yield Finished(str(output))

@@ -130,7 +130,12 @@ def measure(source: Path, result: Path, target: Path, config: PredictConfig) -> 
     """
     opened = open_image(source, axes=config.axes, series=config.series)
     with opened as image, open_image(result) as labels:
-        files.write(target, table(_rows(image, labels)))
+        measure_stacks(image, labels, target)
+
+
+def measure_stacks(image: ImageStack, labels: ImageStack, target: Path) -> None:
+    """Measure the objects of an open label image, as `measure` does."""
+    files.write(target, table(_rows(image, labels)))
 
 
 def _rows(image: ImageStack, labels: ImageStack) -> Iterator[list[Any]]:

@@ -100,6 +100,16 @@ def preview(state: State) -> Button:
     return Button(text, True, f"Predict only what the canvas shows now. Key: {PREVIEW}")
 
 
+def measure(state: State) -> Button:
+    """Make the button that measures the objects of the prediction."""
+    text = "Measure objects"
+    if state.activity is not None:
+        return Button(text, False, "One job at a time.")
+    if state.image is None or state.model is None:
+        return Button(text, False, "Predict an image first.")
+    return Button(text, True, "Size, place and intensity of each object in a table.")
+
+
 def new_strokes(state: State) -> Button:
     """Make the button for a new stroke layer."""
     reason = _no_image(state)

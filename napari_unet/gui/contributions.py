@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
 from napari_unet.samples import sample
 
 if TYPE_CHECKING:
@@ -47,6 +48,67 @@ def new_strokes() -> None:
     if isinstance(viewer.layers.selection.active, Image):
         controller.choose_image(viewer.layers.selection.active.name)
     controller.painting.new()
+
+
+def predict_view() -> None:
+    """Preview what the canvas shows, as the button and the key do."""
+    _press(PREVIEW)
+
+
+def predict_all() -> None:
+    """Predict the whole image, as the button and the key do."""
+    _press(PREDICT)
+
+
+def fine_tune() -> None:
+    """Learn from the strokes, as the button and the key do."""
+    _press(TRAIN)
+
+
+def measure_objects() -> None:
+    """Measure the prediction and open the table."""
+    from napari import current_viewer
+
+    from napari_unet.gui.dock import dock_for
+
+    if (viewer := current_viewer()) is not None:
+        button = dock_for(viewer).predict.measure
+        if button.isEnabled():
+            button.click()
+        else:
+            dock_for(viewer).controller.session.say(button.toolTip())
+
+
+def _press(key: str) -> None:
+    """Press the button of a key in the dock of the current viewer, opening it."""
+    from napari import current_viewer
+
+    from napari_unet.gui.dock import dock_for
+
+    if (viewer := current_viewer()) is not None:
+        dock_for(viewer).press(key)
+
+
+def write_labels(
+    path: str, layer_data: Sequence[tuple[Any, dict[str, Any], str]]
+) -> list[str]:
+    """Write one labels layer as OME-TIFF with its axes and pixel size.
+
+    Parameters
+    ----------
+    path : str
+        Written over; an ending other than ``.tif`` or ``.tiff`` is refused.
+    layer_data : sequence of tuple
+        What napari hands to a writer of layers: data, attributes, type.
+
+    Raises
+    ------
+    UNetError
+        If the layer has no axes that OME-TIFF has, or it cannot be written.
+    """
+    from napari_unet.gui.writing import write_layer
+
+    return [write_layer(path, data, shown) for data, shown, _ in layer_data]
 
 
 def checkpoint_reader(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari_unet.gui.batching import Batching
 from napari_unet.gui.file_facts import FileReader
 from napari_unet.gui.looks import Looks
+from napari_unet.gui.measuring import Measuring
 from napari_unet.gui.models import Models
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.planning import Planning
@@ -52,7 +53,7 @@ class Controller:
     ----------
     session : Session
         The state, and what runs.
-    models, painting, predicting, previews, looks, planning, training, batch
+    models, painting, predicting, previews, looks, measuring, planning, training, batch
         What can be done with models and on each page.
     strokes : StrokeLayers
         The stroke layers of the viewer.
@@ -80,6 +81,7 @@ class Controller:
         self._staging = staging = Staging(folder)
         results = Results(layers)
         self.looks = looks = Looks(session, layers, results, staging)
+        self.measuring = Measuring(session, layers, results, staging)
         self.predicting = Predicting(session, layers, results, looks, staging)
         self.previews = Previews(session, layers, results, looks, staging)
         self.planning = Planning(session, layers)

@@ -12,6 +12,7 @@ from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
 from napari_unet.gui.look import style
+from napari_unet.gui.measure_dock import measure_dock_for
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.shared import shared_by
@@ -64,6 +65,9 @@ class UNetDock(QWidget):  # type: ignore[misc]
         self.model = ModelPanel(self.controller, self.try_sample)
         self.image = ImagePanel(self.controller)
         self.predict = PredictPanel(self.controller)
+        self.predict.measure.clicked.connect(
+            lambda: measure_dock_for(self._viewer, self.controller)
+        )
         self.train = TrainPanel(self.controller)
         self.batch = BatchPanel(self.controller, self.predict)
         self.footer = Footer(self.controller)

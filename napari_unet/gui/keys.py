@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 PREVIEW, PREDICT, TRAIN = KEYS = "Shift-R", "Shift-G", "Shift-T"
+WORDS = {
+    PREVIEW: "preview what the canvas shows",
+    PREDICT: "predict the whole image",
+    TRAIN: "fine-tune on the strokes; again: stop",
+}
+"""What the dock's keys do."""
+OTHERS = {
+    "P": "paint",
+    "E": "erase",
+    "F": "fill",
+    "L": "pick a class",
+    "[  ]": "smaller, larger brush",
+    "X": "swap with erasing",
+    "right-drag": "draw a filled outline (in paint mode)",
+}
+"""napari's own on a stroke layer."""
 
 
 class Keys:

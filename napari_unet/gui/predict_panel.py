@@ -9,7 +9,9 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QVBoxLayout, QWi
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UsageError
+from napari_unet.gui import preferences
 from napari_unet.gui.form import Form
+from napari_unet.gui.keys import OTHERS, WORDS
 from napari_unet.gui.look import Folded, page, push_button, show_button, text_label
 from napari_unet.gui.result_panel import ResultPanel
 
@@ -51,6 +53,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.options = Form(PredictConfig, _OPTIONS)
         self.preview = push_button("", self._preview)
         self.predict = push_button("", self._predict, primary=True)
+        self.measure = push_button("", controller.measuring.measure)
         self.live = QCheckBox("Live")
         self.live.setToolTip(
             "<span>Predict what the canvas shows again whenever it, the model or the "
@@ -61,6 +64,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.summary.setAccessibleName("Plan")
         self._lines = text_label()
         self.card = Folded("Plan", self._lines)
+        self.options.fields["device"].value = preferences.preferences()["device"]
         self.options.connect(self._settle)
         self.result = ResultPanel(self._settle)
         self._settle()
@@ -70,7 +74,9 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.summary)
         layout.addWidget(self.card)
         layout.addWidget(self.result)
+        layout.addWidget(self.measure)
         layout.addWidget(Folded("Options", self.options))
+        layout.addWidget(Folded("Keys", text_label(_keys())))
         layout.addWidget(
             text_label(
                 "The result is a layer of its own; your strokes are never changed.",
@@ -90,6 +96,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.result.show_view(view)
         show_button(self.preview, view.preview)
         show_button(self.predict, view.predict)
+        show_button(self.measure, view.measure)
         blocked = self.live.blockSignals(True)
         self.live.setChecked(view.live)
         self.live.blockSignals(blocked)
@@ -152,8 +159,15 @@ def _unbroken(plan: Card) -> str:
     return plan.summary.replace(" ", "\u00a0").replace("·\u00a0", "· ")
 
 
-def _rich(lines: Iterable[tuple[str, str]]) -> str:
+def _keys() -> str:
+    """List the keys, ours first."""
+    ours, theirs = (_rich(named.items(), upper=False) for named in (WORDS, OTHERS))
+    return f"{ours}<br><i>On a stroke layer</i><br>{theirs}"
+
+
+def _rich(lines: Iterable[tuple[str, str]], *, upper: bool = True) -> str:
     """Write named lines with their names in bold."""
     return "<br>".join(
-        f"<b>{escape(name.capitalize())}</b> {escape(text)}" for name, text in lines
+        f"<b>{escape(name.capitalize() if upper else name)}</b> {escape(text)}"
+        for name, text in lines
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 from napari.utils import notifications
 from qtpy.QtCore import QTimer
 
 from napari_unet.execution.child_process import Child
+from napari_unet.gui import preferences
 from napari_unet.gui.closing import Closing
 from napari_unet.gui.controller import Controller
 from napari_unet.gui.jobs import MainThread, in_background
@@ -26,9 +24,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.dock import UNetDock
     from napari_unet.gui.view import View
 
-_NAME = "unet-napari"
 _RECOUNT_AFTER = 250
-_CATCH_UP_AFTER = 300
 
 
 class Shared:
@@ -50,15 +46,17 @@ class Shared:
         self.controller = Controller(
             layers,
             Child(),
-            Path(tempfile.mkdtemp(prefix=f"{_NAME}-")),
-            platformdirs.user_data_path(_NAME) / "rounds",
+            preferences.scratch_folder(),
+            preferences.rounds_folder(),
             post=self._main_thread.post,
             background=in_background,
             notify=_notify,
         )
         self._recount = _timer(_RECOUNT_AFTER, self.controller.painting.recount)
         self.controller.strokes.connect(self._recount.start)
-        self._catch_up = _timer(_CATCH_UP_AFTER, self._catch_up_if_shown)
+        self._catch_up = _timer(_delay(), self._catch_up_if_shown)
+        me = weakref.ref(self)
+        preferences.watch(lambda: (shared := me()) and shared.follow_preferences())
         layers.watch_view(self._catch_up.start)
         session = self.controller.session
         session.subscribe(self._catch_up_soon)
@@ -128,10 +126,20 @@ class Shared:
         if self._docks:
             self.controller.catch_up()
 
+    def follow_preferences(self) -> None:
+        """Take the pause before a live preview from the preferences."""
+        with contextlib.suppress(RuntimeError):  # Qt may have deleted it at exit
+            self._catch_up.setInterval(_delay())
+
     def _press(self, key: str) -> None:
         """Hand a key to the dock that came last."""
         _, dock = list(self._docks.values())[-1]
         dock.press(key)
+
+
+def _delay() -> int:
+    """Milliseconds before a live preview."""
+    return int(preferences.preferences()["preview_delay"])
 
 
 def _timer(interval: int, call: Callable[[], None]) -> QTimer:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+
 Tone = Literal["plain", "good", "bad"]
 
 
@@ -62,7 +64,9 @@ class Strokes:
 class Activity:
     """What runs now; `fraction` is None while unknown."""
 
-    kind: Literal["inspect", "preview", "predict", "train", "batch", "export"]
+    kind: Literal[
+        "inspect", "preview", "predict", "train", "batch", "export", "measure"
+    ]
     title: str
     fraction: float | None = None
     note: str = ""
@@ -120,6 +124,36 @@ class Look:
     """Whether touching objects are parted, for instances."""
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The measured objects of a result.
+
+    Attributes
+    ----------
+    image, layer : str
+        Names of the image and of the layer that was measured.
+    path : pathlib.Path
+        The table as CSV.
+    names : tuple of str
+        Its columns.
+    columns : tuple of numpy.ndarray
+        Numbers, or text such as units.
+    """
+
+    image: str
+    layer: str
+    path: Path
+    names: tuple[str, ...]
+    columns: tuple[np.ndarray, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+    def column(self, name: str) -> np.ndarray:
+        """Values of a column."""
+        return self.columns[self.names.index(name)]
+
+
 @dataclass(frozen=True)
 class BatchFile:
     """One row of the batch table."""
@@ -147,6 +181,7 @@ class State:
     """Of the Predict page; None while a text there is no number."""
     plan: Card | None = None
     look: Look = field(default_factory=Look)
+    measured: Measured | None = None
     tally: str = ""
     """Objects and foreground of the newest result."""
     live: bool = False

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BatchFile,
         Card,
         Image,
+        Measured,
         Model,
         Round,
         State,
@@ -54,6 +55,8 @@ class View:
     from_scratch: bool
     preview: Button
     predict: Button
+    measure: Button
+    measured: Measured | None
     new_strokes: Button
     train: Button
     undo: Button
@@ -99,6 +102,8 @@ def resolve(state: State) -> View:
         from_scratch=buttons.from_scratch(state),
         preview=buttons.preview(state),
         predict=buttons.predict(state),
+        measure=buttons.measure(state),
+        measured=state.measured,
         new_strokes=buttons.new_strokes(state),
         train=buttons.train(state),
         undo=buttons.undo(state),
