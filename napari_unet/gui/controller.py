@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any
 
+from napari_unet.errors import UNetError
 from napari_unet.gui.batching import Batching
 from napari_unet.gui.file_facts import FileReader
 from napari_unet.gui.looks import Looks
@@ -21,12 +24,15 @@ from napari_unet.gui.tasks import Tasks
 from napari_unet.gui.training import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from napari_unet.execution.protocol import Runner
     from napari_unet.gui.layers import Layers
     from napari_unet.gui.session import Notify
+
+_LARGE = 16 << 20
+"""Pixels from which on what is in view is predicted before the rest."""
 
 
 class Controller:
@@ -117,6 +123,19 @@ class Controller:
         self.looks.catch_up()
         self.previews.catch_up()
         self.planning.catch_up()
+
+    def predict_all(self, settings: Mapping[str, Any]) -> None:
+        """Predict the whole image, what the canvas shows of a large one first."""
+        self.predicting.predict(settings)
+        image = self.session.state.image
+        if self.session.state.activity is None or image is None or not image.flat:
+            return
+        with contextlib.suppress(UNetError):  # nothing of it is in view
+            region = self._layers.visible_region(image.name)
+            seen = math.prod(part.stop - part.start for part in region.values())
+            total = math.prod(image.plane_shape)
+            if total > _LARGE and seen < total / 4:
+                self.previews.ask(settings)
 
     def choose_image(self, name: str) -> None:
         """Work on another image; its own strokes are chosen with it."""

@@ -141,7 +141,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         if concern and not self._ask(concern):
             return
         self._controller.session.attempt(
-            lambda: self._controller.predicting.predict(self.settings())
+            lambda: self._controller.predict_all(self.settings())
         )
 
     def _ask(self, concern: str) -> bool:

@@ -64,5 +64,5 @@ def rounds_folder() -> Path:
 def _page() -> Any:
     """Return the page of our settings, None where napari has none."""
     with contextlib.suppress(KeyError):
-        return get_plugin_settings(NAME)
+        return get_plugin_settings(NAME).general
     return None

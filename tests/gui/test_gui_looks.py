@@ -221,3 +221,14 @@ def test_long_and_large_runs_are_asked_about(desk, monkeypatch):
     assert concern().startswith("This will take about 60 min.")
     desk.controller.session.update(plan=Card("large", output_bytes=10**18))
     assert "It will not fit" in concern()
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(64, False), (4200, True)])
+def test_what_is_in_view_of_a_large_image_comes_first(desk, size, ahead):
+    desk.viewer.add_image(np.zeros((size, size), "u1"), name="cells")
+    desk.viewer.scene.camera.zoom = 2
+    desk.viewer.scene.camera.center = (0, size / 2, size / 2)
+    desk.open_model()
+    desk.controller.predict_all({})
+    turns = [job.turn for job in desk.runner.jobs if job.name == "iter_shown"]
+    assert turns == ["usual", "first"][: 1 + ahead]
