@@ -55,8 +55,7 @@ class Shared:
         self._recount = _timer(_RECOUNT_AFTER, self.controller.painting.recount)
         self.controller.strokes.connect(self._recount.start)
         self._catch_up = _timer(_delay(), self._catch_up_if_shown)
-        me = weakref.ref(self)
-        preferences.watch(lambda: (shared := me()) and shared.follow_preferences())
+        preferences.watch(_follower(weakref.ref(self)))
         layers.watch_view(self._catch_up.start)
         session = self.controller.session
         session.subscribe(self._catch_up_soon)
@@ -135,6 +134,16 @@ class Shared:
         """Hand a key to the dock that came last."""
         _, dock = list(self._docks.values())[-1]
         dock.press(key)
+
+
+def _follower(shared: weakref.ref[Shared]) -> Callable[[], None]:
+    """Make what follows the preferences without keeping the viewer's docks alive."""
+
+    def follow() -> None:
+        if (alive := shared()) is not None:
+            alive.follow_preferences()
+
+    return follow
 
 
 def _delay() -> int:
