@@ -31,35 +31,39 @@ class Clock:
         self._begin = now()
         self._left = float(sum(self._weights))
         self._done = 0.0
+        self._shares: dict[int, float] = {}
+
+    def at(self, number: int, share: float) -> None:
+        """Take note of the share of image `number` that is done."""
+        self._shares[number] = share
 
     def skip(self, number: int) -> None:
         """Image `number` needs no work."""
         self._left -= self._weights[number]
+        self._shares.pop(number, None)
 
     def finish(self, number: int) -> None:
         """Image `number` is done."""
-        self._left -= self._weights[number]
+        self.skip(number)
         self._done += self._weights[number]
 
-    def seconds_left(self, position: float) -> float | None:
-        """Estimate the seconds left; None while nothing can be said.
+    @property
+    def shares(self) -> float:
+        """Shares of the images under way, added up."""
+        return sum(self._shares.values())
 
-        Parameters
-        ----------
-        position : float
-            Images behind us and the share of the one under way.
-        """
+    def seconds_left(self) -> float | None:
+        """Estimate the seconds left; None while nothing can be said."""
         elapsed = self._now() - self._begin
-        number = min(int(position), len(self._weights) - 1)
-        inside = self._weights[number] * (position - number)
+        inside = sum(self._weights[n] * share for n, share in self._shares.items())
         done = self._done + inside
         if elapsed < _SURE_AFTER or done <= 0:
             return None
         return max(self._left - inside, 0.0) * elapsed / done
 
-    def note(self, name: str, position: float) -> str:
+    def note(self, name: str) -> str:
         """Say which image is under way and how long the rest will take."""
-        seconds = self.seconds_left(position)
+        seconds = self.seconds_left()
         return name if seconds is None else f"{name}, about {in_words(seconds)} left"
 
 

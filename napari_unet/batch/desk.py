@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from napari_unet import disk
 from napari_unet.batch import numerics
-from napari_unet.batch.failures import MOST_DEATHS, ChangedError, failure, poison
-from napari_unet.batch.inputs import examine
+from napari_unet.batch.failures import MOST_DEATHS, failure, poison
 from napari_unet.batch.isolated import Died
+from napari_unet.batch.lanes import Waiting
+from napari_unet.batch.made import Made, success
 from napari_unet.batch.names import aside, table_of
 from napari_unet.batch.plans import Plans, is_same
 from napari_unet.batch.summary import Item
-from napari_unet.errors import ImageError, OutputError
+from napari_unet.errors import ImageError
 from napari_unet.events import Cancelled, Finished, Progress, Warned
-from napari_unet.files import digest, mark, move, place, staged, sweep
+from napari_unet.files import mark, move, place, staged, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -67,16 +68,16 @@ class Desk:
         ledger: Ledger,
         locks: Locks,
         names: Names,
+        elsewhere: bool = False,
     ) -> None:
         self.plans = Plans(network, output, config, ledger, names)
         self.ledger, self.locks = ledger, locks
         self.items: list[Item] = []
         self.stopped = False
-        self._segment, self._cancel = segment, cancel
+        self._segment, self._cancel, self._elsewhere = segment, cancel, elsewhere
         self._output = output
         self._warned: set[str] = set()  # what holds for all images is said once
-        self._numerics: dict[str, str] = {}
-        self._next = ""
+        self._next: dict[str, str] = {}  # hash of a result about to take its place
 
     def is_settled(self, plan: Record) -> bool:
         """Whether an image needs nothing, as far as is known."""
@@ -95,14 +96,14 @@ class Desk:
         self.items.append(Item(path, "", "failed", last.reason, remembered=True))
         yield Warned(f"{image.path.name} failed before: {last.reason}")
 
-    def do(self, image: Input, lock: Lock) -> Iterator[Event]:
-        """Do one image that nobody else has, and record how it went."""
+    def do(self, image: Input, lock: Lock) -> Generator[Event, None, bool]:
+        """Do one image that nobody else has; return whether it is dealt with."""
         self.ledger.refresh()
         self.plans.names.learn(self.ledger.outputs())
         plan = self.plans.plan(image)
         if self.is_settled(plan):  # by another run, a moment ago
             yield from self.remember(image, plan)
-            return
+            return True
         last = self.ledger[plan.input]
         yield from self._set_aside(plan, last)
         plan = self._begin(image, plan, last)
@@ -112,15 +113,16 @@ class Desk:
             for waiting, _ in self._files(plan):
                 disk.remove(waiting)
         if record is None or self.locks.is_lost(lock):
-            return
+            return False
         self._append(record)
         yield from self._tell(image, record)
+        return True
 
     def _begin(self, image: Input, plan: Record, last: Record | None) -> Record:
         """Record that the work begins, under a name that nobody else has."""
         deaths = 0
         if last is not None and is_same(plan, last):
-            deaths = last.deaths + (last.outcome == "started")
+            deaths = last.deaths + (last.outcome == "started" and not last.elsewhere)
         if self.plans.config.retry_failed and last and last.outcome == "failed":
             deaths = 0
         content = self.plans.content(image)
@@ -137,6 +139,7 @@ class Desk:
                     "output_sha256": standing,
                     "input_sha256": content,
                     "deaths": deaths,
+                    "elsewhere": self._elsewhere,
                     "began": began,
                 }
             )
@@ -166,9 +169,10 @@ class Desk:
         self, image: Input, plan: Record, lock: Lock
     ) -> Generator[Event, None, Record | None]:
         """Do an image, again where the process died; None where the user stopped it."""
-        begin, self._next = time.monotonic(), ""
+        begin = time.monotonic()
+        self._next[plan.input] = ""
         while True:
-            fields: dict[str, object] = {}
+            fields: dict[str, object] | None = None
             try:
                 if plan.deaths >= MOST_DEATHS:
                     fields = poison(plan.deaths)
@@ -184,8 +188,8 @@ class Desk:
                 self._append_stopped(plan)
                 raise
             except Exception as error:
-                fields = {**failure(error), "next_sha256": self._next}
-            if self.stopped:
+                fields = failure(error) | {"next_sha256": self._next[plan.input]}
+            if fields is None:
                 self._append_stopped(plan)
                 return None
             seconds = round(time.monotonic() - begin, 3)
@@ -193,16 +197,19 @@ class Desk:
 
     def _attempt(
         self, image: Input, plan: Record, lock: Lock
-    ) -> Generator[Event, None, dict[str, object]]:
-        """Do an image, and give the result its name; returns fields of its record."""
-        yield from self._work(image, plan)
-        if self.stopped:
-            return {}
-        fields = self._success(image, plan)
+    ) -> Generator[Event, None, dict[str, object] | None]:
+        """Do an image, give the result its name, and return fields of its record.
+
+        None where the user stopped it.
+        """
+        made = yield from self._work(image, plan)
+        if made is None:
+            return None
+        fields = success(image, [waiting for waiting, _ in self._files(plan)], made)
         if not self.locks.is_lost(lock):
-            self._next = str(fields["output_sha256"])
+            self._next[plan.input] = str(fields["output_sha256"])
             # known before it is there, so that nobody takes it for an edited one
-            self._append(plan.model_copy(update={"next_sha256": self._next}))
+            self._append(self._with_next(plan))
             for waiting, path in self._files(plan):
                 place(waiting, path)
         return fields
@@ -214,16 +221,21 @@ class Desk:
 
     def _append_stopped(self, plan: Record) -> None:
         """Record that the work on an image ended, not in success and not in failure."""
-        update = {"outcome": "stopped", "next_sha256": self._next}
-        self._append(plan.model_copy(update=update))
+        stopped = self._with_next(plan).model_copy(update={"outcome": "stopped"})
+        self._append(stopped)
+
+    def _with_next(self, plan: Record) -> Record:
+        """Add the hash of the result that is about to take its place."""
+        update = {"next_sha256": self._next[plan.input]}
+        return plan.model_copy(update=update)
 
     def _append(self, record: Record) -> None:
         """Add to the ledger while nobody else does."""
         with self.locks.holding("ledger"):
             self.ledger.append(record)
 
-    def _work(self, image: Input, plan: Record) -> Iterator[Event]:
-        """Run the network over one image."""
+    def _work(self, image: Input, plan: Record) -> Generator[Event, None, Made | None]:
+        """Run the network over one image; None where the user stopped it."""
         name = image.path.name
         if image.fault:
             raise ImageError(f"{name} is {image.fault}")
@@ -232,45 +244,31 @@ class Desk:
         work = self._segment(
             image.path, target, self.plans.network, config, cancel=self._cancel
         )
-        self._numerics = {}
+        made: Made | None = Made()
         for event in work:
-            if isinstance(event, Progress):
+            if isinstance(event, Progress | Waiting):
                 yield event
             elif isinstance(event, Warned) and event.message not in self._warned:
                 self._warned.add(event.message)
                 yield Warned(f"{name}: {event.message}")
-            elif isinstance(event, Finished) and isinstance(event.result, dict):
-                self._numerics = event.result
-                yield from self._compare(plan.input)
-            self.stopped = self.stopped or isinstance(event, Cancelled)
+            elif isinstance(event, Finished):
+                made = Made.of(event.result)
+                yield from self._compare(plan.input, made.numerics)
+            elif isinstance(event, Cancelled):
+                self.stopped, made = True, None
+        return made
 
-    def _compare(self, image: str) -> Iterator[Event]:
+    def _compare(self, image: str, made: dict[str, str]) -> Iterator[Event]:
         """Say once that other results of the folder were computed otherwise."""
         done = (r for r in self.ledger.records() if r.outcome == "done")
         for record in done:
-            other = numerics.difference(record.numerics, self._numerics)
+            other = numerics.difference(record.numerics, made)
             if other and record.input != image and "numerics" not in self._warned:
                 self._warned.add("numerics")
                 yield Warned(
                     "Results in this folder were computed in different ways and may "
                     f"differ in their last bits: {other}."
                 )
-
-    def _success(self, image: Input, plan: Record) -> dict[str, object]:
-        """Fields of the record of a result, read back from the disk."""
-        path = self._output / plan.output
-        if not staged(path).exists():
-            raise OutputError(f"{path.name} was not written")
-        now = examine(image.path)
-        if (now.size, now.mtime_ns, now.fault) != (image.size, image.mtime_ns, ""):
-            raise ChangedError(
-                f"{image.path.name} was changed while it was read",
-                hint="Its result is thrown away; run the batch again.",
-            )
-        sums = [digest(waiting) for waiting, _ in self._files(plan)]
-        names = ("output_sha256", "table_sha256")
-        fields = dict(zip(names, sums, strict=False))
-        return {"outcome": "done", **fields, "numerics": self._numerics}
 
     def _tell(self, image: Input, record: Record) -> Iterator[Event]:
         """Keep what became of an image, and say it where it failed."""

@@ -67,6 +67,9 @@ class Record(Config):
         then tries again by itself.
     deaths : int
         How often a process died over this image.
+    elsewhere : bool
+        Whether a worker of a cluster computes it, so that the image is not to blame
+        where the batch itself dies.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -90,6 +93,7 @@ class Record(Config):
     reason: str = ""
     passing: bool = False
     deaths: int = 0
+    elsewhere: bool = False
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_unet.batch import report
 from napari_unet.batch.clock import Clock
 from napari_unet.batch.desk import Desk, Segment
+from napari_unet.batch.lanes import Alone, interleave
 from napari_unet.batch.ledger import Ledger
 from napari_unet.batch.locks import Locks
 from napari_unet.batch.names import Names
@@ -19,10 +20,12 @@ from napari_unet.events import Cancelled, Finished, Progress, Started, Warned
 from napari_unet.files import littered, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from napari_unet.batch.inputs import Input, Inputs
+    from napari_unet.batch.lanes import Crew
     from napari_unet.batch.ledger import Record
+    from napari_unet.batch.locks import Lock
     from napari_unet.config import BatchConfig
     from napari_unet.events import CancelToken, Event
     from napari_unet.networks.network import Network
@@ -38,6 +41,7 @@ def run_batch(
     config: BatchConfig,
     *,
     segment: Segment,
+    crew: Crew | None = None,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a network over images, each recorded in the ledger of the output folder.
@@ -62,6 +66,9 @@ def run_batch(
         How to read and predict.
     segment : Segment
         Does one image.
+    crew : Crew, optional
+        Who computes for `segment`, where that is not this computer alone; so many
+        images are under way at once.
     cancel : CancelToken, optional
         Checked between images, and by `segment` between tiles.
 
@@ -81,8 +88,11 @@ def run_batch(
     ledger = Ledger(folder)
     names = Names(folder, ledger.outputs(), config.suffix)
     locks = Locks(folder)
-    desk = Desk(network, folder, config, segment, cancel, ledger, locks, names)
-    run = _Run(inputs, desk, cancel)
+    desk = Desk(
+        network, folder, config, segment, cancel, ledger, locks, names,
+        elsewhere=crew is not None,
+    )  # fmt: skip
+    run = _Run(inputs, desk, crew or Alone(), cancel)
     yield Started("Batch", len(inputs.images), "images")
     yield from (Warned(note) for note in inputs.notes)
     try:
@@ -136,11 +146,14 @@ def plan_batch(
 class _Run:
     """One batch under way: who does which image when."""
 
-    def __init__(self, inputs: Inputs, desk: Desk, cancel: CancelToken | None) -> None:
+    def __init__(
+        self, inputs: Inputs, desk: Desk, crew: Crew, cancel: CancelToken | None
+    ) -> None:
         self._images = inputs.images
-        self._desk = desk
+        self._desk, self._crew = desk, crew
         self._cancel = cancel
         self._told: set[str] = set()
+        self._left: list[tuple[int, Input]] = []
         self._clock = Clock([image.size for image in inputs.images])
         self._total = len(inputs.images)
         self._littered = littered(desk.plans.output)
@@ -151,18 +164,20 @@ class _Run:
         """Do all images; come back to those that another run has under way."""
         waiting = list(enumerate(self._images))
         while waiting and not self._stop():
-            before = len(self._desk.items)
-            left = []
-            for number, image in waiting:
-                if self._stop():
-                    return
-                dealt_with = len(self._desk.items)
-                yield from self._image(number, image)
-                if len(self._desk.items) == dealt_with:
-                    left.append((number, image))
-            waiting = left
+            before, self._left = len(self._desk.items), []
+            yield from interleave(self._until_stopped(waiting), self._crew)
+            waiting = self._left
             if len(self._desk.items) == before:
                 time.sleep(_LOOK_AGAIN)
+
+    def _until_stopped(
+        self, waiting: list[tuple[int, Input]]
+    ) -> Iterator[Iterator[Event]]:
+        """Begin images until the user wants no more."""
+        for number, image in waiting:
+            if self._stop():
+                return
+            yield self._image(number, image)
 
     def _stop(self) -> bool:
         """Whether the user wants no more."""
@@ -172,24 +187,54 @@ class _Run:
 
     def _image(self, number: int, image: Input) -> Iterator[Event]:
         """Do one image, see that it needs nothing, or leave it to another run."""
-        desk, done = self._desk, len(self._desk.items)
+        desk = self._desk
         plan = desk.plans.plan(image)
-        yield Progress(done, self._total, self._clock.note(image.path.name, done))
+        yield self._progress(image)
         if desk.is_settled(plan):
             self._clock.skip(number)
             self._tidy(plan)
             yield from desk.remember(image, plan)
         elif (lock := desk.locks.take(plan.input)) is None:
+            self._left.append((number, image))
             yield from self._tell_owner(plan.input)
             return
         else:
             try:
-                for event in desk.do(image, lock):
-                    yield self._placed(number, image, event)
+                done = yield from self._done(number, image, lock)
             finally:
                 desk.locks.release(lock)
+            if not done:
+                self._left.append((number, image))
+        yield self._progress(image)
+
+    def _done(
+        self, number: int, image: Input, lock: Lock
+    ) -> Generator[Event, None, bool]:
+        """Do one image, with progress in images of the batch."""
+        events = self._desk.do(image, lock)
+        done = False
+        try:
+            while True:
+                event = next(events)
+                if isinstance(event, Progress):
+                    share = event.done / event.total if event.total else 0.0
+                    self._clock.at(number, min(share, 1.0))
+                    event = self._progress(image)
+                yield event
+        except StopIteration as end:
+            done = bool(end.value)
+        finally:
+            events.close()
+        if done:
             self._clock.finish(number)
-        yield Progress(len(desk.items), self._total, image.path.name)
+        else:
+            self._clock.at(number, 0.0)
+        return done
+
+    def _progress(self, image: Input) -> Progress:
+        """Say how far the batch is, the shares of images under way included."""
+        done = len(self._desk.items) + self._clock.shares
+        return Progress(done, self._total, self._clock.note(image.path.name))
 
     def _tidy(self, plan: Record) -> None:
         """Remove what a killed run left beside a result that is whole."""
@@ -198,14 +243,6 @@ class _Run:
             if lock := desk.locks.take(plan.input):
                 desk.sweep(plan)
                 desk.locks.release(lock)
-
-    def _placed(self, number: int, image: Input, event: Event) -> Event:
-        """Turn progress within an image into progress within the batch."""
-        if not isinstance(event, Progress):
-            return event
-        share = min(event.done / event.total, 1.0) if event.total else 0.0
-        done = len(self._desk.items) + share
-        return Progress(done, self._total, self._clock.note(image.path.name, done))
 
     def _tell_owner(self, name: str) -> Iterator[Event]:
         """Say once who else works here."""

@@ -222,13 +222,15 @@ def test_events_travel_through_a_pipe(run, folder):
 def test_clock_weighs_bytes_and_leaves_out_what_is_skipped():
     now = [0.0]
     clock = Clock([900_000, 900_000, 1_900_000], now=lambda: now[0])
-    assert clock.note("a", 0) == "a"
+    assert clock.note("a") == "a"
     clock.skip(0)
     now[0] = 10.0
     clock.finish(1)
-    assert clock.seconds_left(2) == pytest.approx(20.0)
-    assert clock.seconds_left(2.5) == pytest.approx(10 * 1e6 / 2e6)
-    assert clock.note("c", 2) == "c, about 20 s left"
+    assert clock.seconds_left() == pytest.approx(20.0)
+    assert clock.note("c") == "c, about 20 s left"
+    clock.at(2, 0.5)
+    assert clock.seconds_left() == pytest.approx(10 * 1e6 / 2e6)
+    assert clock.shares == 0.5
 
 
 @pytest.mark.parametrize(
