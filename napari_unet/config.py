@@ -366,9 +366,44 @@ class BatchConfig(PredictConfig):
         description="Minutes that one image may take; beyond, it fails, and the rest "
         "goes on.",
     )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        title="Workers",
+        description="Number of processes on this computer that do images at the same "
+        "time, with its cores shared out among them; needs the extra [dask].",
+    )
+    scheduler: str | None = Field(
+        None,
+        title="Scheduler",
+        description="Dask scheduler whose workers do the images: its address, such as "
+        "tls://10.0.0.1:8786, or the file it wrote.",
+    )
+    certificates: str | None = Field(
+        None,
+        title="Certificates",
+        description="Folder with ca.pem, cert.pem and key.pem for the scheduler; what "
+        "Dask is configured with when not given.",
+    )
+    dashboard: bool = Field(
+        False,
+        title="Dashboard",
+        description="Show the work of the workers in a browser, on this computer only.",
+    )
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Self:
         if self.measure and self.kind not in ("labels", "instances"):
             raise ValueError("only labels and instances can be measured")
+        return self
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> Self:
+        if self.workers and self.scheduler:
+            raise ValueError("either workers of this computer or a scheduler")
+        if self.certificates and not self.scheduler:
+            raise ValueError("certificates are for a scheduler")
+        if self.dashboard and not self.workers:
+            raise ValueError("the dashboard is for workers of this computer")
         return self

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet import warm
 from napari_unet.config import BatchConfig
-from napari_unet.events import Finished, Started, drain
+from napari_unet.errors import UsageError
+from napari_unet.events import Finished, Started, Warned, drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from napari_unet.api.types import Model, OnEvent
     from napari_unet.batch.inputs import Inputs
     from napari_unet.events import CancelToken, Event
+    from napari_unet.networks.network import Network
 
 
 def iter_batch(
@@ -31,7 +33,8 @@ def iter_batch(
     `Finished.result` is a `napari_unet.batch.summary.BatchSummary`; see
     `napari_unet.batch.run.run_batch` for what is skipped and what is done again. A
     checkpoint given by its path is run in a process of its own, which may die without
-    harm; a `Network` in memory is run in this one.
+    harm, or by the workers that the settings name; a `Network` in memory is run in this
+    one.
 
     Raises
     ------
@@ -47,6 +50,9 @@ def iter_batch(
     from napari_unet.batch.unit import work
 
     found, network = _found(inputs, output, config), warm.network(model)
+    if config.workers or config.scheduler:
+        yield from _on_a_cluster(found, network, model, Path(output), config, cancel)
+        return
     if not isinstance(model, (str, Path)):
         yield from run_batch(
             found, network, output, config, segment=work, cancel=cancel
@@ -55,6 +61,43 @@ def iter_batch(
     with contextlib.closing(Isolated(model)) as apart:
         yield from run_batch(
             found, network, output, config, segment=apart, cancel=cancel
+        )
+
+
+def _on_a_cluster(
+    found: Inputs,
+    network: Network,
+    model: Model,
+    output: Path,
+    config: BatchConfig,
+    cancel: CancelToken | None,
+) -> Iterator[Event]:
+    """Have the images done by Dask workers."""
+    from napari_unet.batch.crew import Crew
+    from napari_unet.batch.ledger import fingerprint_of
+    from napari_unet.batch.run import run_batch
+    from napari_unet.execution.cluster import JoinedCluster, LocalCluster
+
+    if not isinstance(model, (str, Path)):
+        raise UsageError(
+            "Workers open the model themselves", found="a network in memory",
+            hint="Give the path of a checkpoint.",
+        )  # fmt: skip
+    yield Started("Starting workers" if config.workers else "Joining the scheduler")
+    cluster: LocalCluster | JoinedCluster
+    if config.workers:
+        cluster = LocalCluster(config.workers, dashboard=config.dashboard)
+        if config.dashboard:
+            yield Warned(f"The dashboard is at {cluster.page}.")
+    else:
+        cluster = JoinedCluster(config.scheduler or "", config.certificates)
+    with contextlib.ExitStack() as ends:
+        ends.callback(cluster.close)
+        before = fingerprint_of(output, network.digest)
+        crew = Crew(cluster, model, output, config, before)
+        ends.callback(crew.close)
+        yield from run_batch(
+            found, network, output, config, segment=crew, crew=crew, cancel=cancel
         )
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import queue
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from napari_unet.errors import ImageError, UNetError
-from napari_unet.events import Cancelled, Finished
+from napari_unet.events import Cancelled, Finished, drain
 from napari_unet.execution.child_process import Child
 from napari_unet.execution.protocol import Failed, UnexpectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari_unet.config import BatchConfig
     from napari_unet.events import CancelToken, Event
     from napari_unet.networks.network import Network
 
 _JOB = "napari_unet.batch.unit:work_apart"
+_FINGERPRINT = "napari_unet.batch.unit:fingerprint_apart"
 _STOP_AFTER = 3.0
 """Seconds the process has to stop by itself: the promise is five for the whole."""
 _LOOK_EVERY = 0.1
@@ -64,18 +65,53 @@ class Isolated:
         ImageError
             If the image takes more time or memory than it may.
         """
+        return self.run(source, target, network.digest, config, cancel)
+
+    def run(
+        self,
+        source: Path,
+        target: Path,
+        digest: str,
+        config: BatchConfig,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[Event]:
+        """Do one image with the model of SHA-256 `digest`; as when called."""
+        begin = time.monotonic()
+        yield from self._events(
+            (_JOB, str(source), str(target), self._model, digest, config),
+            lambda: self._check(source, config, begin),
+            cancel,
+        )
+
+    def fingerprint(self, config: BatchConfig) -> dict[str, str]:
+        """Ask the process for the fingerprint of its arithmetic.
+
+        Raises
+        ------
+        DeviceError
+            If the device of the settings is absent.
+        Died
+            If the process dies.
+        """
+        found: dict[str, str] = drain(self._events((_FINGERPRINT, config)))
+        return found
+
+    def _events(
+        self,
+        job: tuple[Any, ...],
+        check: Callable[[], None] = lambda: None,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[Event]:
+        """Run a job in the process and hand its events on."""
         events: queue.Queue[Event] = queue.Queue()
-        job = self._child.run(
-            _JOB, str(source), str(target), self._model, network.digest, config,
-            on_event=events.put, previews=False,
-        )  # fmt: skip
-        begin, last = time.monotonic(), None
+        handle = self._child.run(*job, on_event=events.put, previews=False)
+        last = None
         try:
             while not isinstance(last, Finished | Cancelled | Failed):
                 if cancel is not None and cancel.is_set():
-                    job.cancel()
+                    handle.cancel()
                 else:
-                    self._check(source, config, begin)
+                    check()
                 try:
                     last = events.get(timeout=_LOOK_EVERY)
                 except queue.Empty:
@@ -83,7 +119,7 @@ class Isolated:
                 if not isinstance(last, Failed):
                     yield last
         finally:
-            if not job.done:
+            if not handle.done:
                 self.close()
         if isinstance(last, Failed):
             raise _told(last.error)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from napari_unet.events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,9 @@ class Alone:
         """Nothing is waited for."""
 
 
-def interleave(images: Iterable[Iterator[Event]], crew: Crew) -> Iterator[Event]:
+def interleave(
+    images: Iterable[Iterator[Event]], crew: Crew, stopped: Callable[[], bool]
+) -> Iterator[Event]:
     """Run generators by turns, as many at once as the crew has lanes.
 
     Parameters
@@ -59,6 +61,8 @@ def interleave(images: Iterable[Iterator[Event]], crew: Crew) -> Iterator[Event]
         One an image; the next is taken when a lane is free.
     crew : Crew
         Who computes.
+    stopped : callable
+        Whether no other image is to be begun.
 
     Yields
     ------
@@ -70,6 +74,7 @@ def interleave(images: Iterable[Iterator[Event]], crew: Crew) -> Iterator[Event]
     try:
         while more or under_way:
             yield from crew.tend()
+            more = more and not stopped()
             while more and len(under_way) < crew.lanes:
                 image = next(coming, None)
                 more = image is not None

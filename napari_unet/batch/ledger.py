@@ -177,6 +177,17 @@ def latest(path: Path) -> dict[str, Record]:
     return read(path).records
 
 
+def fingerprint_of(folder: Path, model: str) -> dict[str, str]:
+    """Fingerprint of the newest result that a model gave; empty if there is none."""
+    done = [
+        record
+        for record in latest(folder / LEDGER).values()
+        if record.outcome == "done" and record.model == model
+    ]
+    newest = max(done, key=lambda record: record.began, default=None)
+    return {} if newest is None else newest.numerics
+
+
 def read(path: Path) -> Content:
     """Read a ledger with its damage; empty where there is none."""
     try:

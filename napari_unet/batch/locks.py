@@ -157,6 +157,11 @@ class Locks:
         number = _generation(lock.path)
         return any(_generation(path) > number for path in later)
 
+    def is_over(self, path: Path) -> bool:
+        """Whether the lock in a file is free, its owner being gone or silent."""
+        text = _content(path)
+        return text is None or self._is_dead(path, text, path.name)
+
     @contextlib.contextmanager
     def holding(self, name: str, wait: float = 0.01) -> Iterator[None]:
         """Wait for a lock that is never held for long, and hold it for a block."""

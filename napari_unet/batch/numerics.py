@@ -48,7 +48,12 @@ def fingerprint(config: PredictConfig) -> dict[str, str]:
     if place.device.type == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         found["cuda"] = f"{torch.version.cuda}, cuDNN {cudnn}"
-    return found | {name: _version(name) for name in _PACKAGES}
+    return found | versions()
+
+
+def versions() -> dict[str, str]:
+    """Give the version of each package that takes part in the arithmetic."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def difference(old: dict[str, str], new: dict[str, str]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Settings that choose which images are done, or how fast, but not what comes out.
 _NO_MATTER = {
     "pattern", "retry_failed", "device", "batch_size", "table", "measure", "by_content",
-    "memory_limit", "time_limit",
+    "memory_limit", "time_limit", "workers", "scheduler", "certificates", "dashboard",
 }  # fmt: skip
 
 

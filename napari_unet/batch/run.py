@@ -165,19 +165,11 @@ class _Run:
         waiting = list(enumerate(self._images))
         while waiting and not self._stop():
             before, self._left = len(self._desk.items), []
-            yield from interleave(self._until_stopped(waiting), self._crew)
+            images = (self._image(number, image) for number, image in waiting)
+            yield from interleave(images, self._crew, self._stop)
             waiting = self._left
             if len(self._desk.items) == before:
                 time.sleep(_LOOK_AGAIN)
-
-    def _until_stopped(
-        self, waiting: list[tuple[int, Input]]
-    ) -> Iterator[Iterator[Event]]:
-        """Begin images until the user wants no more."""
-        for number, image in waiting:
-            if self._stop():
-                return
-            yield self._image(number, image)
 
     def _stop(self) -> bool:
         """Whether the user wants no more."""

@@ -142,6 +142,14 @@ def work_apart(
     yield from work(Path(source), Path(target), _last[1], config, cancel)
 
 
+def fingerprint_apart(
+    config: BatchConfig, *, cancel: CancelToken | None = None
+) -> Iterator[Event]:
+    """Give the fingerprint of the arithmetic of a process like that of `work_apart`."""
+    _depend_on_the_parent()
+    yield Finished(fingerprint(config))
+
+
 def _depend_on_the_parent() -> None:
     """Leave signals to the parent and end with it; be the first the system kills."""
     for name in ("SIGTERM", "SIGUSR1", "SIGHUP"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import napari_unet
+from napari_unet.config import PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.images import intensity
 from napari_unet.images.intensity import Normalization, Scaling
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from napari_unet.config import PredictConfig
     from napari_unet.events import CancelToken
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
@@ -146,7 +146,9 @@ class Job:
             "model": self.network.spec.name,
             "model_digest": self.network.digest,
             "source": self.stack.source,
-            "settings": self.config.model_dump(mode="json"),
+            "settings": self.config.model_dump(
+                mode="json", include=set(PredictConfig.model_fields)
+            ),
             "tiling": self.plan.describe(),
             "device": self.placed.words,
             "intensity": asdict(scaling),

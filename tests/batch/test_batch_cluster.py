@@ -1,0 +1,276 @@
+"""Images done by workers of a Dask cluster: who may, what comes out, what may die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+distributed = pytest.importorskip("distributed")
+
+from faults import small_batch  # noqa: E402
+
+from napari_unet import api, checkpoints  # noqa: E402
+from napari_unet.batch.admission import Admission  # noqa: E402
+from napari_unet.batch.crew import Crew  # noqa: E402
+from napari_unet.batch.inputs import gather  # noqa: E402
+from napari_unet.batch.ledger import LEDGER, latest  # noqa: E402
+from napari_unet.batch.run import run_batch  # noqa: E402
+from napari_unet.config import BatchConfig  # noqa: E402
+from napari_unet.errors import UNetError, UsageError  # noqa: E402
+from napari_unet.events import Cancelled, CancelToken, Finished, Warned  # noqa: E402
+from napari_unet.execution import cluster as clusters  # noqa: E402
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Kept:
+    """The cluster of all tests here, which no crew closes."""
+
+    def __init__(self, cluster):
+        self.cluster, self.client, self.mend = cluster, cluster.client, cluster.mend
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    made = clusters.LocalCluster(2)
+    yield Kept(made)
+    made.close()
+    for process in made.processes:
+        assert process.returncode is not None
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Five images, a model, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("cluster")
+    checkpoints.save(small_batch.network(), folder / "net.safetensors")
+    small_batch.images(folder / "in", 5)
+    api.run_batch(
+        [folder / "in"], folder / "net.safetensors", folder / "alone",
+        device="cpu", measure=True,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def run(cluster, work, tmp_path):
+    def run(prepare=lambda crew: None, cancel=None, numerics=None, **settings):
+        model, output = work / "net.safetensors", tmp_path / "out"
+        config = BatchConfig(device="cpu", measure=True, **settings)
+        crew = Crew(cluster, model, output, config, numerics or {})
+        prepare(crew)
+        try:
+            yield from run_batch(
+                gather([work / "in"], output), checkpoints.load(model), output, config,
+                segment=crew, crew=crew, cancel=cancel,
+            )  # fmt: skip
+        finally:
+            crew.close()
+
+    return run
+
+
+def ends(crew, before):
+    """Have `before` called with the address of each worker that gets an image."""
+    submit = crew._submit
+
+    def submitting(work, *args, address, key=""):
+        if key:
+            before(address)
+        return submit(work, *args, address=address, key=key)
+
+    crew._submit = submitting
+
+
+def test_killed_workers_cost_a_try_and_change_no_byte(run, cluster, work, tmp_path):
+    turns = iter(range(100))
+
+    def kill_the_second(address):
+        if next(turns) == 1:
+            pid = cluster.client.run(os.getpid, workers=[address])[address]
+            os.kill(pid, signal.SIGKILL)
+
+    def prepare(crew):
+        ends(crew, kill_the_second)
+
+    events = list(run(prepare))
+    assert isinstance(events[-1], Finished)
+    assert [item.status for item in events[-1].result.items] == ["done"] * 5
+    assert any("is gone" in e.message for e in events if isinstance(e, Warned))
+    assert small_batch.tree(tmp_path / "out") == small_batch.tree(work / "alone")
+    ours, theirs = (latest(d / LEDGER) for d in (tmp_path / "out", work / "alone"))
+    assert sum(record.deaths for record in ours.values()) == 1
+    assert [r.numerics for r in ours.values()] == [r.numerics for r in theirs.values()]
+    again = list(run())[-1].result
+    assert [item.status for item in again.items] == ["skipped"] * 5
+
+
+def test_a_stop_stops_the_workers(run, tmp_path):
+    token = CancelToken()
+
+    def prepare(crew):
+        ends(crew, lambda _: token.set())
+
+    begin = time.monotonic()
+    events = list(run(prepare, token))
+    assert isinstance(events[-1], Cancelled)
+    assert time.monotonic() - begin < 60
+    outcomes = {r.outcome for r in latest(tmp_path / "out" / LEDGER).values()}
+    assert outcomes <= {"stopped", "done"}
+    assert (
+        sorted(p.name for p in (tmp_path / "out").iterdir() if p.name[0] == ".") == []
+    )
+    assert isinstance(list(run())[-1], Finished)
+
+
+def test_a_worker_stops_when_its_run_is_gone(run, cluster, tmp_path):
+    """As if the process with the ledger had been killed, or the network cut."""
+    from napari_unet.batch import remote
+    from napari_unet.batch.locks import Locks
+
+    (tmp_path / "out").mkdir()
+    locks = Locks(tmp_path / "out")
+    lock = locks.take("run")
+    leave = remote._Leave(locks, lock.path)
+    assert not leave.is_set()
+    lock.path.unlink()
+    leave._looked = 0.0
+    assert leave.is_set()
+    locks.close()
+
+
+def test_nothing_listens_off_this_computer(cluster):
+    processes = [os.getpid(), *(p.pid for p in cluster.cluster.processes)]
+    listening = [
+        (pid, sockets.laddr.ip)
+        for pid in processes
+        for sockets in psutil.Process(pid).net_connections("inet")
+        if sockets.status == psutil.CONN_LISTEN
+    ]
+    assert {pid for pid, _ in listening} == set(processes)
+    assert {ip for _, ip in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("kind", ["plain", "another certificate"])
+def test_a_stranger_executes_nothing(cluster, tmp_path, kind):
+    """Whoever has no certificate, or one of his own, gets no answer at all."""
+    address = cluster.client.scheduler.address
+    worker = next(iter(cluster.client.nthreads()))
+    security = None
+    if kind == "plain":
+        address, worker = (a.replace("tls", "tcp") for a in (address, worker))
+    else:
+        security = distributed.Security.temporary()
+    for where in (address, worker):
+        with pytest.raises((OSError, TimeoutError)):
+            distributed.Client(where, security=security, timeout=1).run_on_scheduler(
+                Path.touch, tmp_path / "executed"
+            )
+        host, port = where.rpartition("/")[2].split(":")
+        with socket.create_connection((host, int(port)), 5) as stranger:
+            stranger.sendall(b"\0" * 64)
+            stranger.settimeout(5)
+            assert b"compression" not in stranger.recv(4096)  # Dask's greeting
+    assert not (tmp_path / "executed").exists()
+    assert cluster.client.submit(len, "abc").result(30) == 3
+
+
+def test_a_scheduler_is_joined_with_its_certificates(cluster, work, tmp_path):
+    security = cluster.cluster._security
+    for name, text in {
+        "ca.pem": security.tls_ca_file,
+        "cert.pem": security.tls_client_cert,
+        "key.pem": security.tls_client_key,
+    }.items():
+        (tmp_path / name).write_text(text)
+    told = tmp_path / "scheduler.json"
+    told.write_text(f'{{"address": "{cluster.client.scheduler.address}"}}')
+    summary = api.run_batch(
+        [work / "in"], work / "net.safetensors", tmp_path / "out", measure=True,
+        device="cpu", scheduler=str(told), certificates=str(tmp_path),
+    )  # fmt: skip
+    assert summary.count("done") == 5
+    assert small_batch.tree(tmp_path / "out") == small_batch.tree(work / "alone")
+    assert len(cluster.client.nthreads()) == 2  # it was left as it was
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ("tcp://10.0.0.1:8786", "not encrypted"),
+        ("tcp://example.org:8786", "not encrypted"),
+        ("ws://127.0.0.1:8786", "not encrypted"),
+        ("127.0.0.1:1", "cannot be joined"),
+        ("tcp://127.0.0.1:1", "cannot be joined"),
+    ],
+)
+def test_a_scheduler_that_is_not_there_or_not_safe(told, words, monkeypatch):
+    monkeypatch.setattr(clusters, "_CONNECT", 0.5)
+    with pytest.raises(UsageError, match=words):
+        clusters.JoinedCluster(told)
+
+
+def test_settings_that_make_no_sense(work, tmp_path):
+    for settings in (
+        {"workers": 2, "scheduler": "127.0.0.1:1"},
+        {"certificates": "here"},
+        {"dashboard": True},
+        {"workers": 0},
+    ):
+        with pytest.raises(UsageError):
+            BatchConfig.build(**settings)
+    net = small_batch.network()
+    with pytest.raises(UsageError, match="open the model themselves"):
+        api.run_batch([work / "in"], net, tmp_path / "out", workers=1)
+
+
+HERE = {"unet-napari": "1", "torch": "2"}
+SLOW, FAST = {"threads": "1"}, {"threads": "4"}
+
+
+def facts(mark="m", versions=HERE, run="run", numerics=SLOW):
+    return {"mark": mark, "versions": versions, "run": run, "numerics": numerics}
+
+
+def test_only_those_that_compute_alike_take_part():
+    admission = Admission(HERE, "run", {})
+    admission.hear("a", facts(numerics=FAST))
+    assert list(admission.decide(more=True)) == []  # the others may be more
+    admission.hear("b", facts("n"))
+    admission.hear("c", facts("o"))
+    admission.hear("d", facts(versions=HERE | {"torch": "3"}))
+    admission.hear("e", facts(run=None))
+    admission.hear("f", "No module named napari_unet")
+    refused = dict(admission.decide(more=False))
+    assert admission.marks == {"b": "n", "c": "o"}
+    assert "threads 1 and 4" in refused["a"]
+    assert "torch 2 and 3" in refused["d"]
+    assert "does not see the folder" in refused["e"]
+    assert "No module" in refused["f"]
+    admission.refuse_empty()
+    admission.forget("b")
+    admission.forget("c")
+    with pytest.raises(UsageError, match="No worker"):
+        admission.refuse_empty()
+
+
+def test_the_arithmetic_of_older_results_goes_before_that_of_most():
+    admission = Admission(HERE, "run", FAST)
+    for address, numerics in {"a": SLOW, "b": SLOW, "c": FAST}.items():
+        admission.hear(address, facts(numerics=numerics))
+    assert [address for address, _ in admission.decide(more=True)] == ["a", "b"]
+    assert list(admission.marks) == ["c"]
+
+
+def test_workers_that_compute_otherwise_are_refused_with_words(run, cluster):
+    with pytest.raises(UNetError, match=r"No worker.*other versions"):
+        list(run(lambda crew: crew._admission.versions.update(torch="1.0")))
