@@ -16,10 +16,12 @@ distributed = pytest.importorskip("distributed")
 from faults import small_batch  # noqa: E402
 
 from napari_unet import api, checkpoints  # noqa: E402
+from napari_unet.batch import remote  # noqa: E402
 from napari_unet.batch.admission import Admission  # noqa: E402
 from napari_unet.batch.crew import Crew  # noqa: E402
 from napari_unet.batch.inputs import gather  # noqa: E402
 from napari_unet.batch.ledger import LEDGER, latest  # noqa: E402
+from napari_unet.batch.locks import LOCKS, Locks  # noqa: E402
 from napari_unet.batch.run import run_batch  # noqa: E402
 from napari_unet.config import BatchConfig  # noqa: E402
 from napari_unet.errors import UNetError, UsageError  # noqa: E402
@@ -62,9 +64,17 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture
-def run(cluster, work, tmp_path):
+def output(work, tmp_path):
+    """A folder beside that of the one process: the tables name images from there."""
+    return work / tmp_path.name
+
+
+@pytest.fixture
+def run(cluster, work, output, monkeypatch):
+    monkeypatch.setattr(remote, "leave", repr)  # the workers keep the model for all
+
     def run(prepare=lambda crew: None, cancel=None, numerics=None, **settings):
-        model, output = work / "net.safetensors", tmp_path / "out"
+        model = work / "net.safetensors"
         config = BatchConfig(device="cpu", measure=True, **settings)
         crew = Crew(cluster, model, output, config, numerics or {})
         prepare(crew)
@@ -91,7 +101,7 @@ def ends(crew, before):
     crew._submit = submitting
 
 
-def test_killed_workers_cost_a_try_and_change_no_byte(run, cluster, work, tmp_path):
+def test_killed_workers_cost_a_try_and_change_no_byte(run, cluster, work, output):
     turns = iter(range(100))
 
     def kill_the_second(address):
@@ -106,15 +116,15 @@ def test_killed_workers_cost_a_try_and_change_no_byte(run, cluster, work, tmp_pa
     assert isinstance(events[-1], Finished)
     assert [item.status for item in events[-1].result.items] == ["done"] * 5
     assert any("is gone" in e.message for e in events if isinstance(e, Warned))
-    assert small_batch.tree(tmp_path / "out") == small_batch.tree(work / "alone")
-    ours, theirs = (latest(d / LEDGER) for d in (tmp_path / "out", work / "alone"))
+    assert small_batch.tree(output) == small_batch.tree(work / "alone")
+    ours, theirs = (latest(d / LEDGER) for d in (output, work / "alone"))
     assert sum(record.deaths for record in ours.values()) == 1
     assert [r.numerics for r in ours.values()] == [r.numerics for r in theirs.values()]
     again = list(run())[-1].result
     assert [item.status for item in again.items] == ["skipped"] * 5
 
 
-def test_a_stop_stops_the_workers(run, tmp_path):
+def test_a_stop_stops_the_workers(run, output):
     token = CancelToken()
 
     def prepare(crew):
@@ -124,19 +134,15 @@ def test_a_stop_stops_the_workers(run, tmp_path):
     events = list(run(prepare, token))
     assert isinstance(events[-1], Cancelled)
     assert time.monotonic() - begin < 60
-    outcomes = {r.outcome for r in latest(tmp_path / "out" / LEDGER).values()}
+    outcomes = {r.outcome for r in latest(output / LEDGER).values()}
     assert outcomes <= {"stopped", "done"}
-    assert (
-        sorted(p.name for p in (tmp_path / "out").iterdir() if p.name[0] == ".") == []
-    )
+    hidden = {p.name for p in output.iterdir() if p.name.startswith(".")}
+    assert hidden <= {LOCKS}  # workers of a foreign scheduler give theirs back later
     assert isinstance(list(run())[-1], Finished)
 
 
-def test_a_worker_stops_when_its_run_is_gone(run, cluster, tmp_path):
+def test_a_worker_stops_when_its_run_is_gone(tmp_path):
     """As if the process with the ledger had been killed, or the network cut."""
-    from napari_unet.batch import remote
-    from napari_unet.batch.locks import Locks
-
     (tmp_path / "out").mkdir()
     locks = Locks(tmp_path / "out")
     lock = locks.take("run")
@@ -160,47 +166,39 @@ def test_nothing_listens_off_this_computer(cluster):
     assert {ip for _, ip in listening} == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("kind", ["plain", "another certificate"])
-def test_a_stranger_executes_nothing(cluster, tmp_path, kind):
-    """Whoever has no certificate, or one of his own, gets no answer at all."""
-    address = cluster.client.scheduler.address
-    worker = next(iter(cluster.client.nthreads()))
-    security = None
-    if kind == "plain":
-        address, worker = (a.replace("tls", "tcp") for a in (address, worker))
-    else:
-        security = distributed.Security.temporary()
-    for where in (address, worker):
-        with pytest.raises((OSError, TimeoutError)):
-            distributed.Client(where, security=security, timeout=1).run_on_scheduler(
-                Path.touch, tmp_path / "executed"
-            )
-        host, port = where.rpartition("/")[2].split(":")
-        with socket.create_connection((host, int(port)), 5) as stranger:
-            stranger.sendall(b"\0" * 64)
-            stranger.settimeout(5)
-            assert b"compression" not in stranger.recv(4096)  # Dask's greeting
-    assert not (tmp_path / "executed").exists()
-    assert cluster.client.submit(len, "abc").result(30) == 3
+def touch(address, security, path):
+    """Have a scheduler execute something, as who may can."""
+    with distributed.Client(
+        address, security=security, timeout=2, set_as_default=False
+    ) as client:
+        client.run_on_scheduler(Path.touch, path)
 
 
-def test_a_scheduler_is_joined_with_its_certificates(cluster, work, tmp_path):
-    security = cluster.cluster._security
-    for name, text in {
-        "ca.pem": security.tls_ca_file,
-        "cert.pem": security.tls_client_cert,
-        "key.pem": security.tls_client_key,
-    }.items():
-        (tmp_path / name).write_text(text)
-    told = tmp_path / "scheduler.json"
-    told.write_text(f'{{"address": "{cluster.client.scheduler.address}"}}')
-    summary = api.run_batch(
-        [work / "in"], work / "net.safetensors", tmp_path / "out", measure=True,
-        device="cpu", scheduler=str(told), certificates=str(tmp_path),
-    )  # fmt: skip
-    assert summary.count("done") == 5
-    assert small_batch.tree(tmp_path / "out") == small_batch.tree(work / "alone")
-    assert len(cluster.client.nthreads()) == 2  # it was left as it was
+def answer(address):
+    """What is said to somebody who does not even speak TLS."""
+    host, port = address.rpartition("/")[2].split(":")
+    with socket.create_connection((host, int(port)), 5) as stranger:
+        stranger.sendall(b"\0" * 64)
+        try:
+            return stranger.recv(4096)
+        except ConnectionError:
+            return b""
+
+
+def test_a_stranger_executes_nothing(cluster, tmp_path):
+    """Without a certificate, or with one of his own, he is not even answered."""
+    own, path = cluster.cluster._security, tmp_path / "executed"
+    scheduler = cluster.client.scheduler.address
+    for address in (scheduler, *cluster.client.nthreads()):
+        plain = address.replace("tls", "tcp")
+        other = distributed.Security.temporary()
+        for where, security in ((plain, None), (address, other)):
+            with pytest.raises((OSError, TimeoutError)):
+                touch(where, security, path)
+        assert b"compression" not in answer(address)  # Dask's greeting
+    assert not path.exists()
+    touch(scheduler, own, path)
+    assert path.exists()
 
 
 @pytest.mark.parametrize(
@@ -274,3 +272,22 @@ def test_the_arithmetic_of_older_results_goes_before_that_of_most():
 def test_workers_that_compute_otherwise_are_refused_with_words(run, cluster):
     with pytest.raises(UNetError, match=r"No worker.*other versions"):
         list(run(lambda crew: crew._admission.versions.update(torch="1.0")))
+
+
+def test_a_scheduler_is_joined_with_its_certificates(cluster, work, output, tmp_path):
+    security = cluster.cluster._security
+    for name, text in {
+        "ca.pem": security.tls_ca_file,
+        "cert.pem": security.tls_client_cert,
+        "key.pem": security.tls_client_key,
+    }.items():
+        (tmp_path / name).write_text(text)
+    told = tmp_path / "scheduler.json"
+    told.write_text(f'{{"address": "{cluster.client.scheduler.address}"}}')
+    summary = api.run_batch(
+        [work / "in"], work / "net.safetensors", output, measure=True,
+        device="cpu", scheduler=str(told), certificates=str(tmp_path),
+    )  # fmt: skip
+    assert summary.count("done") == 5
+    assert small_batch.tree(output) == small_batch.tree(work / "alone")
+    assert len(cluster.client.nthreads()) == 2  # it was left as it was
