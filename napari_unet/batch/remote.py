@@ -41,6 +41,7 @@ _busy, _changing = threading.Lock(), threading.Lock()
 _apart: dict[str, Isolated] = {}
 _locks: dict[Path, Locks] = {}
 _cancels: dict[str, CancelToken] = {}
+_stopped: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -123,21 +124,26 @@ def do(task: Task) -> Made | None:
     with _changing:
         locks = _locks_of(task.run.parent.parent)
         cancel = _cancels[task.key] = _Leave(locks, task.run)
+        if task.key in _stopped:
+            cancel.set()
     try:
         with _turn(locks, Path(task.target).name, cancel) as mine:
             return _done(task, cancel) if mine else None
     finally:
         with _changing:
             del _cancels[task.key]
+            _stopped.discard(task.key)
 
 
-def stop(key: str) -> None:
-    """Ask a task to stop."""
-    if key in _cancels:
-        _cancels[key].set()
+async def stop(key: str) -> None:  # async: so nobody has to wait for it
+    """Ask a task to stop, which may not have begun."""
+    with _changing:
+        _stopped.add(key)
+        if key in _cancels:
+            _cancels[key].set()
 
 
-def leave(folder: Path) -> None:
+async def leave(folder: Path) -> None:
     """Let go of the model and of an output folder, unless the worker is in use."""
     with _changing, contextlib.ExitStack() as held:
         if _cancels or not _busy.acquire(blocking=False):
