@@ -57,6 +57,12 @@ def test_runs_that_share_a_folder(quick_disk, processes):
     assert found["problems"] == []
 
 
+@pytest.mark.skipif(not EVERY, reason="tests/batch has one kill; this is make faults")
+@pytest.mark.timeout(1800)
+def test_workers_killed_at_random_moments(tmp_path):
+    assert harness("cluster", tmp_path)["problems"] == []
+
+
 def harness(program: str, *arguments: object) -> dict:
     """Run a program of this folder in a fresh Python with one computing thread."""
     done = subprocess.run(
