@@ -6,6 +6,7 @@ Every file of this package is written through these, by way of `napari_unet.file
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shutil
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _IS_WINDOWS = os.name == "nt"
 _CHUNK = 1 << 20
+_CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+"""What file systems answer that have no flushing of folders, such as SMB shares."""
 _observers: list[Observer] = []
 
 
@@ -60,7 +63,7 @@ def opened(path: Path, mode: str = "xb+") -> io.BufferedRandom:
 
 
 def sync(path: Path) -> None:
-    """Flush one file or folder; folders cannot be flushed on every system."""
+    """Flush one file or folder; folders cannot be flushed on every system or share."""
     _before("flush", path)
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
     try:
@@ -71,6 +74,9 @@ def sync(path: Path) -> None:
         raise
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH or not path.is_dir():
+            raise
     finally:
         os.close(handle)
 

@@ -11,19 +11,18 @@ No clock of another computer is compared, and no lock of the operating system is
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import platform
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-import psutil
-
 from napari_unet import disk
+from napari_unet.batch.owners import Owner, is_gone, myself, parse
 from napari_unet.disk_errors import telling_write_errors
 from napari_unet.errors import OutputError
 
@@ -35,32 +34,8 @@ LOCKS = ".unet-locks"
 STALE = 30.0
 """Seconds without a heartbeat after which an owner counts as dead."""
 _BEAT = 5.0
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who holds a lock.
-
-    Attributes
-    ----------
-    host : str
-        Name of the computer.
-    pid : int
-        Its process.
-    born : float
-        When that process started, in seconds since its computer did, to tell it from
-        a later one of the same number.
-    place : int
-        Number of the folder of the locks on its disk, to tell a copy.
-    """
-
-    host: str
-    pid: int
-    born: float
-    place: int = 0
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+_GONE = (errno.ENOENT, errno.ESTALE)
+"""What is not there; a share may notice that only when a file is used."""
 
 
 @dataclass
@@ -107,7 +82,7 @@ class Locks:
     _held: set[Path] = field(default_factory=set)
     _given: set[bytes] = field(default_factory=set)
     _seen: dict[Path, tuple[int, float]] = field(default_factory=dict)
-    _me: Owner = field(default_factory=lambda: _myself())
+    _me: Owner = field(default_factory=myself)
 
     def __post_init__(self) -> None:
         self.place = self.folder / LOCKS
@@ -199,15 +174,17 @@ class Locks:
 
     def _files(self, stem: str) -> list[Path]:
         """Files of one lock; at most one of them is alive."""
-        with contextlib.suppress(FileNotFoundError):
-            names = [n for n in os.listdir(self.place) if n.partition(".")[0] == stem]
-            return sorted(self.place / name for name in names)
-        return []
+        try:
+            names = os.listdir(self.place)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return []
+        return sorted(self.place / n for n in names if n.partition(".")[0] == stem)
 
     def _make(self, path: Path) -> bool:
         """Make a lock file, unless another process was faster."""
-        owner = {**vars(self._me), "token": uuid.uuid4().hex}
-        owner["place"] = self.place.stat().st_ino
+        owner = {**asdict(self._me), "token": uuid.uuid4().hex}
         try:
             file = disk.opened(path)
         except (FileExistsError, FileNotFoundError):
@@ -226,13 +203,15 @@ class Locks:
             return False
         if text in self._given:
             return True
-        if (owner := _owner(text)) is not None:
+        if (owner := parse(text)) is not None:
             self.others[name] = owner
-            if _is_gone(owner, self._me, path.parent):
+            if is_gone(owner, self._me):
                 return True
-        try:
+        try:  # it was opened just now, so a share tells its true time
             beat = path.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             self._seen.pop(path, None)
             return True  # given back this moment
         known, since = self._seen.get(path, (None, 0.0))
@@ -249,16 +228,6 @@ class Locks:
                     os.utime(path)
 
 
-def _myself() -> Owner:
-    process = psutil.Process()
-    return Owner(platform.node(), process.pid, _born(process))
-
-
-def _born(process: psutil.Process) -> float:
-    """When a process started, in seconds since the computer did; no clock counts."""
-    return float(process.create_time() - psutil.boot_time())
-
-
 def _generation(path: Path) -> int:
     number = path.name.rpartition(".")[2]
     return int(number) if number.isdecimal() else 0
@@ -268,31 +237,7 @@ def _content(path: Path) -> bytes | None:
     """Read a lock file; None where it is gone."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
         return None
-
-
-def _owner(text: bytes | None) -> Owner | None:
-    """Tell who holds a lock; None while it is being written, or damaged."""
-    try:
-        fields = json.loads(text or b"")
-        host, pid = str(fields["host"]), int(fields["pid"])
-        return Owner(host, pid, float(fields["born"]), int(fields["place"]))
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _is_gone(owner: Owner, me: Owner, place: Path) -> bool:
-    """Whether the owner ran on this computer and does so no more, or elsewhere."""
-    if owner.host != me.host:
-        return False
-    if owner.place != place.stat().st_ino:
-        return True  # the folder is a copy of the one in which it works
-    try:
-        process = psutil.Process(owner.pid)
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return not alive or abs(_born(process) - owner.born) > 1.0
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False

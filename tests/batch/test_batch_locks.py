@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from napari_unet.batch import locks as module
-from napari_unet.batch.locks import LOCKS, Locks, Owner
+from napari_unet.batch import owners
+from napari_unet.batch.locks import LOCKS, Locks
+from napari_unet.batch.owners import Owner
 
 
 def files(folder):
@@ -87,15 +90,37 @@ def test_a_dead_process_of_this_computer_is_followed_at_once(tmp_path):
     assert not (tmp_path / LOCKS).exists()
 
 
-def test_a_copy_of_the_folder_is_free(tmp_path):
+def test_a_copy_of_the_folder_is_free_after_a_while(tmp_path):
+    """Inode numbers tell a copy at once, but those of network shares may change."""
     here = Locks(tmp_path / "a")
     (tmp_path / "a").mkdir()
     here.take("x")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    copy = Locks(tmp_path / "b")
+    copy = Locks(tmp_path / "b", stale=0.3)
+    assert copy.take("x") is None
+    time.sleep(0.4)
     assert copy.take("x") is not None
     for locks in (here, copy):
         locks.close()
+
+
+def test_whose_process_is_looked_for_here():
+    """Another computer or container has process numbers of its own."""
+    me = owners.myself()
+    assert not owners.is_gone(me, me)
+    gone = replace(me, pid=2**22 + 1)  # no process has that number
+    assert owners.is_gone(gone, me)
+    assert owners.is_gone(replace(me, born=me.born - 100), me)
+    for change in ("host", "computer", "space"):
+        assert not owners.is_gone(replace(gone, **{change: "other"}), me)
+
+
+def test_processes_of_an_earlier_start_are_gone_outside_containers():
+    outside = replace(owners.myself(), space="pid:[4026531836]")
+    before = replace(outside, start="before")
+    assert owners.is_gone(before, outside)
+    inside = replace(outside, space="pid:[4026532000]")
+    assert not owners.is_gone(replace(inside, start="before"), inside)
 
 
 def test_who_comes_second_steps_back(pair, tmp_path, monkeypatch):
@@ -104,7 +129,7 @@ def test_who_comes_second_steps_back(pair, tmp_path, monkeypatch):
     dead = Locks(tmp_path)
     dead.take("a")
     dead._held.clear()
-    monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+    monkeypatch.setattr(module, "is_gone", lambda *_: True)
     listed, made = Locks._files, []
 
     def other_comes_between(self, stem):
@@ -121,7 +146,7 @@ def test_who_comes_second_steps_back(pair, tmp_path, monkeypatch):
 def test_the_stale_and_the_new_are_told_apart(pair, tmp_path, monkeypatch):
     """A lock that was given back and taken anew meanwhile is not the dead one."""
     here, there = pair
-    monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+    monkeypatch.setattr(module, "is_gone", lambda *_: True)
     old = there.take("a")
     make = Locks._make
 

@@ -310,7 +310,7 @@ def test_a_run_that_stood_still_gives_way(run, segment, tmp_path, monkeypatch):
         def __call__(self, source, target, *args, **kwargs):
             seen.append(source.name)
             if seen == ["a.tif"]:
-                monkeypatch.setattr(module, "_is_gone", lambda *_: True)
+                monkeypatch.setattr(module, "is_gone", lambda *_: True)
                 assert other.take("../in/a.tif") is not None
                 monkeypatch.undo()
             elif source.name == "b.tif":
