@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections import namedtuple
 
 import pytest
@@ -198,6 +199,24 @@ def test_everything_is_flushed_before_the_rename(tmp_path, monkeypatch):
         (part / "c" / "0").write_text("x")
     # the file, its folder and the top folder; then the folder that holds the name
     assert log == ["fsync", "fsync", "fsync", "rename", "fsync"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_shares_that_cannot_flush_folders(tmp_path, monkeypatch, number):
+    fsync = os.fsync
+
+    def refused(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    if number == errno.EIO:
+        with pytest.raises(OutputError, match="Input/output error"):
+            write(tmp_path / "a", b"x")
+        return
+    write(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
 
 
 def test_windows_scanner_gets_time(tmp_path, monkeypatch):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -191,3 +194,84 @@ def test_a_full_disk_leaves_no_empty_lock(tmp_path):
         locks.take("a")
     assert files(tmp_path) == []
     locks.close()
+
+
+class Share:
+    """A network share as one computer sees it: old listings until it changes something.
+
+    NFS and SMB clients keep listings for a while and drop them when they change the
+    folder themselves. A file that others removed is noticed when it is used.
+    """
+
+    def __init__(self, patch, locks):
+        self.real, self.locks, self.kept = os.listdir, locks, {}
+        self.turns = random.Random(str(locks._me))
+        make = locks._make
+
+        def made(path):
+            self.kept.clear()
+            time.sleep(self.turns.random() * 0.002)
+            return make(path)
+
+        patch.setattr(locks, "_make", made)
+
+    def listdir(self, path):
+        if path not in self.kept or self.turns.random() < 0.05:
+            self.kept[path] = self.real(path)
+        return self.kept[path]
+
+
+def test_old_listings_never_make_two_owners(tmp_path, monkeypatch):
+    """Four computers, one lock, listings that lag behind, some owners that die."""
+    every = [Locks(tmp_path, stale=0.2) for _ in range(4)]
+    for number, locks in enumerate(every):
+        locks._me = Owner(f"computer {number}", 1, 0.0)
+    shares = {id(locks): Share(monkeypatch, locks) for locks in every}
+    here = threading.local()
+    monkeypatch.setattr(module.os, "listdir", lambda path: here.share.listdir(path))
+    inside, most, taken = [], [], []
+
+    def work(locks):
+        here.share = shares[id(locks)]
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            if (lock := locks.take("a")) is None:
+                continue
+            inside.append(locks)
+            most.append(len(inside))
+            time.sleep(0.001)
+            inside.remove(locks)
+            taken.append(locks)
+            locks.release(lock)
+            here.share.kept.clear()
+
+    threads = [threading.Thread(target=work, args=(locks,)) for locks in every]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    for locks in every:
+        locks.close()
+    assert max(most) == 1
+    assert len(taken) > 20
+
+
+@pytest.mark.parametrize("call", ["read_bytes", "stat"])
+def test_a_stale_handle_is_a_file_that_is_gone(pair, monkeypatch, call):
+    here, there = pair
+    lock = there.take("a")
+    original = getattr(type(lock.path), call)
+
+    def stale(path, *args, **kwargs):
+        if path == lock.path:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(type(lock.path), call, stale)
+    listed, old = os.listdir, [[lock.path.name]]  # the first listing is an old one
+    monkeypatch.setattr(module.os, "listdir", lambda p: old.pop() if old else listed(p))
+    there.release(lock)
+    taken = here.take("a")
+    assert taken is not None
+    here.release(taken)
