@@ -74,7 +74,7 @@ def _note(folder: Path, made: Round) -> Iterator[Event]:
         yield Warned(f"The round is not noted in the project. {error}")
         return
     try:
-        project.add_round(made.path, made.score_before, made.score_after)
+        project.add_round(made.path, made.digest, made.score_before, made.score_after)
     finally:
         project.close()
 

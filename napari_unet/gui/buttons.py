@@ -9,7 +9,7 @@ from napari_unet.gui import words
 from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
 
 if TYPE_CHECKING:
-    from napari_unet.gui.state import Activity, State
+    from napari_unet.gui.state import Activity, State, Strokes
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def _main(state: State, text: str, kind: str, reason: str, tip: str = "") -> But
     return Button(reason or text, not reason, "" if reason else tip)
 
 
-def _no_image(state: State) -> str:
-    """Why no image can be worked on, or nothing."""
+def no_image(state: State) -> str:
+    """Say why no image can be worked on, or nothing."""
     if state.image is None:
         return "Open an image first"
     if state.image.axes is None:
@@ -68,7 +68,7 @@ def no_prediction(state: State) -> str:
     """Say why nothing can be predicted, or nothing."""
     if state.model is None:
         return "Choose a model first"
-    return _no_image(state) or _misfit(state)
+    return no_image(state) or _misfit(state)
 
 
 def _misfit(state: State) -> str:
@@ -110,24 +110,27 @@ def measure(state: State) -> Button:
     return Button(text, True, "Size, place and intensity of each object in a table.")
 
 
-def new_strokes(state: State) -> Button:
-    """Make the button for a new stroke layer."""
-    reason = _no_image(state)
-    tip = f"{reason}." if reason else "Make a layer to paint examples on."
-    return Button("New stroke layer", not reason, tip)
-
-
 def _no_training(state: State) -> str:
     """Why nothing can be learned, or nothing."""
-    if reason := _no_image(state):
+    if reason := no_image(state):
         return reason
     if state.strokes is None:
         return "Make a stroke layer first"
     if not state.strokes.fits:
         return "Strokes and image differ in size"
-    if sum(n > 0 for n in state.strokes.counts.values()) < 2:
-        return "Paint at least 2 classes"
+    if reason := _too_little(state, state.strokes):
+        return reason
     return "" if from_scratch(state) else _misfit(state)
+
+
+def _too_little(state: State, strokes: Strokes) -> str:
+    """Why nothing can be learned from what is painted, or nothing."""
+    pictures = state.project.pictures if state.project else ()
+    if len(pictures) > 1 or any(picture.boxes for picture in pictures):
+        return ""
+    if sum(n > 0 for n in strokes.counts.values()) >= 2:
+        return ""
+    return f"Paint at least 2 {'objects' if state.kind == 'instances' else 'classes'}"
 
 
 def _no_batch(state: State) -> str:

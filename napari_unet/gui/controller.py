@@ -16,11 +16,13 @@ from napari_unet.gui.painting import Painting
 from napari_unet.gui.planning import Planning
 from napari_unet.gui.predicting import Predicting
 from napari_unet.gui.previews import Previews
+from napari_unet.gui.projects import Projects
 from napari_unet.gui.results import Results, warm_up
 from napari_unet.gui.session import Session
 from napari_unet.gui.staging import Staging
 from napari_unet.gui.stroke_layers import StrokeLayers
 from napari_unet.gui.tasks import Tasks
+from napari_unet.gui.teaching import Teaching
 from napari_unet.gui.training import Training
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Controller:
     folder : pathlib.Path
         Private folder for pixels on their way; removed by `close`.
     rounds : pathlib.Path
-        Where new checkpoints are kept.
+        Where new checkpoints are kept; strokes without a project lie beside it.
     post : callable
         Calls a function on the main thread, soon.
     background : callable
@@ -59,7 +61,7 @@ class Controller:
     ----------
     session : Session
         The state, and what runs.
-    models, painting, predicting, previews, looks, measuring, planning, training, batch
+    models, projects, painting, predicting, previews, looks, measuring, planning, training, batch
         What can be done with models and on each page.
     strokes : StrokeLayers
         The stroke layers of the viewer.
@@ -78,7 +80,10 @@ class Controller:
     ) -> None:
         self.session = session = Session(Tasks(runner, post, background), notify)
         self.strokes = StrokeLayers(layers)
-        self.painting = Painting(session, layers, self.strokes)
+        self.projects = Projects(
+            session, layers, self.strokes, rounds.parent / "recovery"
+        )
+        self.painting = Painting(session, layers, self.strokes, self.projects)
         self.models = Models(session)
         self.batch = Batching(session)
         self._is_warm = False
@@ -91,9 +96,8 @@ class Controller:
         self.predicting = Predicting(session, layers, results, looks, staging)
         self.previews = Previews(session, layers, results, looks, staging)
         self.planning = Planning(session, layers)
-        self.training = Training(
-            session, layers, self.strokes, self.models, staging, rounds
-        )
+        teaching = Teaching(session, layers, self.strokes, self.projects, staging)
+        self.training = Training(session, teaching, self.projects, self.models, rounds)
         layers.connect(self.refresh)
         self.refresh()
 
@@ -120,6 +124,7 @@ class Controller:
             self.session.tasks.aside(warm_up, lambda _: None)
         if self._files.catch_up():
             return
+        self.projects.look_for_lost()
         self.looks.catch_up()
         self.previews.catch_up()
         self.planning.catch_up()
@@ -169,6 +174,7 @@ class Controller:
     def close(self) -> None:
         """Stop what runs, end the computing process and remove private files."""
         self.session.tasks.close(self._staging.put_away())
+        self.projects.close()
         self.previews.close()
         self.looks.close()
         self.planning.close()

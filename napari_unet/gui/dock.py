@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFrame, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.footer import Footer
-from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
+from napari_unet.gui.keys import ACCEPT, PREDICT, PREVIEW, TRAIN
 from napari_unet.gui.look import style
 from napari_unet.gui.measure_dock import measure_dock_for
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
@@ -94,6 +94,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
             PREVIEW: self.predict.preview,
             PREDICT: self.predict.predict,
             TRAIN: self.train.train,
+            ACCEPT: self.train.strokes.accept,
         }
         button = buttons[key]
         if button.isEnabled():

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from napari.components import ViewerModel
 
-PREVIEW, PREDICT, TRAIN = KEYS = "Shift-R", "Shift-G", "Shift-T"
+PREVIEW, PREDICT, TRAIN, ACCEPT = KEYS = "Shift-R", "Shift-G", "Shift-T", "Shift-C"
 WORDS = {
     PREVIEW: "preview what the canvas shows",
     PREDICT: "predict the whole image",
     TRAIN: "fine-tune on the strokes; again: stop",
+    ACCEPT: "copy what is predicted under the cursor into the strokes",
 }
 """What the dock's keys do."""
 OTHERS = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_unet.images.palette import colour
+from napari_unet.projects.schema import new_class
 
 if TYPE_CHECKING:
     from napari_unet.gui.state import Model, State
+    from napari_unet.projects.schema import Kind
 
 _MOST = 20
 
@@ -22,28 +23,33 @@ class ClassRow:
     pixels: int
     colour: str
     painting: bool
+    hidden: bool = False
+
+
+def kind(state: State) -> Kind:
+    """Whether ids are classes or objects: as chosen, else as they look."""
+    return state.guess[0] if state.kind == "auto" else state.kind
 
 
 def legend(state: State) -> tuple[ClassRow, ...]:
-    """List the classes that are painted or can be painted."""
+    """List the classes that are painted or can be painted, the first twenty."""
     counts = state.strokes.counts if state.strokes else {}
-    total = max([state.classes, *(number for number, n in counts.items() if n)])
-    return tuple(
-        ClassRow(
-            number,
-            class_name(state.model, number),
-            counts.get(number, 0),
-            _colour(state, number),
-            number == state.painting,
+    known = {known.number: known for known in state.classes}
+    painted = [number for number, n in counts.items() if n]
+    rows = []
+    for number in sorted({*known, *painted})[:_MOST]:
+        shown = known.get(number) or new_class(number)
+        rows.append(
+            ClassRow(
+                number,
+                shown.name or class_name(state.model, number),
+                counts.get(number, 0),
+                shown.colour,
+                number == state.painting,
+                shown.hidden,
+            )
         )
-        for number in range(1, min(total, _MOST) + 1)
-    )
-
-
-def _colour(state: State, number: int) -> str:
-    """Colour of a class: that of the stroke layer, else the one it will get."""
-    colours = state.strokes.colours if state.strokes else ()
-    return colours[number - 1] if number <= len(colours) else colour(number)
+    return tuple(rows)
 
 
 def class_name(model: Model | None, number: int) -> str:

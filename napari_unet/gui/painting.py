@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.errors import UNetError, UsageError
+from napari_unet.gui import guessing, legend, words
+from napari_unet.gui.pointing import Pointing
+from napari_unet.projects.schema import Region, StrokeClass, new_class
 
 if TYPE_CHECKING:
     from napari_unet.gui.layers import Layers
+    from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
     from napari_unet.gui.stroke_layers import StrokeLayers
+    from napari_unet.projects.schema import Kind
+
+_MOST_IN_BYTE = 255
+_LARGEST_TO_GUESS = 64 << 20
 
 
 class Painting:
@@ -21,21 +31,36 @@ class Painting:
         Where the images are.
     strokes : StrokeLayers
         Where the strokes are.
+    projects : Projects
+        Keeps them.
     """
 
-    def __init__(self, session: Session, layers: Layers, strokes: StrokeLayers) -> None:
+    def __init__(
+        self,
+        session: Session,
+        layers: Layers,
+        strokes: StrokeLayers,
+        projects: Projects,
+    ) -> None:
         self._session = session
         self._layers = layers
         self._strokes = strokes
+        self._projects = projects
+        self._pointing = Pointing(layers)
+        self._guessed: tuple[str, frozenset[int]] | None = None
 
     def refresh(self) -> None:
-        """Look at the stroke layers again; an image's own strokes are chosen first."""
+        """Look at the layers again; an image's own strokes are chosen first."""
         state = self._session.state
         names = self._strokes.names()
-        self._session.update(stroke_layers=names)
+        image = state.image.name if state.image else ""
+        self._session.update(
+            stroke_layers=names,
+            results=bool(image) and self._pointing.prediction(image) is not None,
+            points=self._pointing.points() is not None,
+        )
         chosen = state.strokes.name if state.strokes else ""
         if chosen not in names:
-            image = state.image.name if state.image else ""
             own = [name for name in names if name.startswith(f"{image} · ")]
             chosen = own[0] if own else (names[0] if names else "")
         self.choose(chosen)
@@ -43,21 +68,41 @@ class Painting:
     def new(self) -> None:
         """Add a stroke layer to the image, or go on with the one it has."""
         image = self._session.state.image
-        if image is None or image.axes is None:
-            return
-        name = f"{image.name} · strokes"
-        if name in self._strokes.names():
-            self._strokes.paint(name, self._session.state.painting)
-        else:
-            name = self._strokes.new(image.name)
+        if image is not None and image.axes is not None:
+            self._session.attempt(lambda: self._new(image.name))
+
+    def _new(self, image: str) -> None:
+        """Show the strokes that the project has of an image, ready to be painted on."""
+        name = f"{image} · strokes"
+        if name not in self._strokes.names():
+            picture, strokes = self._projects.strokes_of(image)
+            shown = self._strokes.of_picture(picture)
+            name = shown or self._strokes.new(image, strokes, picture)
+            self._show_boxes(image, picture)
         self.choose(name)
+        self.paint(self._session.state.painting)
         self._session.say(
             "Paint some background, then click object and paint some of those."
         )
 
     def choose(self, name: str) -> None:
         """Learn from another stroke layer."""
-        self._look(name)
+        state = self._session.state
+        if not name or state.image is None:
+            self._session.update(strokes=None)
+            return
+        self._strokes.dress(name, state.classes, legend.kind(state) == "instances")
+        self._session.update(strokes=self._strokes.facts(name, state.image.name))
+        self._guess()
+
+    def recount(self) -> bool:
+        """Count what was painted since; whether that is all there is to count."""
+        strokes = self._session.state.strokes
+        if strokes is None:
+            return True
+        self.choose(strokes.name)
+        now = self._session.state.strokes
+        return now is None or now.counted
 
     def paint(self, number: int) -> None:
         """Paint a class."""
@@ -66,24 +111,219 @@ class Painting:
             self._strokes.paint(strokes.name, number)
         self._session.update(painting=number)
 
+    def start(self) -> None:
+        """Take the brush: a class that is not painted yet, or a new object."""
+        state = self._session.state
+        counts = state.strokes.counts if state.strokes else {}
+        if legend.kind(state) == "instances":
+            self.paint(self._next_object(counts))
+            return
+        empty = [row.number for row in legend.legend(state) if not row.pixels]
+        keep = counts.get(state.painting, 0) == 0 or not empty
+        self.paint(state.painting if keep else empty[0])
+
     def add_class(self) -> None:
         """Offer one more class."""
-        number = self._session.state.classes + 1
-        self._session.update(classes=number)
+        classes = self._session.state.classes
+        numbers = [row.number for row in legend.legend(self._session.state)]
+        number = 1 + max(numbers, default=0)
+        if number > _MOST_IN_BYTE:
+            self._session.fail(UsageError("There are no more than 255 classes"))
+            return
+        self._set_classes((*classes, new_class(number)))
         self.paint(number)
 
-    def recount(self) -> None:
-        """Count the strokes of the plane in view again."""
-        strokes = self._session.state.strokes
-        if strokes is not None:
-            self._look(strokes.name, everywhere=False)
-
-    def _look(self, name: str, everywhere: bool = True) -> None:
-        """Count the strokes of a layer."""
-        image = self._session.state.image
-        if not name or image is None:
-            self._session.update(strokes=None)
+    def change_class(self, number: int, **fields: Any) -> None:
+        """Rename, recolour, hide or show a class."""
+        classes = {known.number: known for known in self._session.state.classes}
+        try:
+            known = classes.get(number, new_class(number))
+            classes[number] = StrokeClass(**{**dict(known), **fields})
+        except ValueError:
+            self._session.fail(UsageError("The class cannot be changed so"))
             return
-        self._strokes.dress(name)
-        facts = self._strokes.facts(name, image.name, everywhere=everywhere)
-        self._session.update(strokes=facts)
+        self._set_classes(tuple(classes[n] for n in sorted(classes)))
+
+    def remove_class(self, number: int) -> None:
+        """Take a class out, and what is painted of it."""
+        state = self._session.state
+        if state.strokes is not None and state.strokes.counts.get(number):
+            self._strokes.erase(state.strokes.name, number)
+        rest = tuple(c for c in state.classes if c.number != number)
+        self._set_classes(rest)
+        self.recount()
+        if state.painting == number:
+            self.paint(1)
+
+    def set_kind(self, kind: Kind) -> None:
+        """Say whether stroke ids are classes or objects, or let it be found out."""
+        self._session.update(kind=kind)
+        self._projects.change(kind=kind)
+        self._widen()
+        self.recount()
+
+    def accept(self) -> None:
+        """Copy what is predicted under the cursor into the strokes."""
+        self._session.attempt(self._accept)
+
+    def _accept(self) -> None:
+        """Paint the predicted object, or the background under the brush."""
+        state = self._session.state
+        if state.image is None or state.strokes is None:
+            raise UsageError("There are no strokes yet", hint="Make a stroke layer.")
+        name = state.strokes.name
+        pixels, value, objects = self._pointing.predicted(state.image.name, name)
+        if legend.kind(state) == "instances":
+            if value == 0:
+                raise UsageError("There is no object under the cursor")
+            number = self._next_object(state.strokes.counts)
+        elif objects and value:
+            number = state.painting if state.painting > 1 else 2
+        else:
+            number = value + 1
+        painted = self._strokes.write(name, [(pixels, number)])
+        self.recount()
+        self._session.say(f"Accepted {words.count(painted, 'pixel')}.")
+
+    def discs(self) -> None:
+        """Turn points into discs of the class that is painted, or of objects."""
+        self._session.attempt(self._discs)
+
+    def _discs(self) -> None:
+        """Paint a disc for each point."""
+        state = self._session.state
+        if state.image is None or state.strokes is None:
+            raise UsageError("There are no strokes yet", hint="Make a stroke layer.")
+        found = self._pointing.discs(state.image.name, state.strokes.name)
+        first = self._next_object(state.strokes.counts)
+        are_objects = legend.kind(state) == "instances"
+        if are_objects:
+            self._widen()
+        numbers = [
+            first + i if are_objects else state.painting for i in range(len(found))
+        ]
+        name = self._session.state.strokes.name  # type: ignore[union-attr]
+        self._strokes.write(name, list(zip(found, numbers, strict=True)))
+        self.recount()
+        self._session.say(f"Made discs of {words.count(len(found), 'point')}.")
+
+    def draw_box(self) -> None:
+        """Let a rectangle be drawn in which nothing was left out."""
+        state = self._session.state
+        if state.image is None or not self._picture():
+            return
+        layer = self._pointing.boxes_layer(state.image.name, "")
+        if layer is None:
+            layer = self._show_boxes(state.image.name, self._picture(), always=True)
+        self._layers.viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
+        self._session.say("Drag a box. What is not painted in it is background.")
+
+    def mark_painting(self) -> None:
+        """Say that the image is nothing but the class that is painted, or not."""
+        picture = self._picture()
+        now = [box.unpainted for box in self._boxes(picture) if not box.bounds]
+        number = self._session.state.painting
+        self.mark_all(None if now == [number] else number)
+        word = "is" if now != [number] else "is no longer taken as"
+        self._session.say(f"What is not painted {word} class {number}.")
+
+    def mark_all(self, number: int | None) -> None:
+        """Say that an image is nothing but a class where it is not painted, or not."""
+        picture = self._picture()
+        if not picture:
+            return
+        rest = [box for box in self._boxes(picture) if box.bounds]
+        if number is not None:
+            rest.append(Region(unpainted=number))
+        self._set_boxes(picture, rest)
+
+    def take_boxes(self) -> None:
+        """Take the boxes as they are drawn."""
+        state, picture = self._session.state, self._picture()
+        if state.image is None or not picture:
+            return
+        if self._pointing.boxes_layer(state.image.name, "") is None:
+            return
+        kept = [box for box in self._boxes(picture) if not _is_drawn(box)]
+        drawn = [Region(bounds=b) for b in self._pointing.regions(state.image.name)]
+        self._set_boxes(picture, [*kept, *drawn])
+
+    def _show_boxes(self, image: str, picture: str, always: bool = False) -> Any:
+        """Show the boxes of a picture as rectangles, and watch these."""
+        drawn = [dict(box.bounds) for box in self._boxes(picture) if _is_drawn(box)]
+        if not drawn and not always:
+            return None
+        layer = self._pointing.draw_boxes(image, drawn)
+        layer.events.data.connect(lambda _: self.take_boxes())
+        return layer
+
+    def _boxes(self, picture: str) -> tuple[Region, ...]:
+        """Boxes of a picture."""
+        project = self._projects.project
+        known = project is not None and picture
+        return project.picture(picture).boxes if known else ()  # type: ignore[union-attr]
+
+    def _set_boxes(self, picture: str, boxes: list[Region]) -> None:
+        """Keep other boxes of a picture."""
+        project = self._projects.project
+        if project is not None and tuple(boxes) != project.picture(picture).boxes:
+            self._session.attempt(
+                lambda: project.change_picture(picture, boxes=tuple(boxes))
+            )
+            self._projects.tell()
+
+    def _picture(self) -> str:
+        """Id of the picture that is painted on, or nothing."""
+        strokes = self._session.state.strokes
+        return self._projects.picture_of(strokes.name) if strokes is not None else ""
+
+    def _set_classes(self, classes: tuple[StrokeClass, ...]) -> None:
+        """Show and keep other classes."""
+        state = self._session.state
+        self._session.update(classes=classes)
+        self._projects.change(classes=classes)
+        if state.strokes is not None:
+            self.choose(state.strokes.name)
+
+    def _next_object(self, counts: Any) -> int:
+        """Smallest id that no object has."""
+        return 1 + max(counts, default=0)
+
+    def _widen(self) -> None:
+        """Make room for ids of objects beyond 255."""
+        state, picture = self._session.state, self._picture()
+        if state.strokes is None or not self._projects.project or not picture:
+            return
+        if legend.kind(state) != "instances" or state.strokes.dtype != "uint8":
+            return
+        if not self._strokes.picture_of(state.strokes.name):
+            return
+        project = self._projects.project
+        number = project.convert(picture, "uint16")
+        self._strokes.put(state.strokes.name, project.strokes(number), number)
+        self._projects.tell()
+
+    def _guess(self) -> None:
+        """Find out whether ids look like classes or objects, in the background."""
+        strokes = self._session.state.strokes
+        if strokes is None or not strokes.counts or self._session.state.kind != "auto":
+            return
+        known = strokes.name, frozenset(strokes.counts)
+        if known == self._guessed:
+            return
+        self._guessed = known
+        array = self._strokes.array(strokes.name)
+        if array.nbytes <= _LARGEST_TO_GUESS:
+            self._session.tasks.aside(lambda: guessing.guess(array), self._guessed_it)
+
+    def _guessed_it(self, found: Any) -> None:
+        """Show what ids look like."""
+        if not isinstance(found, UNetError):
+            self._session.update(guess=found)
+
+
+def _is_drawn(box: Region) -> bool:
+    """Whether a box is shown as one rectangle of a plane."""
+    planes = [stop - first for a, (first, stop) in box.bounds.items() if a not in "YX"]
+    return {"Y", "X"} <= set(box.bounds) and all(n == 1 for n in planes)

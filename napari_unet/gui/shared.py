@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.view import View
 
 _RECOUNT_AFTER = 250
+_SAVE_AFTER = 4000
 
 
 class Shared:
@@ -52,7 +53,9 @@ class Shared:
             background=in_background,
             notify=_notify,
         )
-        self._recount = _timer(_RECOUNT_AFTER, self.controller.painting.recount)
+        self._recount = _timer(_RECOUNT_AFTER, self._count)
+        self._autosave = _timer(_SAVE_AFTER, self.controller.projects.autosave)
+        self.controller.strokes.on_paint(self._save_soon)
         self.controller.strokes.connect(self._recount.start)
         self._catch_up = _timer(_delay(), self._catch_up_if_shown)
         preferences.watch(_follower(weakref.ref(self)))
@@ -86,6 +89,7 @@ class Shared:
             self._keys.unbind(viewer)
         with contextlib.suppress(RuntimeError):  # Qt may have deleted it at exit
             self._recount.stop()
+            self._autosave.stop()
             self._catch_up.stop()
         self._close_if_left()
 
@@ -114,6 +118,16 @@ class Shared:
     def _is_seen(self) -> bool:
         """Whether a dock is visible."""
         return any(dock.isVisible() for _, dock in self._docks.values())
+
+    def _count(self) -> None:
+        """Count what was painted, a part of it at a time."""
+        if not self.controller.painting.recount():
+            self._recount.start()
+
+    def _save_soon(self, _: str) -> None:
+        """Save a few seconds after the first stroke that is not saved."""
+        if not self._autosave.isActive():
+            self._autosave.start()
 
     def _catch_up_soon(self, _: View) -> None:
         """Wait a moment, but not again and again while a job tells its progress."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_unet.projects.schema import Kind, StrokeClass, first_classes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -52,12 +54,44 @@ class Image:
 
 @dataclass(frozen=True)
 class Strokes:
-    """The chosen stroke layer and the number of painted pixels by class."""
+    """The chosen stroke layer and the number of painted pixels by id."""
 
     name: str
     fits: bool
     counts: Mapping[int, int] = field(default_factory=dict)
-    colours: tuple[str, ...] = ()
+    counted: bool = True
+    """Whether all that was touched is counted."""
+    dtype: str = "uint8"
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """An image of the project; `trouble` says if it is missing or has changed."""
+
+    id: str
+    name: str
+    boxes: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class ProjectFacts:
+    """The project that strokes go to; `unsaved` if nobody made it."""
+
+    name: str
+    folder: str
+    unsaved: bool
+    pictures: tuple[PictureRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Strokes of an earlier session on an image: their pixels, and when (seconds)."""
+
+    folder: str
+    image: str
+    painted: int
+    saved: float
 
 
 @dataclass(frozen=True)
@@ -174,8 +208,18 @@ class State:
     channels: tuple[int, ...] | None = None
     stroke_layers: tuple[str, ...] = ()
     strokes: Strokes | None = None
-    classes: int = 2
+    classes: tuple[StrokeClass, ...] = field(default_factory=first_classes)
     painting: int = 1
+    kind: Kind = "auto"
+    """Whether stroke ids are classes or objects."""
+    guess: tuple[Kind, str] = ("classes", "")
+    """What they look like, and why."""
+    project: ProjectFacts | None = None
+    offer: Offer | None = None
+    results: bool = False
+    """Whether a prediction of the image is shown."""
+    points: bool = False
+    """Whether there is a points layer."""
     from_scratch: bool = False
     settings: Mapping[str, Any] | None = None
     """Of the Predict page; None while a text there is no number."""

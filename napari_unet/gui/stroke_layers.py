@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels as LabelsLayer
+from napari.utils.colormaps import CyclicLabelColormap, label_colormap
 
 from napari_unet.errors import StrokesError
 from napari_unet.gui import geometry
 from napari_unet.gui.layers import MARK
 from napari_unet.gui.staging import Pixels
 from napari_unet.gui.state import Strokes
-from napari_unet.gui.strokes import Tally, stroke_colours
+from napari_unet.gui.strokes import stroke_colours
+from napari_unet.projects import stroke_files
+from napari_unet.projects.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Layer
 
     from napari_unet.gui.layers import Layers
+    from napari_unet.projects.schema import StrokeClass
 
-_SHOWN = 20
+PICTURE = "unet-picture"
+"""Metadata key of the picture whose strokes a layer holds."""
 
 
 class StrokeLayers:
@@ -37,20 +42,28 @@ class StrokeLayers:
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
         self._watched: weakref.WeakSet[Layer] = weakref.WeakSet()
-        self._tally: tuple[weakref.ref[Layer], int, Tally] | None = None
+        self._tallies: weakref.WeakKeyDictionary[Layer, tuple[int, Tally]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._on_paint: list[Callable[[str], None]] = []
 
-    def connect(self, painted: Callable[[], None]) -> None:
-        """Call `painted` after strokes, undo and moves to another plane."""
+    def connect(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after strokes, undo and moves to another plane."""
 
         def watch(*_: object) -> None:
             for layer in self._layers.viewer.layers:
                 if isinstance(layer, LabelsLayer) and layer not in self._watched:
                     self._watched.add(layer)
+                    layer.events.paint.connect(self._painted)
                     for name in ("paint", "set_data", "data"):
-                        getattr(layer.events, name).connect(lambda _: painted())
+                        getattr(layer.events, name).connect(lambda _: changed())
 
         watch()
         self._layers.viewer.layers.events.inserted.connect(watch)
+
+    def on_paint(self, call: Callable[[str], None]) -> None:
+        """Call a function with the name of the layer after each stroke."""
+        self._on_paint.append(call)
 
     def names(self) -> tuple[str, ...]:
         """Names of the labels layers that are no results of ours, topmost first."""
@@ -61,30 +74,68 @@ class StrokeLayers:
             and layer.metadata.get(MARK, "strokes") == "strokes"
         )
 
-    def new(self, image: str) -> str:
-        """Add a stroke layer to an image, ready to paint, and return its name."""
+    def shape_on(self, image: str) -> tuple[int, ...]:
+        """Shape of a stroke layer on an image: its channels are one."""
         layer = self._layers.layer(image)
-        axes = self._layers.axes_of(layer) or ""
-        shape = [
-            1 if axis == "C" else size
-            for axis, size in zip(
-                axes[: layer.ndim], self._layers.shape_of(layer), strict=False
-            )
-        ]
-        strokes = LabelsLayer(
-            np.zeros(shape, np.uint8),
+        axes = (self._layers.axes_of(layer) or "")[: layer.ndim]
+        pairs = zip(axes, self._layers.shape_of(layer), strict=False)
+        return tuple(1 if axis == "C" else size for axis, size in pairs)
+
+    def new(self, image: str, strokes: np.ndarray, picture: str) -> str:
+        """Show strokes on an image, and return the layer's name.
+
+        Parameters
+        ----------
+        image : str
+            The image layer.
+        strokes : numpy.ndarray
+            Its axes without channels; painting changes this array.
+        picture : str
+            Id of the picture in its project.
+        """
+        layer = self._layers.layer(image)
+        added = LabelsLayer(
+            strokes.reshape(self.shape_on(image)),
             name=f"{image} · strokes",
-            colormap=stroke_colours(),
             opacity=0.8,
-            metadata={MARK: "strokes"},
-            **geometry.placement(layer, axes),
+            metadata={MARK: "strokes", PICTURE: picture},
+            **geometry.placement(layer, self._layers.axes_of(layer) or ""),
         )
-        self._layers.viewer.add_layer(strokes)
-        self.paint(strokes.name, 1)
-        return str(strokes.name)
+        self._layers.viewer.add_layer(added)
+        return str(added.name)
+
+    def picture_of(self, name: str) -> str:
+        """Id of the picture whose strokes a layer holds, or nothing."""
+        return str(self._layers.layer(name).metadata.get(PICTURE, ""))
+
+    def of_picture(self, picture: str) -> str:
+        """Name of the layer that holds the strokes of a picture, or nothing."""
+        return next((n for n in self.names() if self.picture_of(n) == picture), "")
+
+    def array(self, name: str) -> np.ndarray:
+        """Strokes of a layer, in the axes of its file."""
+        data: np.ndarray = self._layers.layer(name).data
+        return data
+
+    def layer_dtype(self, name: str) -> str | None:
+        """Type that keeps the ids of a layer in memory; None if it is no such layer."""
+        data = self._layers.layer(name).data
+        if type(data) is not np.ndarray or data.dtype.kind not in "iu":
+            return None
+        return {1: "uint8", 2: "uint16"}.get(data.dtype.itemsize, "uint32")
+
+    def put(self, name: str, strokes: np.ndarray, picture: str) -> None:
+        """Let a layer hold other strokes; what was done cannot be undone any more."""
+        layer = self._layers.layer(name)
+        layer.data = strokes.reshape(layer.data.shape)
+        layer.metadata[PICTURE] = picture
+
+    def remove(self, name: str) -> None:
+        """Take a layer off the viewer; its strokes stay in their project."""
+        self._layers.viewer.layers.remove(self._layers.layer(name))
 
     def paint(self, strokes: str, number: int) -> None:
-        """Select a stroke layer, a class and the brush; the brush fits the view."""
+        """Select a stroke layer, an id and the brush; the brush fits the view."""
         layer = self._layers.layer(strokes)
         self._layers.viewer.layers.selection.active = layer
         layer.selected_label = number
@@ -98,24 +149,70 @@ class StrokeLayers:
         pixels = view / float(min(layer.scale[-2:]))
         layer.brush_size = float(np.clip(round(pixels / 100), 3, 40))
 
-    def dress(self, name: str) -> None:
-        """Give a layer of ours, known by its name, the colours of stroke classes."""
-        layer = self._layers.layer(name)
-        if name.endswith("· strokes") and layer.metadata.get(MARK) != "strokes":
-            layer.metadata[MARK] = "strokes"
-            layer.colormap = stroke_colours()
+    def write(self, name: str, places: Sequence[tuple[np.ndarray, int]]) -> int:
+        """Paint ids where nothing is painted, as one step that can be undone.
 
-    def facts(self, name: str, image: str, *, everywhere: bool = True) -> Strokes:
-        """Count the strokes of a layer, everywhere or in the current plane only."""
+        Parameters
+        ----------
+        name : str
+            The layer.
+        places : sequence of (numpy.ndarray, int)
+            Indices, shape (pixels, axes), and their id.
+
+        Returns
+        -------
+        int
+            Pixels that were painted.
+        """
+        layer = self._layers.layer(name)
+        painted = 0
+        with layer.block_history():
+            for points, number in places:
+                inside = ((points >= 0) & (points < layer.data.shape)).all(axis=1)
+                index = tuple(points[inside].T)
+                empty = np.asarray(layer.data[index]) == 0
+                index = tuple(part[empty] for part in index)
+                layer.data_setitem(index, number, refresh=False)
+                painted += int(empty.sum())
+        layer.refresh()
+        return painted
+
+    def erase(self, name: str, number: int) -> None:
+        """Erase what is painted of an id, as one step that can be undone."""
+        layer = self._layers.layer(name)
+        rows = layer.data.reshape(-1)
+        found = [
+            np.flatnonzero(rows[start:stop] == number) + start
+            for start, stop in stroke_files.slabs(layer.data)
+        ]
+        index = np.unravel_index(np.concatenate(found), layer.data.shape)
+        layer.data_setitem(index, 0)
+
+    def dress(
+        self, name: str, classes: tuple[StrokeClass, ...], are_objects: bool
+    ) -> None:
+        """Give a layer of ours, known by its name, the colours of its ids."""
+        layer = self._layers.layer(name)
+        if layer.metadata.get(MARK) != "strokes" and not name.endswith("· strokes"):
+            return
+        wanted = (classes, are_objects)
+        if layer.metadata.get("unet-dress") != wanted:
+            layer.metadata.update({MARK: "strokes", "unet-dress": wanted})
+            layer.colormap = _colormap(classes, are_objects)
+
+    def facts(self, name: str, image: str) -> Strokes:
+        """Say what is painted on a layer; a large one may not be fully counted yet."""
         layer = self._layers.layer(name)
         fits = tuple(n for n in layer.data.shape) in self._shapes(image)
         if not isinstance(layer.data, np.ndarray) or layer.data.ndim < 2:
             return Strokes(name, False)
-        colours = tuple(_hex(layer.get_color(k)) for k in range(1, _SHOWN + 1))
-        return Strokes(name, fits, self._count(layer, everywhere), colours)
+        tally = self._tally(layer)
+        tally.look_back()
+        is_all = tally.catch_up()
+        return Strokes(name, fits, tally.counts, is_all, layer.data.dtype.name)
 
-    def copy(self, name: str, image: str) -> Pixels:
-        """Copy the strokes, so that painting may go on.
+    def pixels(self, name: str, image: str) -> Pixels:
+        """Take hold of the strokes on an image.
 
         Raises
         ------
@@ -131,45 +228,42 @@ class StrokeLayers:
             )
         axes = source.axes.replace("C", "")
         shape = self._layers.image(image).plane_shape
-        data = np.array(layer.data).reshape(shape)
+        data = layer.data.reshape(shape)
         return Pixels(data, axes, source.scale, source.units, name)
+
+    def _painted(self, event: Any) -> None:
+        """Note where a stroke of napari went."""
+        layer = event.source
+        known = self._tallies.get(layer)
+        if known is not None and known[0] == id(layer.data):
+            for atom in event.value:
+                known[1].touch(_region(atom))
+        for call in self._on_paint:
+            call(layer.name)
+
+    def _tally(self, layer: Layer) -> Tally:
+        """Find the tally of a layer; everything is counted the first time."""
+        known = self._tallies.get(layer)
+        if known is None or known[0] != id(layer.data):
+            known = self._tallies[layer] = id(layer.data), Tally(layer.data)
+        return known[1]
 
     def _shapes(self, image: str) -> tuple[tuple[int, ...], ...]:
         """Shapes that strokes on an image may have: without channels, or with one."""
-        facts = self._layers.image(image)
-        axes = facts.axes or ""
-        flat = tuple(
-            1 if axis == "C" else size
-            for axis, size in zip(axes, facts.shape, strict=False)
-        )
-        return (facts.plane_shape, flat)
-
-    def _count(self, layer: Any, everywhere: bool) -> Mapping[int, int]:
-        """Count strokes, remembering the planes that are not looked at."""
-        data = layer.data
-        known = self._tally
-        if known is None or known[0]() is not layer or known[1] != id(data):
-            self._tally = (weakref.ref(layer), id(data), tally := Tally(data))
-            return tally.counts
-        current = not everywhere and self._shows_planes(layer)
-        known[2].recount(data, self._plane(layer) if current else None)
-        return known[2].counts
-
-    def _shows_planes(self, layer: Any) -> bool:
-        """Whether painting can only reach the current YX plane."""
-        order = self._layers.viewer.dims.order
-        return bool(layer.n_edit_dimensions == 2 and order == tuple(sorted(order)))
-
-    def _plane(self, layer: Any) -> list[int]:
-        """Index of the YX plane of a layer that is shown."""
-        point = layer.world_to_data(self._layers.viewer.dims.point)[:-2]
-        limits = layer.data.shape[:-2]
-        return [
-            int(np.clip(round(float(p)), 0, n - 1))
-            for p, n in zip(point, limits, strict=True)
-        ]
+        return self._layers.image(image).plane_shape, self.shape_on(image)
 
 
-def _hex(rgba: Any) -> str:
-    """Write a colour as ``#rrggbb``."""
-    return "#" + "".join(f"{round(255 * float(part)):02x}" for part in rgba[:3])
+def _region(atom: Any) -> list[slice]:
+    """Where one step of a stroke went, as one slice an axis."""
+    if hasattr(atom, "slice_key"):
+        return list(atom.slice_key)
+    bounds = [(int(np.min(part)), int(np.max(part)) + 1) for part in atom[0]]
+    return [slice(*pair) for pair in bounds]
+
+
+def _colormap(classes: tuple[StrokeClass, ...], are_objects: bool) -> Any:
+    """Colours of classes, or of any number of objects."""
+    if are_objects:
+        cyclic: CyclicLabelColormap = label_colormap(49)
+        return cyclic
+    return stroke_colours(classes)

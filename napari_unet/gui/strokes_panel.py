@@ -1,40 +1,44 @@
-"""The upper half of the Train page: stroke layers and the classes painted on them."""
+"""The upper half of the Train page: the project, its strokes and their classes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
+    QFileDialog,
     QFormLayout,
+    QGridLayout,
     QHBoxLayout,
-    QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_unet.gui import words
+from napari_unet.gui.class_table import ClassTable
 from napari_unet.gui.look import (
-    mark,
+    Folded,
     narrow_combo,
     push_button,
     show_button,
     show_items,
     text_label,
 )
+from napari_unet.gui.pictures_table import PicturesTable
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
-    from napari_unet.gui.legend import ClassRow
     from napari_unet.gui.view import View
+    from napari_unet.projects.schema import Kind
 
 _HINT = "P paints, E erases, Ctrl+Z undoes; right-drag fills an outline."
+_KINDS: dict[str, Kind] = {
+    "as they look": "auto",
+    "classes": "classes",
+    "objects": "instances",
+}
 
 
 class StrokesPanel(QWidget):  # type: ignore[misc]
-    """Makes and chooses stroke layers and the class that is painted.
+    """Makes and chooses strokes, what is painted, and the project they are kept in.
 
     Parameters
     ----------
@@ -44,93 +48,128 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
-        self.legend = Legend(controller)
-        self.new_strokes = push_button("", controller.painting.new)
-        self.add_class = push_button("Add a class", controller.painting.add_class)
+        painting, projects = controller.painting, controller.projects
+        self._projects = projects
+        self.legend = ClassTable(painting)
+        self.objects = text_label(title="true")
+        self.new_strokes = push_button("", painting.new)
+        self.add_class = push_button("", painting.add_class)
+        self.paint = push_button("", painting.start)
+        self.box = push_button("", painting.draw_box)
+        self.accept = push_button("", painting.accept)
+        self.discs = push_button("", painting.discs)
+        self.mark_all = push_button("", painting.mark_painting)
+        self.open = push_button("Open …", self._open)
+        self.open.setToolTip("Open an annotation project.")
+        self.save_as = push_button("", self._save_as)
+        self.use_offer = push_button("Use them", projects.take_offer)
+        self.decline_offer = push_button("Not now", projects.decline_offer)
         self.layers = narrow_combo("Strokes")
         self.layers.setPlaceholderText("none yet")
-        self.layers.textActivated.connect(controller.painting.choose)
+        self.layers.textActivated.connect(painting.choose)
+        self.kind = narrow_combo("Numbers are")
+        self.kind.setToolTip("Whether a stroke's number is a class or one object.")
+        self.kind.textActivated.connect(lambda text: painting.set_kind(_KINDS[text]))
+        self.kind_note = text_label(faint="true")
+        self.pictures = PicturesTable(projects)
         self._lay_out()
 
     def show_view(self, view: View) -> None:
         """Bring the panel up to date."""
-        show_items(self.layers, view.stroke_layers, view.strokes)
-        self.legend.show_classes(view.classes, bool(view.strokes))
-        self.hint.setVisible(bool(view.strokes))
-        self.add_class.setEnabled(bool(view.strokes))
-        show_button(self.new_strokes, view.new_strokes)
+        shown = view.annotation
+        self.project.setText(shown.project)
+        self.project.setToolTip(shown.project_tip)
+        show_items(self.layers, shown.layers, shown.strokes)
+        names = {value: text for text, value in _KINDS.items()}
+        show_items(self.kind, tuple(_KINDS), names[shown.kind])
+        self.kind_note.setText(shown.kind_note)
+        self.kind_note.setVisible(bool(shown.kind_note))
+        self.objects.setText(shown.objects)
+        self.objects.setVisible(bool(shown.objects))
+        self.legend.setVisible(not shown.objects)
+        self.legend.show_classes(shown.rows, bool(shown.strokes))
+        self.hint.setVisible(bool(shown.strokes))
+        self.offer.setText(shown.offer)
+        self.offer_row.setVisible(bool(shown.offer))
+        self.pictures.show_pictures(shown.pictures)
+        self.images.setVisible(bool(shown.pictures))
+        self.images.set_title(f"Images ({len(shown.pictures)})")
+        for name in ("add_class", "paint", "box", "accept", "discs", "mark_all"):
+            show_button(getattr(self, name), getattr(shown, name))
+        show_button(self.new_strokes, shown.new)
+        show_button(self.save_as, shown.save_as)
 
     def _lay_out(self) -> None:
         """Place everything from top to bottom in the order of work."""
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
+        layout.addWidget(self._offer())
+        layout.addLayout(self._project())
         form = QFormLayout()
         form.addRow("Strokes", self.layers)
         layout.addLayout(form)
-        row = QHBoxLayout()
-        row.addWidget(self.new_strokes)
-        row.addWidget(self.add_class)
-        layout.addLayout(row)
+        layout.addWidget(self.new_strokes)
         layout.addWidget(self.legend)
+        layout.addWidget(self.objects)
         self.hint = text_label(_HINT, faint="true")
         layout.addWidget(self.hint)
+        grid = QGridLayout()
+        for number, button in enumerate(
+            (self.paint, self.add_class, self.box, self.accept)
+        ):
+            grid.addWidget(button, number // 2, number % 2)
+        layout.addLayout(grid)
+        layout.addWidget(Folded("More", self._more()))
+        self.images = Folded("Images", self.pictures)
+        layout.addWidget(self.images)
 
+    def _offer(self) -> QWidget:
+        """Make the line that offers strokes of an earlier session."""
+        self.offer = text_label(tone="good")
+        self.offer_row = QWidget()
+        column = QVBoxLayout(self.offer_row)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.offer)
+        row = QHBoxLayout()
+        row.addWidget(self.use_offer)
+        row.addWidget(self.decline_offer)
+        column.addLayout(row)
+        return self.offer_row
 
-class Legend(QWidget):  # type: ignore[misc]
-    """One line for each class: its colour, name and painted pixels; a click paints it.
+    def _project(self) -> QHBoxLayout:
+        """Make the line of the project."""
+        self.project = text_label()
+        row = QHBoxLayout()
+        row.addWidget(text_label("Project"))
+        row.addWidget(self.project, 1)
+        row.addWidget(self.open)
+        row.addWidget(self.save_as)
+        return row
 
-    Parameters
-    ----------
-    controller : Controller
-        Told which class to paint.
-    """
+    def _more(self) -> QWidget:
+        """Make what is needed less often."""
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        form = QFormLayout()
+        form.addRow("Numbers are", self.kind)
+        column.addLayout(form)
+        column.addWidget(self.kind_note)
+        row = QHBoxLayout()
+        row.addWidget(self.discs)
+        row.addWidget(self.mark_all)
+        column.addLayout(row)
+        return inner
 
-    def __init__(self, controller: Controller) -> None:
-        super().__init__()
-        self._controller = controller
-        self.rows: list[QToolButton] = []
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(0)
+    def _open(self) -> None:
+        """Ask for a project."""
+        folder = QFileDialog.getExistingDirectory(self, "Open an annotation project")
+        if folder:
+            self._projects.open(folder)
 
-    def show_classes(self, classes: tuple[ClassRow, ...], enabled: bool) -> None:
-        """Show these classes."""
-        while len(self.rows) > len(classes):
-            self.rows.pop().deleteLater()
-        while len(self.rows) < len(classes):
-            self._add_row()
-        for button, row in zip(self.rows, classes, strict=True):
-            pixels = words.grouped(row.pixels)
-            self._paint(button, row.colour)
-            button.setText(f"  {row.number}  {row.name}  ·  {pixels} px")
-            button.setChecked(row.painting and enabled)
-            button.setEnabled(enabled)
-
-    def _paint(self, button: QToolButton, colour: str) -> None:
-        """Give a line its colour."""
-        if button.property("colour") != colour:
-            button.setProperty("colour", colour)
-            button.setIcon(_swatch(colour))
-
-    def _add_row(self) -> None:
-        """Add a line."""
-        number = len(self.rows) + 1
-        button = QToolButton()
-        button.setCheckable(True)
-        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        button.setToolTip("Click to paint this class.")
-        mark(button, classrow="true")
-        button.clicked.connect(lambda: self._controller.painting.paint(number))
-        self._layout.addWidget(button)
-        self.rows.append(button)
-
-
-def _swatch(colour: str) -> QIcon:
-    """Draw a square of a colour."""
-    pixmap = QPixmap(16, 16)
-    pixmap.fill(QColor(colour))
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Disabled)
-    return icon
+    def _save_as(self) -> None:
+        """Ask for a new folder."""
+        path, _ = QFileDialog.getSaveFileName(self, "Save the project as a folder")
+        if path:
+            self._projects.save_as(path)

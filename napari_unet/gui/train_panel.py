@@ -29,7 +29,6 @@ _OPTIONS = (
     "augment",
     "learning_rate",
     "patch",
-    "strokes",
     "seed",
     "ndim",
     "depth",

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from napari_unet.events import CancelToken
-    from napari_unet.gui.layers import Layers
     from napari_unet.gui.models import Models
+    from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
-    from napari_unet.gui.staging import Staging
     from napari_unet.gui.state import Model
-    from napari_unet.gui.stroke_layers import StrokeLayers
+    from napari_unet.gui.teaching import Teaching
 
 
 class Training:
@@ -29,14 +28,12 @@ class Training:
     ----------
     session : Session
         Shared with the other pages.
-    layers : Layers
-        Where the image is.
-    strokes : StrokeLayers
-        Where the strokes are.
+    teaching : Teaching
+        Takes images and strokes to the computing process.
+    projects : Projects
+        Where a round is noted.
     models : Models
         Takes over what was trained.
-    staging : Staging
-        Takes pixels to the computing process.
     rounds : pathlib.Path
         Where new checkpoints are kept.
     """
@@ -44,17 +41,15 @@ class Training:
     def __init__(
         self,
         session: Session,
-        layers: Layers,
-        strokes: StrokeLayers,
+        teaching: Teaching,
+        projects: Projects,
         models: Models,
-        staging: Staging,
         rounds: Path,
     ) -> None:
         self._session = session
-        self._layers = layers
-        self._strokes = strokes
+        self._teaching = teaching
+        self._projects = projects
         self._models = models
-        self._staging = staging
         self._rounds = rounds
 
     def train(self, settings: Mapping[str, Any]) -> None:
@@ -86,17 +81,18 @@ class Training:
         state = self._session.state
         if self._session.is_busy() or state.image is None or state.strokes is None:
             return
-        config = FinetuneConfig.build(**settings, channels=state.channels)
+        config = FinetuneConfig.build(
+            **settings, channels=state.channels, strokes=state.kind
+        )
         base = None if state.from_scratch else state.model
-        pixels = self._layers.pixels(state.image.name)
-        strokes = self._strokes.copy(state.strokes.name, state.image.name)
+        taught = self._teaching.gather()
         earlier = chain(state.round)
-        output = round_path(self._rounds, base.path if base else "", state.image.name)
+        folder = self._projects.rounds_folder or self._rounds
+        output = round_path(folder, base.path if base else "", state.image.name)
 
         def prepare(token: CancelToken, progress: Callable[[float], None]) -> Any:
             return {
-                "images": [self._staging.source(pixels, token, progress)],
-                "strokes": [self._staging.source(strokes, token, progress)],
+                **taught(token, progress),
                 "model": base.path if base else None,
                 "earlier": earlier,
                 "output": str(output),
@@ -116,6 +112,7 @@ class Training:
     def _take(self, result: Mapping[str, Any], parent: Model | None) -> str:
         """Use a new round unless it scores lower than what it started from."""
         new = round_from(result, parent, self._session.state.round)
+        self._projects.note_round(result)
         if parent is not None and new.is_worse:
             self._session.update(declined=new)
             return f"Kept {short(parent.name)}, which is better on held-out strokes"

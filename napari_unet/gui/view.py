@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.gui import buttons, words
-from napari_unet.gui.legend import legend
+from napari_unet.gui.annotation_view import annotation
 from napari_unet.gui.open_facts import open_facts
 from napari_unet.tasks.decisions import decision_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_unet.gui.annotation_view import AnnotationView
     from napari_unet.gui.buttons import Button
-    from napari_unet.gui.legend import ClassRow
     from napari_unet.gui.open_facts import OpenFact
     from napari_unet.gui.state import (
         Activity,
@@ -48,16 +48,13 @@ class View:
     ask_axes: bool
     axes: str
     ask_channels: bool
-    stroke_layers: tuple[str, ...]
-    strokes: str
-    classes: tuple[ClassRow, ...]
+    annotation: AnnotationView
     can_start_from_model: bool
     from_scratch: bool
     preview: Button
     predict: Button
     measure: Button
     measured: Measured | None
-    new_strokes: Button
     train: Button
     undo: Button
     use_anyway: Button | None
@@ -95,16 +92,13 @@ def resolve(state: State) -> View:
         ask_axes=image is not None and len(image.shape) > 2,
         axes=(image.axes or "") if image else "",
         ask_channels=image is not None and image.sizes.get("C", 1) > 1,
-        stroke_layers=state.stroke_layers,
-        strokes=state.strokes.name if state.strokes else "",
-        classes=legend(state),
+        annotation=annotation(state),
         can_start_from_model=model is not None,
         from_scratch=buttons.from_scratch(state),
         preview=buttons.preview(state),
         predict=buttons.predict(state),
         measure=buttons.measure(state),
         measured=state.measured,
-        new_strokes=buttons.new_strokes(state),
         train=buttons.train(state),
         undo=buttons.undo(state),
         use_anyway=buttons.use_anyway(state),

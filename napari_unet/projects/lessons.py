@@ -47,7 +47,7 @@ def lessons(
     found = []
     for picture in project.contents.pictures:
         if picture.boxes or is_painted(project, picture):
-            image = _source(picture, _found(picture, project.folder, changed))
+            image = image_source(picture, _found(picture, project.folder, changed))
             found.append(Lesson(image, stroke_source(project, picture), boxes(picture)))
     if not found:
         raise ProjectError(
@@ -86,7 +86,7 @@ def stroke_source(
     )
 
 
-def _source(picture: Picture, path: Path) -> ImageSource:
+def image_source(picture: Picture, path: Path) -> ImageSource:
     """Say where an image lies and how it was read when it was painted on."""
     return ImageSource(
         str(path),

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-_WHOLE = 64 << 20
-_PIECE, _PIECES = 1 << 20, 32
+_WHOLE = 16 << 20
+_PIECE, _PIECES = 1 << 20, 16
 _PLANES, _SIDE = 4, 64
 
 
@@ -24,7 +24,7 @@ def of_file(path: Path | str) -> str:
     Parameters
     ----------
     path : path-like
-        Files up to 64 MB are read whole, of larger ones 32 MB, of a folder its metadata
+        Files up to 16 MB are read whole, of larger ones 16 MB, of a folder its metadata
         and the names and sizes of the rest.
 
     Returns

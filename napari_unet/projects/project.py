@@ -172,8 +172,13 @@ class Project:
             )
         return self._strokes[number]
 
-    def convert(self, number: str, dtype: Dtype) -> np.memmap[Any, Any]:
+    def convert(self, number: str, dtype: Dtype) -> str:
         """Give strokes another type of ids, such as for more than 255 objects.
+
+        Returns
+        -------
+        str
+            New id of the picture.
 
         Raises
         ------
@@ -182,7 +187,7 @@ class Project:
         """
         picture, old = self.picture(number), self.strokes(number)
         if picture.dtype == dtype:
-            return old
+            return number
         new = picture.model_copy(update={"id": new_id(), "dtype": dtype})
         stroke_files.create(self.path_of(new), new.plane_shape, dtype)
         strokes = stroke_files.opened(self.path_of(new), new.plane_shape, dtype)
@@ -193,7 +198,7 @@ class Project:
         self._strokes.pop(number)
         self._strokes[new.id] = strokes
         disk.remove(self.path_of(picture))
-        return strokes
+        return new.id
 
     def change(self, **fields: Any) -> None:
         """Change fields of `contents`, which are checked; `save` writes them.
@@ -230,13 +235,31 @@ class Project:
             ) from None
         self._replace(number, new)
 
+    def accept(self, number: str, path: Path) -> None:
+        """Take a file that has changed as the image of a picture.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
+        self.change_picture(
+            number,
+            path=places.written(path, self.folder),
+            file=marks.of_file(path),
+        )
+
     def _replace(self, number: str, new: Picture) -> None:
         """Put a picture in the place of another."""
         rest = self.contents.pictures
         self.change(pictures=tuple(new if p.id == number else p for p in rest))
 
     def add_round(
-        self, path: Path | str, before: float | None, after: float | None
+        self,
+        path: Path | str,
+        digest: str,
+        before: float | None,
+        after: float | None,
     ) -> None:
         """Note a training round; its checkpoint stays where it is.
 
@@ -244,27 +267,23 @@ class Project:
         ----------
         path : path-like
             The checkpoint.
+        digest : str
+            Its SHA-256.
         before, after : float or None
             Scores on the held-out strokes.
 
         Raises
         ------
         ProjectError
-            If the checkpoint cannot be read.
+            If the digest is none.
         """
-        try:
-            digest = files.digest(path)
-        except OSError as error:
-            raise ProjectError(
-                "The checkpoint of the round cannot be read", found=error.strerror or ""
-            ) from None
-        entry = schema.RoundEntry(
-            path=places.written(path, self.folder),
-            digest=digest,
-            before=before,
-            after=after,
-        )
-        rest = [r for r in self.contents.rounds if r.digest != digest]
+        entry = {
+            "path": places.written(path, self.folder),
+            "digest": digest,
+            "before": before,
+            "after": after,
+        }
+        rest = [dict(r) for r in self.contents.rounds if r.digest != digest]
         self.change(rounds=(*rest, entry))
 
     def rounds(self) -> list[Path]:

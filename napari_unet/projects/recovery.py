@@ -11,6 +11,7 @@ from napari_unet import disk
 from napari_unet.errors import UNetError
 from napari_unet.projects import folders, schema
 from napari_unet.projects.project import Project
+from napari_unet.projects.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +33,14 @@ class Found:
         Their image.
     saved : float
         When they were last painted on, in seconds since 1970.
+    painted : int
+        Pixels.
     """
 
     folder: Path
     picture: Picture
     saved: float
+    painted: int
 
 
 def begin(place: Path, name: str) -> Project:
@@ -67,21 +71,27 @@ def matching(place: Path, new: NewPicture) -> list[Found]:
 
     Its pixels are looked at only where a project has an image of that shape.
     """
-    found: list[Found] = []
+    found = []
     for folder, contents in _projects(place):
         looked = Project(folder, contents, None)
         picture = looked.find(new)
-        if picture is not None:
-            found.append(Found(folder, picture, _painted_at(looked, picture)))
+        if picture is not None and (painted := _painted(looked, picture)):
+            saved = looked.path_of(picture).stat().st_mtime
+            found.append(Found(folder, picture, saved, painted))
     return sorted(found, key=lambda one: -one.saved)
 
 
 def drop_if_empty(project: Project) -> bool:
     """Remove a closed project of the recovery folder in which nothing is painted."""
-    if any(project.strokes(p.id).any() for p in project.contents.pictures):
+    if any(p.boxes or _painted(project, p) for p in project.contents.pictures):
         return False
-    disk.remove(project.folder)
+    drop(project)
     return True
+
+
+def drop(project: Project) -> None:
+    """Remove a closed project that was copied elsewhere."""
+    disk.remove(project.folder)
 
 
 def _projects(place: Path) -> Iterator[tuple[Path, Contents]]:
@@ -95,9 +105,9 @@ def _projects(place: Path) -> Iterator[tuple[Path, Contents]]:
             continue
 
 
-def _painted_at(project: Project, picture: Picture) -> float:
-    """When the strokes of a picture were written last."""
+def _painted(project: Project, picture: Picture) -> int:
+    """Count the painted pixels of a picture; 0 if its strokes cannot be read."""
     try:
-        return project.path_of(picture).stat().st_mtime
-    except OSError:
-        return 0.0
+        return sum(Tally(project.strokes(picture.id)).counts.values())
+    except UNetError:
+        return 0

@@ -21,7 +21,7 @@ from pydantic import (
 
 from napari_unet.config import Config
 from napari_unet.errors import ProjectError
-from napari_unet.projects.palette import colour
+from napari_unet.images.palette import colour
 
 FORMAT, VERSION = "unet-napari project", 1
 MOST_BYTES = 16 << 20
@@ -50,7 +50,7 @@ class StrokeClass(_Entry):
     number : int
         Its id in the strokes, from 1, which is background.
     name, colour : str
-        As shown; the colour is ``#rrggbb``.
+        As shown; an empty name is the model's own, the colour is ``#rrggbb``.
     hidden : bool
         Whether its strokes are not shown.
     """
@@ -204,13 +204,14 @@ class Contents(_Entry):
         return self
 
 
+def new_class(number: int) -> StrokeClass:
+    """Make a class without a name, in its usual colour."""
+    return StrokeClass(number=number, name="", colour=colour(number))
+
+
 def first_classes() -> tuple[StrokeClass, ...]:
     """Offer the two classes that every project begins with."""
-    names = ("background", "object")
-    return tuple(
-        StrokeClass(number=n, name=name, colour=colour(n))
-        for n, name in enumerate(names, start=1)
-    )
+    return new_class(1), new_class(2)
 
 
 def read(text: bytes, name: str) -> Contents:

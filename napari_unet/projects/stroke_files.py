@@ -182,6 +182,41 @@ def copy(source: np.ndarray, target: np.ndarray) -> None:
             written[start:stop] = part
 
 
+def copy_over(source: np.ndarray, target: np.ndarray) -> None:
+    """Make strokes equal to others of the same shape; only what differs is written.
+
+    Raises
+    ------
+    ProjectError
+        If an id does not fit the type of `target`.
+    """
+    read, written = np.ascontiguousarray(source).reshape(-1), target.reshape(-1)
+    largest = np.iinfo(target.dtype).max
+    for start in range(0, read.size, _SLAB):
+        part, there = read[start : start + _SLAB], written[start : start + _SLAB]
+        if not np.array_equal(part, there):
+            if part.min() < 0 or part.max() > largest:
+                raise ProjectError(
+                    "The strokes hold ids that cannot be kept",
+                    found=f"{part.min()} to {part.max()}",
+                    expected=f"0 to {largest}",
+                )
+            there[:] = part
+
+
+def snapshot(strokes: np.ndarray, path: Path) -> None:
+    """Copy strokes to a new .npy file, so that painting may go on.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    create(path, strokes.shape, strokes.dtype.name)
+    copied = opened(path, strokes.shape, strokes.dtype.name)
+    copy(np.ascontiguousarray(strokes), copied)
+
+
 def _extents(strokes: np.ndarray) -> Iterator[tuple[int, int]]:
     """Byte ranges of an array that are no holes of its file."""
     size = strokes.nbytes

@@ -10,10 +10,11 @@ import numpy as np
 from napari_unet.projects import stroke_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
 _BLOCK = 1 << 16
 _MOST_AT_ONCE = 256
+_SMALL = 4 << 20
 
 
 class Tally:
@@ -72,8 +73,13 @@ class Tally:
         self._waiting |= fresh
 
     def look_back(self) -> None:
-        """Look again wherever something was painted: it may have been undone."""
+        """Look again wherever something was painted: it may have been undone.
+
+        Small arrays are looked at all over, so that what programs write is seen too.
+        """
         self._waiting |= dict.fromkeys(reversed(self._touched))
+        if self._rows.size <= _SMALL:
+            self._waiting |= dict.fromkeys(range(-(-len(self._rows) // self._step)))
 
     def catch_up(self, most: int = _MOST_AT_ONCE) -> bool:
         """Count what was touched, at most so many blocks; whether that is all."""
@@ -92,13 +98,3 @@ class Tally:
         self._total.update(new)
         if new:
             self._blocks[block] = new
-
-    def painted_rows(self) -> Iterable[tuple[int, int]]:
-        """First and stop row of the painted blocks, rows counted over all axes."""
-        for block in sorted(self._blocks):
-            yield block * self._step, (block + 1) * self._step
-
-
-def kind_of(counts: Mapping[int, int], most_classes: int = 64) -> str:
-    """Say whether so many ids can only be objects; a quick look at counts."""
-    return "instances" if len(counts) > most_classes else "classes"

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from napari_unet import disk
+from napari_unet import disk, files
 from napari_unet.errors import OutputError, ProjectError
 from napari_unet.projects import marks, places, recovery, stroke_files
 from napari_unet.projects.folders import is_project
@@ -51,7 +51,7 @@ def test_what_was_put_into_a_project_is_there_when_it_is_opened_again(tmp_path):
     checkpoint = project.rounds_folder / "one.safetensors"
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"weights")
-    project.add_round(checkpoint, None, 0.8)
+    project.add_round(checkpoint, files.digest(checkpoint), None, 0.8)
     project.close()
 
     again = Project.open(tmp_path / "project" / "project.json")
@@ -148,7 +148,8 @@ def test_a_copy_has_everything_and_is_its_own(tmp_path):
     project.strokes(made.id)[2, 5] = 3
     project.rounds_folder.mkdir()
     (project.rounds_folder / "one.safetensors").write_bytes(b"weights")
-    project.add_round(project.rounds_folder / "one.safetensors", 0.5, 0.6)
+    one = project.rounds_folder / "one.safetensors"
+    project.add_round(one, files.digest(one), 0.5, 0.6)
     target = tmp_path / "elsewhere" / "deep" / "copy"
     copy(project, target)
     project.close()
@@ -188,7 +189,7 @@ def test_more_than_255_objects_get_wider_strokes(tmp_path):
     project = Project.create(tmp_path / "project")
     made = project.add(picture(tmp_path))
     project.strokes(made.id)[0, 0, :5] = 200
-    wide = project.convert(made.id, "uint16")
+    wide = project.strokes(project.convert(made.id, "uint16"))
     wide[0, 0, 0] = 999
     project.close()
     again = Project.open(tmp_path / "project")

@@ -1,0 +1,396 @@
+"""The annotation project of a viewer: made, opened, saved and never lost."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.errors import UNetError, UsageError
+from napari_unet.gui.opening import is_file_of, open_picture
+from napari_unet.gui.state import Offer, PictureRow, ProjectFacts
+from napari_unet.projects import packing, places, recovery, stroke_files
+from napari_unet.projects.newcomers import NewPicture
+from napari_unet.projects.project import Project
+from napari_unet.projects.schema import first_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from napari_unet.gui.layers import Layers
+    from napari_unet.gui.session import Session
+    from napari_unet.gui.stroke_layers import StrokeLayers
+    from napari_unet.projects.recovery import Found
+    from napari_unet.projects.schema import Picture
+
+
+class _Held:
+    """The project that is open, let go of when the viewer is gone."""
+
+    def __init__(self) -> None:
+        self.project: Project | None = None
+
+    def close(self) -> None:
+        """Let others have the project."""
+        if self.project is not None:
+            self.project.close()
+
+
+class Projects:
+    """The project that strokes go to; where nobody made one, one is made unasked.
+
+    Parameters
+    ----------
+    session : Session
+        Shared with the pages.
+    layers : Layers
+        Where the images are.
+    strokes : StrokeLayers
+        Where strokes are shown.
+    place : pathlib.Path
+        Folder of the projects that nobody made.
+    """
+
+    def __init__(
+        self, session: Session, layers: Layers, strokes: StrokeLayers, place: Path
+    ) -> None:
+        self._session = session
+        self._layers = layers
+        self._strokes = strokes
+        self._place = place
+        self._held = _Held()
+        self._asked: set[tuple[str, tuple[int, ...]]] = set()
+        self._mirrored: dict[str, str] = {}
+        self._states: dict[str, places.State] = {}
+        weakref.finalize(layers.viewer, self._held.close)
+        strokes.on_paint(self._painted)
+
+    @property
+    def project(self) -> Project | None:
+        """The project that is open."""
+        return self._held.project
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether the project lies in the recovery folder."""
+        project = self.project
+        return project is not None and project.folder.parent == self._place
+
+    @property
+    def rounds_folder(self) -> Path | None:
+        """Where rounds go: into the project, once somebody saved it."""
+        project = self.project
+        return None if project is None or self.is_unsaved else project.rounds_folder
+
+    def note_round(self, result: Mapping[str, Any]) -> None:
+        """Note a training round, as a job tells it, in the project."""
+        project = self.project
+        if project is not None and "digest" in result:
+            scores = result.get("score_before"), result.get("score_after")
+            self._session.attempt(
+                lambda: project.add_round(result["path"], result["digest"], *scores)
+            )
+
+    def strokes_of(self, image: str, dtype: Any = "uint8") -> tuple[str, np.ndarray]:
+        """Find or make the strokes of an image: its picture's id, and the array.
+
+        Raises
+        ------
+        UNetError
+            If they cannot be written or read.
+        """
+        project = self._held.project
+        if project is None:
+            project = self._held.project = recovery.begin(self._place, image)
+            project.change(classes=self._session.state.classes)
+        new = self.described(image)
+        picture = project.find(new) or project.add(new, dtype)
+        self.tell()
+        return picture.id, project.strokes(picture.id)
+
+    def described(self, image: str) -> NewPicture:
+        """Say what a project has to know of an image layer."""
+        layer, pixels = self._layers.layer(image), self._layers.pixels(image)
+        shape = tuple(int(n) for n in pixels.data.shape)
+        path = self._layers.path_of(image)
+        is_whole = path and is_file_of(Path(path), pixels.axes, shape)
+        return NewPicture(
+            image, pixels.axes, shape, pixels.data,
+            path=Path(path) if is_whole else None,
+            rgb=bool(layer.rgb), scale=pixels.scale, units=pixels.units,
+        )  # fmt: skip
+
+    def change(self, **fields: Any) -> None:
+        """Change what the project knows beside strokes, such as its classes."""
+        if self.project is not None:
+            self.project.change(**fields)
+            self.tell()
+
+    def tell(self) -> None:
+        """Show what the project is."""
+        self._session.update(project=self._facts())
+
+    def look_for_lost(self) -> None:
+        """Look once for strokes of an earlier session on the image, in the background.
+
+        They are offered in the dock.
+        """
+        image = self._session.state.image
+        if image is None or image.axes is None or self.project is not None:
+            return
+        if (image.name, image.shape) in self._asked or not self._place.is_dir():
+            return
+        self._asked.add((image.name, image.shape))
+        new, name = self.described(image.name), image.name
+        self._session.tasks.aside(
+            lambda: recovery.matching(self._place, new),
+            lambda found: self._offer(name, found),
+        )
+
+    def take_offer(self) -> None:
+        """Go on with strokes of an earlier session."""
+        if (offer := self._session.state.offer) is not None:
+            self.open(offer.folder)
+
+    def decline_offer(self) -> None:
+        """Leave strokes of an earlier session where they are; they are kept."""
+        self._session.update(offer=None)
+
+    def open(self, folder: Path | str) -> None:
+        """Open a project in the place of the one that is open, and show its images."""
+        self._session.attempt(lambda: self._open(Path(folder)))
+
+    def save_as(self, folder: Path | str) -> None:
+        """Copy the project to a folder of the user's and go on in that."""
+        self._session.attempt(lambda: self._save_as(Path(folder)))
+
+    def show(self, number: str) -> None:
+        """Show an image of the project and its strokes."""
+        self._session.attempt(lambda: self._show(number))
+
+    def accept_change(self, number: str) -> None:
+        """Take the strokes of an image as right though its file has changed."""
+        project = self.project
+        if project is not None:
+            picture = project.picture(number)
+            path, _ = places.locate(picture, project.folder)
+            if path is not None:
+                project.accept(number, path)
+                self._states.pop(number, None)
+            self.tell()
+
+    def forget(self, number: str) -> None:
+        """Take an image and its strokes out of the project."""
+        if self.project is None:
+            return
+        if name := self._strokes.of_picture(number):
+            self._strokes.remove(name)
+        self._session.attempt(lambda: self.project.remove(number))  # type: ignore[union-attr]
+        self.tell()
+
+    def autosave(self) -> None:
+        """Bring what was painted to the disk, in the background."""
+        project = self.project
+        if project is None:
+            return
+        if project.is_short_of_disk():
+            self._session.say("The disk is nearly full: make room, then paint.", "bad")
+        mirrors = self._mirrors()
+
+        def save() -> None:
+            for source, target in mirrors:
+                stroke_files.copy_over(source, target)
+            project.flush()
+
+        self._session.tasks.aside(save, self._flushed)
+
+    def close(self) -> None:
+        """Let go of the project; it stays open while its strokes are shown."""
+        project = self.project
+        if project is None:
+            return
+        if any(self._strokes.picture_of(name) for name in self._strokes.names()):
+            self._session.attempt(project.flush)
+            return
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the project; one that nobody made and nobody painted on goes."""
+        project, unsaved = self.project, self.is_unsaved
+        self._held.project = None
+        if project is not None:
+            project.close()
+            if unsaved:
+                recovery.drop_if_empty(project)
+
+    def _open(self, folder: Path) -> None:
+        """Open a project and show its first image."""
+        opened = Project.open(folder)
+        for picture in opened.contents.pictures:
+            try:
+                opened.strokes(picture.id)
+            except UNetError:
+                opened.close()
+                raise
+        for name in self._strokes.names():
+            if self._strokes.picture_of(name):
+                self._strokes.remove(name)
+        self._let_go()
+        self._held.project = opened
+        classes = opened.contents.classes or first_classes()
+        self._session.update(classes=classes, offer=None, kind=opened.contents.kind)
+        self.tell()
+        self._show_some(opened)
+        self._session.say(f"Opened the project {opened.contents.name}.", "good")
+        self._session.tasks.aside(lambda: _states(opened), self._look_at_states)
+
+    def _show_some(self, project: Project) -> None:
+        """Show the images that are open already, or else the first one."""
+        shown = 0
+        for picture in project.contents.pictures:
+            if self.image_of(picture):
+                self._show(picture.id)
+                shown += 1
+        if not shown and project.contents.pictures:
+            self._show(project.contents.pictures[0].id)
+
+    def _show(self, number: str) -> None:
+        """Show an image, opening its file if need be, and its strokes."""
+        project = self.project
+        if project is None:
+            return
+        picture = project.picture(number)
+        image = self.image_of(picture) or self._open_image(picture)
+        if not self._strokes.of_picture(number):
+            self._strokes.new(image, project.strokes(number), number)
+        self._session.update(image=self._layers.image(image), strokes=None)
+        self._layers.viewer.layers.selection.active = self._layers.layer(image)
+
+    def image_of(self, picture: Picture) -> str:
+        """Name of the open image that a picture is of, or nothing."""
+        if self.project is None:
+            return ""
+        for name in self._layers.images():
+            if self._layers.axes_of(self._layers.layer(name)) is None:
+                continue
+            found = self.project.find(self.described(name))
+            if found is not None and found.id == picture.id:
+                return name
+        return ""
+
+    def _open_image(self, picture: Picture) -> str:
+        """Open the file of a picture."""
+        assert self.project is not None
+        path, state = places.locate(picture, self.project.folder)
+        if path is None or state == "changed":
+            raise UsageError(
+                f"The image {picture.name} is {_STATES.get(state, 'in no file')}",
+                hint="Open it in napari; its strokes are kept.",
+            )
+        return open_picture(self._layers.viewer, picture, path)
+
+    def _save_as(self, folder: Path) -> None:
+        """Copy the project and go on in the copy."""
+        project = self.project
+        if project is None:
+            raise UsageError("There are no strokes yet", hint="Paint some first.")
+        project.flush()
+        packing.copy(project, folder)
+        copied = Project.open(folder)
+        for name in self._strokes.names():
+            if picture := self._strokes.picture_of(name):
+                self._strokes.put(name, copied.strokes(picture), picture)
+        unsaved = self.is_unsaved
+        self._held.project = copied
+        project.close()
+        if unsaved:
+            recovery.drop(project)
+        self.tell()
+        self._session.say(f"Saved as {folder.name}; painting goes on in it.", "good")
+
+    def _painted(self, name: str) -> None:
+        """Note a stroke; one on a layer from elsewhere gets a file of its own."""
+        picture = self.picture_of(name) or self._adopt(name)
+        if picture and self.project is not None:
+            self.project.touch(picture)
+
+    def _adopt(self, name: str) -> str:
+        """Keep a copy of strokes that lie in memory only; its picture, or nothing."""
+        state = self._session.state
+        chosen = state.strokes
+        if state.image is None or chosen is None or chosen.name != name:
+            return ""
+        if not chosen.fits or self._strokes.layer_dtype(name) is None:
+            return ""
+        try:
+            dtype = self._strokes.layer_dtype(name)
+            picture, kept = self.strokes_of(state.image.name, dtype)
+        except UNetError as error:
+            self._session.fail(error)
+            return ""
+        if kept.any():  # the strokes of another layer on this image
+            return ""
+        self._mirrored[name] = picture
+        return picture
+
+    def picture_of(self, name: str) -> str:
+        """Id of the picture whose strokes a layer holds or mirrors, or nothing."""
+        return self._strokes.picture_of(name) or self._mirrored.get(name, "")
+
+    def _mirrors(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Arrays of layers that lie in memory, and where they are kept."""
+        project = self.project
+        if project is None:
+            return []
+        names = [name for name in self._strokes.names() if name in self._mirrored]
+        return [
+            (self._strokes.array(name), project.strokes(self._mirrored[name]))
+            for name in names
+        ]
+
+    def _offer(self, image: str, found: list[Found] | Exception) -> None:
+        """Offer the latest strokes of an image."""
+        if isinstance(found, Exception) or not found or self.project is not None:
+            return
+        latest = found[0]
+        self._session.update(
+            offer=Offer(str(latest.folder), image, latest.painted, latest.saved)
+        )
+
+    def _flushed(self, result: Any) -> None:
+        """Say what went wrong with saving."""
+        if isinstance(result, UNetError):
+            self._session.fail(result)
+
+    def _look_at_states(self, found: Any) -> None:
+        """Show which images moved, changed or are missing."""
+        if isinstance(found, dict):
+            self._states = found
+            self.tell()
+
+    def _facts(self) -> ProjectFacts | None:
+        """Sum up the project for the dock."""
+        project = self.project
+        if project is None:
+            return None
+        rows = tuple(
+            PictureRow(
+                p.id, p.name, len(p.boxes), _STATES.get(self._states.get(p.id, ""), "")
+            )
+            for p in project.contents.pictures
+        )
+        return ProjectFacts(
+            project.contents.name, str(project.folder), self.is_unsaved, rows
+        )
+
+
+_STATES = {"changed": "changed", "missing": "missing"}
+
+
+def _states(project: Project) -> dict[str, places.State]:
+    """Where the images of a project are."""
+    return {
+        p.id: places.locate(p, project.folder)[1] for p in project.contents.pictures
+    }
