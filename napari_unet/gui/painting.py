@@ -48,6 +48,7 @@ class Painting:
         self._projects = projects
         self._pointing = Pointing(layers)
         self._guessed: tuple[str, frozenset[int]] | None = None
+        projects.on_show(self._shown)
 
     def refresh(self) -> None:
         """Look at the layers again; an image's own strokes are chosen first."""
@@ -84,6 +85,13 @@ class Painting:
         self._session.say(
             "Paint some background, then click object and paint some of those."
         )
+
+    def _shown(self, image: str, picture: str) -> None:
+        """Choose strokes that a project shows, and show their boxes."""
+        if self._pointing.boxes_layer(image) is None:
+            self._show_boxes(image, picture)
+        self.refresh()
+        self.choose(self._strokes.of_picture(picture))
 
     def choose(self, name: str) -> None:
         """Learn from another stroke layer."""
@@ -212,7 +220,7 @@ class Painting:
         state = self._session.state
         if state.image is None or not self._picture():
             return
-        layer = self._pointing.boxes_layer(state.image.name, "")
+        layer = self._pointing.boxes_layer(state.image.name)
         if layer is None:
             layer = self._show_boxes(state.image.name, self._picture(), always=True)
         self._layers.viewer.layers.selection.active = layer
@@ -243,7 +251,7 @@ class Painting:
         state, picture = self._session.state, self._picture()
         if state.image is None or not picture:
             return
-        if self._pointing.boxes_layer(state.image.name, "") is None:
+        if self._pointing.boxes_layer(state.image.name) is None:
             return
         kept = [box for box in self._boxes(picture) if not _is_drawn(box)]
         drawn = [Region(bounds=b) for b in self._pointing.regions(state.image.name)]

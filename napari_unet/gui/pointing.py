@@ -119,7 +119,7 @@ class Pointing:
             found.append(places)
         return found
 
-    def boxes_layer(self, image: str, strokes: str) -> Layer | None:
+    def boxes_layer(self, image: str) -> Layer | None:
         """Find the layer of the complete boxes of an image."""
         name = f"{image} · complete"
         layers = self._layers.viewer.layers
@@ -148,7 +148,7 @@ class Pointing:
 
     def regions(self, image: str) -> list[dict[str, tuple[int, int]]]:
         """Read the rectangles of an image's boxes as first and stop by axis."""
-        layer = self.boxes_layer(image, "")
+        layer = self.boxes_layer(image)
         source = self._layers.layer(image)
         axes = (self._layers.axes_of(source) or "")[: source.ndim]
         shape = self._layers.shape_of(source)

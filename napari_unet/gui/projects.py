@@ -15,7 +15,7 @@ from napari_unet.projects.project import Project
 from napari_unet.projects.schema import first_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -64,8 +64,13 @@ class Projects:
         self._asked: set[tuple[str, tuple[int, ...]]] = set()
         self._mirrored: dict[str, str] = {}
         self._states: dict[str, places.State] = {}
+        self._on_show: list[Callable[[str, str], None]] = []
         weakref.finalize(layers.viewer, self._held.close)
         strokes.on_paint(self._painted)
+
+    def on_show(self, call: Callable[[str, str], None]) -> None:
+        """Call a function with image layer and picture id when strokes are shown."""
+        self._on_show.append(call)
 
     @property
     def project(self) -> Project | None:
@@ -266,7 +271,8 @@ class Projects:
         if not self._strokes.of_picture(number):
             self._strokes.new(image, project.strokes(number), number)
         self._session.update(image=self._layers.image(image), strokes=None)
-        self._layers.viewer.layers.selection.active = self._layers.layer(image)
+        for call in self._on_show:
+            call(image, number)
 
     def image_of(self, picture: Picture) -> str:
         """Name of the open image that a picture is of, or nothing."""

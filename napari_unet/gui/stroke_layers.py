@@ -98,6 +98,7 @@ class StrokeLayers:
             strokes.reshape(self.shape_on(image)),
             name=f"{image} · strokes",
             opacity=0.8,
+            colormap=stroke_colours(),
             metadata={MARK: "strokes", PICTURE: picture},
             **geometry.placement(layer, self._layers.axes_of(layer) or ""),
         )

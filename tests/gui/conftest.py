@@ -75,6 +75,7 @@ class Desk:
             notify=lambda severity, text: self.notes.append((severity, text)),
         )
         self.controller.session.subscribe(self.views.append)
+        self.controller.strokes.connect(lambda: None)
 
     @property
     def state(self):
@@ -101,4 +102,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path):
-    return Desk(tmp_path)
+    desk = Desk(tmp_path)
+    yield desk
+    if desk.controller.projects.project is not None:
+        desk.controller.projects.project.close()

@@ -217,18 +217,18 @@ def test_strokes_teach_what_to_do(desk):
     assert desk.view.train.text == "Paint at least 2 classes"
     painted(desk, 2)
     assert desk.view.train.enabled
-    assert [row.pixels for row in desk.view.classes] == [32, 32]
+    assert [row.pixels for row in desk.view.annotation.rows] == [32, 32]
 
 
 def test_classes_are_chosen_and_added(desk):
     desk.add_image()
     layer = painted(desk)
     desk.controller.painting.add_class()
-    assert len(desk.view.classes) == 3
+    assert len(desk.view.annotation.rows) == 3
     assert layer.selected_label == 3
     desk.controller.painting.paint(2)
     assert layer.selected_label == 2
-    assert [row.painting for row in desk.view.classes] == [False, True, False]
+    assert [row.painting for row in desk.view.annotation.rows] == [False, True, False]
 
 
 def test_new_strokes_go_on_with_the_layer_that_is_there(desk):

@@ -9,7 +9,6 @@ from napari_unet.gui import geometry
 from napari_unet.gui.layers import Layers
 from napari_unet.gui.results import Results
 from napari_unet.gui.stroke_layers import StrokeLayers
-from napari_unet.gui.strokes import Tally
 
 
 @pytest.fixture
@@ -32,6 +31,16 @@ def strokes(layers):
 @pytest.fixture
 def results(layers):
     return Results(layers)
+
+
+def new(viewer, strokes):
+    """Strokes on the image "a", ready to paint."""
+    image = viewer.layers["a"]
+    pairs = zip(image.data.shape, image.axis_labels, strict=True)
+    shape = [size for size, axis in pairs if axis != "c"]
+    name = strokes.new("a", np.zeros(shape, np.uint8), "1")
+    strokes.paint(name, 1)
+    return name
 
 
 def test_axes_are_read_asked_and_never_guessed(viewer, layers):
@@ -147,7 +156,7 @@ def test_probabilities_are_one_layer_a_class(viewer, layers, results):
 
 def test_result_replaces_the_last_one_below_the_strokes(viewer, strokes, results):
     viewer.add_image(np.zeros((5, 6)), name="a")
-    strokes.new("a")
+    new(viewer, strokes)
     for value in (1, 2):
         results.add("a", "prediction", np.full((5, 6), value, "u1"), "labels")
     names = [layer.name for layer in viewer.layers]
@@ -160,7 +169,7 @@ def test_result_replaces_the_last_one_below_the_strokes(viewer, strokes, results
 
 def test_predicted_class_has_the_colour_of_its_strokes(viewer, strokes, results):
     viewer.add_image(np.zeros((5, 6)), name="a")
-    strokes.new("a")
+    new(viewer, strokes)
     results.add("a", "prediction", np.ones((5, 6), "u1"), "labels")
     painted, result = viewer.layers["a · strokes"], viewer.layers["a · prediction"]
     np.testing.assert_array_equal(result.get_color(1), painted.get_color(2))
@@ -169,7 +178,7 @@ def test_predicted_class_has_the_colour_of_its_strokes(viewer, strokes, results)
 
 def test_stroke_layer_is_ready_to_paint(viewer, strokes):
     viewer.add_image(np.zeros((4, 50, 60)), name="a", axis_labels=("t", "y", "x"))
-    layer = viewer.layers[strokes.new("a")]
+    layer = viewer.layers[new(viewer, strokes)]
     assert (layer.mode, layer.selected_label) == ("paint", 1)
     assert layer.data.shape == (4, 50, 60)
     assert layer.data.dtype == np.uint8
@@ -178,20 +187,12 @@ def test_stroke_layer_is_ready_to_paint(viewer, strokes):
 
 def test_strokes_on_channels_lose_the_channel_axis(viewer, strokes):
     viewer.add_image(np.zeros((3, 5, 6)), name="a", axis_labels=("c", "y", "x"))
-    name = strokes.new("a")
+    name = new(viewer, strokes)
     viewer.layers[name].data[0, 2, 3] = 2
     assert strokes.facts(name, "a").fits
-    pixels = strokes.copy(name, "a")
+    pixels = strokes.pixels(name, "a")
     assert (pixels.axes, pixels.data.shape) == ("YX", (5, 6))
     assert pixels.data[2, 3] == 2
-
-
-def test_copy_of_strokes_does_not_change_with_them(viewer, strokes):
-    viewer.add_image(np.zeros((5, 6)), name="a")
-    name = strokes.new("a")
-    pixels = strokes.copy(name, "a")
-    viewer.layers[name].data[:] = 1
-    assert pixels.data.max() == 0
 
 
 def test_strokes_of_another_size_do_not_fit(viewer, strokes):
@@ -199,44 +200,34 @@ def test_strokes_of_another_size_do_not_fit(viewer, strokes):
     viewer.add_labels(np.zeros((5, 7), int), name="s")
     assert not strokes.facts("s", "a").fits
     with pytest.raises(StrokesError, match="do not fit"):
-        strokes.copy("s", "a")
+        strokes.pixels("s", "a")
 
 
 def test_counts_follow_paint_undo_and_planes(viewer, strokes):
     viewer.add_image(np.zeros((3, 20, 20)), name="a", axis_labels=("z", "y", "x"))
-    name = strokes.new("a")
+    name = new(viewer, strokes)
     layer = viewer.layers[name]
     assert strokes.facts(name, "a").counts == {}
     viewer.dims.set_point(0, 2)
     layer.brush_size = 3
     layer.paint((2, 10, 10), 1)
     painted = int((layer.data == 1).sum())
-    assert strokes.facts(name, "a", everywhere=False).counts == {1: painted}
+    assert strokes.facts(name, "a").counts == {1: painted}
     layer.undo()
-    assert strokes.facts(name, "a", everywhere=False).counts == {}
+    assert strokes.facts(name, "a").counts == {}
 
 
 def test_painting_is_noticed(viewer, strokes):
     viewer.add_image(np.zeros((20, 20)), name="a")
     calls = []
     strokes.connect(lambda: calls.append(1))
-    layer = viewer.layers[strokes.new("a")]
+    layer = viewer.layers[new(viewer, strokes)]
     calls.clear()
     layer.paint((10, 10), 1)
     assert calls
     calls.clear()
     layer.undo()
     assert calls
-
-
-def test_tally_counts_everything_against_numpy():
-    data = np.random.default_rng(0).integers(0, 4, (3, 5, 6)).astype("u1")
-    tally = Tally(data)
-    expected = {k: int((data == k).sum()) for k in (1, 2, 3)}
-    assert tally.counts == expected
-    data[1] = 0
-    tally.recount(data, (1,))
-    assert tally.counts == {k: int((data == k).sum()) for k in (1, 2, 3)}
 
 
 def test_missing_layer_is_told(layers):

@@ -218,13 +218,13 @@ def test_batch_button_says_that_files_are_looked_for():
 
 
 def test_legend_has_a_line_for_every_painted_class():
-    rows = resolve(READY).classes
+    rows = resolve(READY).annotation.rows
     assert [(r.number, r.name, r.pixels) for r in rows] == [
         (1, "background", 5),
         (2, "object", 3),
     ]
     many = replace(READY, strokes=Strokes("s", True, {4: 1}))
-    assert len(resolve(many).classes) == 4
+    assert [row.number for row in resolve(many).annotation.rows] == [1, 2, 4]
 
 
 def test_class_names_come_from_the_model():
