@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import UNetError, UsageError
-from napari_unet.images.readers import ImageSource
+from napari_unet.images.source import ImageSource
 from napari_unet.projects import lessons, places, stroke_files
 
 if TYPE_CHECKING:
