@@ -61,8 +61,10 @@ class Controller:
     ----------
     session : Session
         The state, and what runs.
-    models, projects, painting, predicting, previews, looks, measuring, planning, training, batch
+    models, predicting, previews, looks, measuring, planning, training, batch
         What can be done with models and on each page.
+    projects, painting
+        What can be done with strokes and the project they are kept in.
     strokes : StrokeLayers
         The stroke layers of the viewer.
     """
