@@ -35,6 +35,7 @@ def iter_finetune(
     earlier: Sequence[str | Path] = (),
     go_on: bool = False,
     listen: bool = False,
+    only_plan: bool = False,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Learn from strokes; `Finished.result` is a `napari_unet.training.rounds.Round`.
@@ -46,7 +47,8 @@ def iter_finetune(
     and so does what judged `model`, where that is kept beside it. `go_on` continues a
     training of `output` that was stopped or killed. With `listen`, a message to the job
     (`CancelToken.tell`) is a list as `strokes`, with all that is painted by then; the
-    training goes on with those, see `news` there.
+    training goes on with those, see `news` there. With `only_plan` nothing is learned:
+    the result is a dictionary with the network, its patches and batch.
 
     Raises
     ------
@@ -56,15 +58,19 @@ def iter_finetune(
         If something cannot be read, does not fit, or cannot be written.
     """
     from napari_unet.training import references
+    from napari_unet.training.design import outlook
     from napari_unet.training.finetune import finetune
 
-    if not go_on:
+    if not go_on and not only_plan:
         guards.refuse_taken(Path(output), "checkpoint")
     past = [Path(path) for path in earlier]
     if isinstance(model, (str, Path)) and references.beside(Path(model)).exists():
         past = past if Path(model) in past else [Path(model), *past]
     with _examples(images, strokes, boxes, config) as examples, ExitStack() as later:
         network = None if model is None else load_model(model)
+        if only_plan:
+            yield from outlook(examples, network, config, cancel)
+            return
         hear = partial(_heard, cancel, examples, config, later) if listen else None
         yield from finetune(
             examples, network, config, Path(output),

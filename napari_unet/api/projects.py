@@ -26,6 +26,7 @@ def iter_finetune_project(
     *,
     earlier: Sequence[str | Path] = (),
     go_on: bool = False,
+    only_plan: bool = False,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Learn from all images of a project that were painted on; else `iter_finetune`.
@@ -57,9 +58,9 @@ def iter_finetune_project(
         [lesson.strokes for lesson in taught],
         model, output, config,
         boxes=[lesson.boxes for lesson in taught],
-        earlier=earlier, go_on=go_on, cancel=cancel,
+        earlier=earlier, go_on=go_on, only_plan=only_plan, cancel=cancel,
     ):  # fmt: skip
-        if isinstance(event, Finished):
+        if isinstance(event, Finished) and not only_plan:
             yield from _note(opened.folder, event.result)
         yield event
 

@@ -85,6 +85,8 @@ def finetune(args: argparse.Namespace, report: Report, cancel: CancelToken) -> A
     events = _learning(args, read_settings(FinetuneConfig, args), cancel)
     made = drain(events, report)
     facts: dict[str, Any] = plain(made)
+    if args.plan:
+        return Answer(facts, table(facts))
     return Answer(facts, table(facts), STOPPED if made.stopped else DONE)
 
 
@@ -99,12 +101,12 @@ def _learning(
         )
     if args.project is not None:
         return api.iter_finetune_project(
-            args.project, args.model, args.output, config,
-            earlier=args.earlier, go_on=args.go_on, cancel=cancel,
+            args.project, args.model, args.output or "", config,
+            earlier=args.earlier, go_on=args.go_on, only_plan=args.plan, cancel=cancel,
         )  # fmt: skip
     return api.iter_finetune(
-        args.images, args.strokes, args.model, args.output, config,
-        earlier=args.earlier, go_on=args.go_on, cancel=cancel,
+        args.images, args.strokes, args.model, args.output or "", config,
+        earlier=args.earlier, go_on=args.go_on, only_plan=args.plan, cancel=cancel,
     )  # fmt: skip
 
 

@@ -162,9 +162,13 @@ def _finetune(sub: argparse.ArgumentParser) -> None:
     start = sub.add_mutually_exclusive_group(required=True)
     _model(start, required=False)
     start.add_argument("--new", action="store_true", help="Train a new network.")
-    sub.add_argument(
-        "--output", required=True, metavar="NEW", help="The new checkpoint."
-    )
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--output", metavar="NEW", help="The new checkpoint.")
+    what.add_argument(
+        "--plan", action="store_true",
+        help="Only say which network would learn, on which patches; the settings "
+        "change it.",
+    )  # fmt: skip
     sub.add_argument(
         "--earlier", nargs="+", action="extend", metavar="CKPT", default=[],
         help="Checkpoints of earlier rounds, oldest first: what judged them judges the "

@@ -6,16 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from napari_unet import checkpoints
 from napari_unet.images import intensity
-from napari_unet.networks.device import choose_device, free_memory
-from napari_unet.networks.network import Network
-from napari_unet.training import plan
 from napari_unet.training.blocks import Block, read_blocks
 from napari_unet.training.coding import Coding
-from napari_unet.training.looking import find_upright, gather, stop_if
+from napari_unet.training.design import design
+from napari_unet.training.looking import find_upright, stop_if
 from napari_unet.training.references import Reference, fitting, known
 from napari_unet.training.taught import numbers_of, targets_of, weights_of
 from napari_unet.training.validation import Split, hold_out
@@ -25,8 +21,9 @@ if TYPE_CHECKING:
 
     from napari_unet.config import FinetuneConfig
     from napari_unet.events import CancelToken
+    from napari_unet.networks.network import Network
+    from napari_unet.training import plan
     from napari_unet.training.annotations import AnnotationSet, Example, Kind
-    from napari_unet.training.planning import NetworkPlan
 
 
 @dataclass(frozen=True)
@@ -112,26 +109,11 @@ def prepare(
     Stopped
         If `cancel` was set.
     """
-    annotations, kind, notes = gather(examples, network, config, cancel)
-    raised = kind == "instances" and annotations.has_boxes
-    if kind == "classes" and (missing := plan.unpainted(annotations.ids)):
-        notes.append(missing)
-    planned = None
-    if network is None and config.complete:
-        memory = free_memory(choose_device(config.device).device) / 2
-        planned = plan.plan_full(annotations, kind, config, memory)
-        notes.append(planned.words())
-    learner = _learner(annotations, kind, network, config, planned)
+    settled = design(examples, network, config, cancel)
+    annotations, kind, notes = settled.annotations, settled.kind, settled.notes
+    learner, batch = settled.network, settled.batch
     coding = Coding.of(learner.spec, kind)
-    plan.check_fit(annotations, kind, learner.spec, config)
-    batch = plan.plan_batch(
-        learner.geometry,
-        learner.spec,
-        _largest(annotations.examples),
-        planned.patch if planned else config.patch,
-        complete=config.complete,
-        batch=planned.batch if planned else config.batch,
-    )
+    raised = kind == "instances" and annotations.has_boxes
     scales = _measure(annotations, learner, config, notes, cancel)
     blocks = read(annotations, learner, batch, scales, config, notes, cancel)
     boxes = [annotations.examples[block.example].boxes for block in blocks]
@@ -165,35 +147,6 @@ def _names(annotations: AnnotationSet) -> list[str]:
         name if plain.count(name) == 1 else f"{name}#{plain[:n].count(name)}"
         for n, name in enumerate(plain)
     ]
-
-
-def _learner(
-    annotations: AnnotationSet,
-    kind: Kind,
-    network: Network | None,
-    config: FinetuneConfig,
-    planned: NetworkPlan | None,
-) -> Network:
-    """Make a network, or take the one given with the scaling asked for."""
-    if network is None:
-        spec = plan.new_spec(annotations, kind, config, planned)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            return Network(checkpoints.build_module(spec), spec)
-    if config.normalize == "auto":
-        return network
-    scaling = {"normalization": (plan.normalization(config),)}
-    spec = network.spec.model_copy(update=scaling)
-    return Network(network.module, spec, network.digest)
-
-
-def _largest(examples: Sequence[Example]) -> dict[str, int]:
-    """Largest size of each axis over the images."""
-    sizes: dict[str, int] = {}
-    for example in examples:
-        for axis, size in example.stack.sizes.items():
-            sizes[axis] = max(size, sizes.get(axis, 1))
-    return sizes
 
 
 def _measure(

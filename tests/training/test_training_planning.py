@@ -1,12 +1,15 @@
 """Plans of networks against cases worked out by hand, memory against a real step."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from training_images import example, quick, two_tone
 
+from napari_unet.cli import main
 from napari_unet.errors import UsageError
 from napari_unet.images.stack import ImageStack
 from napari_unet.networks.unet import UNet, UNetSpec
@@ -179,3 +182,18 @@ def test_upright_images_are_told_and_can_be_turned_after_all():
     assert "same way up" in lesson.notes[-1]
     any_way = config.model_copy(update={"orientation": "any"})
     assert not prepare(examples, None, any_way).upright
+
+
+def test_the_command_tells_the_plan_and_follows_the_settings(tmp_path, capsys):
+    image, truth = two_tone(size=96)
+    tifffile.imwrite(tmp_path / "i.tif", image)
+    tifffile.imwrite(tmp_path / "l.tif", truth.astype(np.uint8))
+    command = ["finetune", "--plan", "--new", "--complete", "--json"]
+    names = {"--image": "i.tif", "--strokes": "l.tif"}
+    for option, name in names.items():
+        command += [option, str(tmp_path / name)]
+    assert main([*command, "--depth", "2", "--width", "8", "--batch", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["widths"], found["batch"]) == ([8, 16, 32], 3)
+    assert found["patch"] == [96, 96]
+    assert not [p for p in tmp_path.iterdir() if p.suffix != ".tif"]
