@@ -221,6 +221,12 @@ class FinetuneConfig(ReadConfig):
         "the same way up, as those of a body do; auto: fixed where complete labels lie "
         "on the same side of every image.",
     )
+    unpainted: bool = Field(
+        True,
+        title="Unpainted pixels",
+        description="New network from strokes: where nothing is painted it learns to "
+        "agree with the average of itself (mean teacher).",
+    )
     strokes: Literal["auto", "classes", "instances"] = Field(
         "auto",
         title="Stroke ids",

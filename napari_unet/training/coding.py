@@ -115,6 +115,12 @@ class Coding:
             1,
         )
 
+    def probability(self, output: torch.Tensor) -> torch.Tensor:
+        """Probability of every channel, (N, C, *spatial), of a network's output."""
+        if self.final:
+            return output
+        return output.softmax(1) if self.softmax else output.sigmoid()
+
     def _logits(self, vectors: torch.Tensor) -> torch.Tensor:
         """Undo the softmax or sigmoid of the network."""
         if self.softmax:

@@ -34,6 +34,8 @@ class Recipe:
         Arithmetic of the layers, float32 when not given.
     balanced : bool
         Whether all classes count the same in the cross-entropy, however rare.
+    consistency : float
+        How much agreement with the averaged network counts at unpainted pixels.
     """
 
     learning_rate: float
@@ -44,6 +46,7 @@ class Recipe:
     frozen_statistics: bool = False
     autocast: torch.dtype | None = None
     balanced: bool = True
+    consistency: float = 0.0
 
 
 def learning_rate(progress: float, falling: bool = False) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FROM_SCRATCH, _FROM_LABELS, _FINE_TUNING = 2e-3, 3e-3, 3e-4  # learning rates
 # Weight decay of a new network, high against learning strokes by heart.
 _DECAY, _LABELS_DECAY = 0.5, 1e-2
+_CONSISTENCY = 5.0  # weight of agreement at unpainted pixels; their distances are small
 
 
 def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
@@ -39,12 +40,18 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
         autocast=None if dtype is torch.float32 else dtype,
+        consistency=_CONSISTENCY if _looks_beyond(lesson, config) else 0.0,
     )
     how = _augmentation(lesson, config)
     rehearsal = rehearsal_of(lesson.references, network, lesson.batch.patch, how)
     return Trainer(
         network.module, lesson.coding, sampler, recipe, device, config.seed, rehearsal
     )
+
+
+def _looks_beyond(lesson: Lesson, config: FinetuneConfig) -> bool:
+    """Whether unpainted pixels teach: only a new network, and only beside strokes."""
+    return config.unpainted and lesson.is_new and not config.complete
 
 
 def make_sampler(lesson: Lesson, config: FinetuneConfig) -> PatchSampler:

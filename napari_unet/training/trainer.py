@@ -12,6 +12,8 @@ from torch import nn
 
 from napari_unet.errors import DeviceError, StrokesError
 from napari_unet.networks.device import is_out_of_memory
+from napari_unet.training import consistency
+from napari_unet.training.consistency import consistency_loss
 from napari_unet.training.losses import stroke_loss
 from napari_unet.training.recipe import learning_rate
 from napari_unet.training.sampling import Patches
@@ -95,7 +97,7 @@ class Trainer:
         own: Any = copy.deepcopy(module).to(device)
         self._module: nn.Module = own.to(memory_format=self._layout)
         self.average = copy.deepcopy(self._module).eval().requires_grad_(False)
-        self.rate = recipe.learning_rate
+        self.rate, self._agreement = recipe.learning_rate, 0.0
         self._good = self._start()
 
     def _start(self) -> tuple[State, State]:
@@ -119,6 +121,7 @@ class Trainer:
         float
             NaN or infinite if the training failed; the weights are then unchanged.
         """
+        self._agreement = self._recipe.consistency * consistency.weight(progress)
         tasks = list(self._tasks())
         seed = int(torch.randint(1 << 62, (), generator=self._generator))
         value = self._gradient(tasks, seed)
@@ -188,13 +191,15 @@ class Trainer:
     def _backward(self, task: _Task) -> float:
         """Add the gradient of a part of a batch, and return its loss."""
         part = task.batch
-        loss = task.share * stroke_loss(
-            self._forward(part.images),
-            self._crop(part.targets),
-            task.coding,
-            None if part.weights is None else self._crop(part.weights),
-            self._recipe.balanced,
-        )
+        logits, targets = self._forward(part.images), self._crop(part.targets)
+        weights = None if part.weights is None else self._crop(part.weights)
+        balanced = self._recipe.balanced
+        loss = stroke_loss(logits, targets, task.coding, weights, balanced)
+        if self._agreement:
+            teacher = self.predict(part.images)
+            apart = consistency_loss(logits, teacher, targets, task.coding)
+            loss = loss + self._agreement * apart
+        loss = task.share * loss
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
