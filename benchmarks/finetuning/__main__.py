@@ -71,16 +71,18 @@ def _learners(
     """Make those that were asked for and can be had."""
     budget = Budget(args.seconds, args.steps, seed)
     made: dict[str, Learner] = {}
+    settings = {"orientation": "fixed" if task.upright else "any"}
     for name in args.learners:
         folder = args.output / f"{task.name}-{seed}-{name}"
         if name == "forest":
             made[name] = Forest(seed)
         elif name == "ours":
-            made[name] = Ours(folder, budget)
+            made[name] = Ours(folder, budget, settings=settings)
         elif name == "monai" and importlib.util.find_spec("monai"):
-            made[name] = Monai(task.classes, task.painted[0].image.ndim, budget)
+            ndim = task.painted[0].image.ndim
+            made[name] = Monai(task.classes, ndim, budget, flips=not task.upright)
         elif name in task.starts:
-            made[name] = Ours(folder, budget, task.starts[name])
+            made[name] = Ours(folder, budget, task.starts[name], settings)
     return made
 
 

@@ -156,11 +156,15 @@ class Forest(Components):
 class Monai(Components):
     """MONAI's BasicUNet as it comes, cross-entropy on painted pixels, Adam at 1e-3.
 
-    Patches lie around painted pixels drawn evenly; flips, no other augmentation.
+    Patches lie around painted pixels drawn evenly; flips unless images keep their
+    orientation, no other augmentation.
     """
 
-    def __init__(self, classes: int, ndim: int, budget: Budget) -> None:
+    def __init__(
+        self, classes: int, ndim: int, budget: Budget, flips: bool = True
+    ) -> None:
         self._number, self._ndim, self._budget = classes, ndim, budget
+        self._flips = flips
 
     def learn(self, pairs: list[Pair], strokes: list[np.ndarray]) -> None:
         import time
@@ -213,7 +217,7 @@ class Monai(Components):
         known[np.ix_(*inside)] = strokes[
             np.ix_(*(i[m] for i, m in zip(ask, inside, strict=True)))
         ]
-        axes = tuple(np.flatnonzero(random.integers(0, 2, self._ndim)))
+        axes = tuple(np.flatnonzero(random.integers(0, 1 + self._flips, self._ndim)))
         return np.flip(cut, axes).copy(), np.flip(known, axes).copy()
 
     @torch.inference_mode()

@@ -45,6 +45,8 @@ class Task:
     """Strokes a round."""
     starts: dict[str, Path] = field(default_factory=dict)
     """Checkpoints to start from, by name."""
+    upright: bool = False
+    """Whether images keep their orientation, which all networks are told."""
 
     @property
     def classes(self) -> int:
@@ -112,6 +114,7 @@ def hippocampus(data: Path) -> Task:
         _pairs(folder, names[-12:], False, scale),
         length=12,
         strokes=12,
+        upright=True,
     )
 
 
