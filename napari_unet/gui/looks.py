@@ -52,6 +52,8 @@ class Kept:
         First voxel of a part of the image by axis.
     shown : Look
         What the layers show now.
+    wanted : Look or None
+        What the computing process was asked for.
     classes : Classes
         Labels made of them, on the axes of the layer.
     spatial : tuple of int
@@ -69,6 +71,7 @@ class Kept:
     shown: Look
     classes: Classes
     spatial: tuple[int, ...]
+    wanted: Look | None = None
 
     def remove(self) -> None:
         """Remove the file; one that is still mapped goes with its folder."""
@@ -187,13 +190,15 @@ class Looks:
         self.show()
         look = self._session.state.look
         for kept in self._kept.values():
-            if look.kind == "instances" and not _is_same(kept.shown, look, kept):
+            goal = kept.wanted or kept.shown
+            if look.kind == "instances" and not _is_same(goal, look, kept):
                 self._regroup(kept, look)
                 return
         self._count()
 
     def _show(self, kept: Kept, look: Look) -> None:
         """Show classes, probabilities or doubt."""
+        self._give_up(kept)
         kept.classes.threshold = look.threshold
         before, kept.shown = kept.shown, look
         if look.kind == before.kind == "labels" and self._has_classes(kept):
@@ -215,8 +220,7 @@ class Looks:
 
     def _regroup(self, kept: Kept, look: Look) -> None:
         """Ask the computing process for objects; the newest wish wins."""
-        if self._task is not None:
-            self._session.tasks.cancel(self._task)
+        self._give_up(kept)
         output = self._staging.new_file()
         arguments = {
             "probabilities": str(kept.file),
@@ -225,7 +229,7 @@ class Looks:
             "threshold": look.threshold,
             "split": look.split,
         }
-        kept.shown = look
+        kept.wanted = look
         task = Task(
             "napari_unet.api:iter_regroup",
             lambda *_: arguments,
@@ -235,12 +239,19 @@ class Looks:
         self._task = task
         self._session.tasks.start(task)
 
+    def _give_up(self, kept: Kept) -> None:
+        """Want no objects any more that are being looked for."""
+        if self._task is not None:
+            self._session.tasks.cancel(self._task)
+        self._task = kept.wanted = None
+
     def _take(self, task: Task, kept: Kept, output: Path, event: Event) -> None:
         """Show the objects that were found, unless something else is wanted by now."""
         if isinstance(event, Finished):
             is_wanted = task is self._task and self._kept.get(kept.suffix) is kept
             if is_wanted and self._results.shown(kept.image, kept.suffix):
                 found = np.load(output, mmap_mode="r")
+                kept.shown, kept.wanted = kept.wanted or kept.shown, None
                 self._results.add(
                     *(kept.image, kept.suffix, found, "instances", kept.start),
                     file=output,
@@ -257,6 +268,8 @@ class Looks:
         shown = self._results.shown(kept.image, kept.suffix) if kept else []
         if kept is None or not shown:
             self._session.update(tally="")
+            return
+        if kept.wanted is not None:
             return
         where = tally.region(self._layers.viewer, shown[0], kept.classes.size)
         wish = (id(kept), kept.shown, str(where))

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.gui import words
 from napari_unet.gui.look import push_button, style, text_label
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ class MeasureDock(QWidget):  # type: ignore[misc]
         self.table.resizeColumnsToContents()
         if measured is not None:
             self.words.setText(
-                f"{len(measured):,} objects of {measured.layer}. Click a row to go "
-                "there, or an object to find its row.".replace(",", " ", 1)
+                f"{words.count(len(measured), 'object')} of {measured.layer}. Click a "
+                "row to go there, or an object to find its row."
             )
 
     def select(self, row: int) -> None:

@@ -77,9 +77,13 @@ def test_one_result_is_shown_in_every_way(predicted):
 
 def test_objects_are_found_by_the_computing_process(predicted):
     looks = predicted.controller.looks
+    predicted.controller.catch_up()
+    counted = predicted.view.tally
     looks.choose(Look("instances", 0.4, split=True))
     assert predicted.job.name == "iter_shown"
     predicted.controller.catch_up()
+    predicted.controller.catch_up()
+    assert predicted.view.tally == counted
     job = predicted.job
     assert job.name == "iter_regroup"
     assert job.arguments["probabilities"] == str(predicted.file)
@@ -96,6 +100,21 @@ def test_objects_are_found_by_the_computing_process(predicted):
     np.testing.assert_array_equal(layer.data, objects)
     assert predicted.view.tally == "6 143 objects · 100 % foreground"
     assert not Path(job.arguments["output"]).exists()
+
+
+def test_objects_that_are_not_wanted_any_more_are_not_shown(predicted):
+    looks = predicted.controller.looks
+    looks.choose(Look("instances"))
+    predicted.controller.catch_up()
+    job = predicted.job
+    looks.choose(Look("doubt"))
+    assert job.cancelled
+    np.save(job.arguments["output"], np.zeros((4, 32, 48), np.uint32))
+    job.play(Finished(0))
+    assert shown(predicted)[0].dtype == np.float32
+    looks.choose(Look("instances"))
+    predicted.controller.catch_up()
+    assert predicted.job is not job
 
 
 def test_file_of_probabilities_goes_with_its_result(predicted):
