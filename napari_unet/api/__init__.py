@@ -21,6 +21,7 @@ from napari_unet.api.learning import (
     finetune,
     iter_audit,
     iter_finetune,
+    iter_patches,
     iter_training_view,
 )
 from napari_unet.api.opening import (
@@ -55,6 +56,7 @@ __all__ = [
     "iter_forecast",
     "iter_inspect",
     "iter_measure",
+    "iter_patches",
     "iter_predict",
     "iter_regroup",
     "iter_seam",

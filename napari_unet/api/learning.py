@@ -12,7 +12,7 @@ from napari_unet import guards
 from napari_unet.api.opening import load_model, opened
 from napari_unet.config import FinetuneConfig
 from napari_unet.errors import UsageError
-from napari_unet.events import drain
+from napari_unet.events import Cancelled, Finished, Started, Stopped, drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -120,6 +120,44 @@ def iter_training_view(
     yield from iter_predict(
         image, network, output, config, region=region, cancel=cancel
     )
+
+
+def iter_patches(
+    images: Sequence[Image],
+    strokes: Sequence[Image],
+    model: Model | None,
+    config: FinetuneConfig,
+    *,
+    boxes: Sequence[Sequence[Box]] = (),
+    number: int = 8,
+    cancel: CancelToken | None = None,
+) -> Iterator[Event]:
+    """Draw augmented patches as for training, to be looked at.
+
+    `Finished.result` is a dict of ``images``, float32 (N, C, *patch), and ``targets``,
+    int64 (N, *patch). Images, strokes, model and boxes as for `iter_finetune`.
+
+    Raises
+    ------
+    UNetError
+        As `iter_finetune`.
+    """
+    import torch
+
+    from napari_unet.training.lesson import prepare
+    from napari_unet.training.setup import make_sampler
+
+    yield Started("Making patches")
+    with _examples(images, strokes, boxes, config) as examples:
+        network = None if model is None else load_model(model)
+        try:
+            lesson = prepare(examples, network, config, cancel)
+        except Stopped as stopped:
+            yield Cancelled(str(stopped))
+            return
+    generator = torch.Generator().manual_seed(config.seed)
+    drawn = make_sampler(lesson, config).draw(number, generator)
+    yield Finished({"images": drawn.images.numpy(), "targets": drawn.targets.numpy()})
 
 
 def iter_audit(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.gui import words
-from napari_unet.gui.keys import PREDICT, PREVIEW, TRAIN
+from napari_unet.gui.keys import NEXT, PREDICT, PREVIEW, TRAIN
 
 if TYPE_CHECKING:
     from napari_unet.gui.state import Activity, State, Strokes
@@ -29,7 +29,8 @@ def predict(state: State) -> Button:
 
 def train(state: State) -> Button:
     """Make the button that learns."""
-    tip = f"Learn from the strokes. Key: {TRAIN}, again to stop."
+    start = state.start.name if state.start else "a new U-Net"
+    tip = f"Learn from all strokes, from {start} on. Key: {TRAIN}, again to stop."
     text = "Fine-tune on my strokes"
     return _main(state, text, "train", _no_training(state), tip)
 
@@ -42,7 +43,7 @@ def batch(state: State) -> Button:
 
 def from_scratch(state: State) -> bool:
     """Whether training makes a new network."""
-    return state.from_scratch or state.model is None
+    return state.start is None
 
 
 def _main(state: State, text: str, kind: str, reason: str, tip: str = "") -> Button:
@@ -145,13 +146,74 @@ def _no_batch(state: State) -> str:
 
 
 def undo(state: State) -> Button:
-    """Make the button that goes back to the model before the last round."""
-    if state.round is None:
-        return Button("Undo round", False, "No round was trained yet.")
+    """Make the button that goes back to the model that was used before."""
+    if not state.past:
+        return Button("Undo", False, "No round was trained yet.")
     if state.activity is not None:
-        return Button("Undo round", False, "One job at a time.")
-    before = state.round.parent.name if state.round.parent else "no model"
-    return Button("Undo round", True, f"Go back to {before}.")
+        return Button("Undo", False, "One job at a time.")
+    before = state.past[-1].name if state.past[-1] else "no model"
+    return Button("Undo", True, f"Go back to {before}.")
+
+
+def pause(state: State) -> Button | None:
+    """Make the button that lets a training rest, if one runs."""
+    activity = state.activity
+    if activity is None or activity.kind != "train":
+        return None
+    if not activity.learns:
+        return Button("Pause", False, "It has not begun yet.")
+    if activity.stopping:
+        return Button("Pause", False, "It stops.")
+    if activity.paused:
+        return Button("Go on", True, "Let the training go on.")
+    return Button("Pause", True, "Let the training rest; its time stands still.")
+
+
+def go_on(state: State) -> Button | None:
+    """Make the button that continues a round that was cut short, if there is one."""
+    begun = state.cut_short
+    if begun is None:
+        return None
+    text = f"Go on with round {begun.number} ({begun.share:.0%})"
+    if state.activity is not None:
+        return Button(text, False, "One job at a time.")
+    if state.strokes is None or not state.strokes.fits:
+        return Button(text, False, "Choose the strokes of this image first.")
+    return Button(text, True, "It was cut short; what it has learned is still there.")
+
+
+def next_spot(state: State) -> Button:
+    """Make the button that flies to where the model is least sure."""
+    tip = f"Go where the model is least sure and nothing is painted. Key: {NEXT}"
+    return _with_model(state, "Next spot", tip)
+
+
+def check(state: State) -> Button:
+    """Make the button that looks for wrong strokes."""
+    reason = _no_training(state)
+    if state.activity is not None:
+        reason = "One job at a time"
+    tip = "Train a few times without some strokes, and list those it contradicts."
+    return Button("Check my strokes", not reason, f"{reason}." if reason else tip)
+
+
+def patches(state: State) -> Button:
+    """Make the button that shows augmented patches."""
+    reason = _no_training(state)
+    if state.activity is not None:
+        reason = "One job at a time"
+    tip = "Show how the strokes look to the network with the options below."
+    return Button("Show patches", not reason, f"{reason}." if reason else tip)
+
+
+def _with_model(state: State, text: str, tip: str) -> Button:
+    """Make a button that needs a model and a plane in view."""
+    reason = no_prediction(state)
+    if state.activity is not None:
+        reason = "One job at a time"
+    elif not reason and state.image is not None and not state.image.flat:
+        reason = "Switch the viewer to 2D"
+    return Button(text, not reason, f"{reason}." if reason else tip)
 
 
 def use_anyway(state: State) -> Button | None:

@@ -7,8 +7,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import UNetError
+from napari_unet.gui.auditing import Auditing
 from napari_unet.gui.batching import Batching
+from napari_unet.gui.compare import Compare
+from napari_unet.gui.doubting import Doubting
 from napari_unet.gui.file_facts import FileReader
+from napari_unet.gui.glimpses import Glimpses
 from napari_unet.gui.looks import Looks
 from napari_unet.gui.measuring import Measuring
 from napari_unet.gui.models import Models
@@ -24,6 +28,7 @@ from napari_unet.gui.stroke_layers import StrokeLayers
 from napari_unet.gui.tasks import Tasks
 from napari_unet.gui.teaching import Teaching
 from napari_unet.gui.training import Training
+from napari_unet.gui.versions import Versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +70,8 @@ class Controller:
         What can be done with models and on each page.
     projects, painting
         What can be done with strokes and the project they are kept in.
+    versions, compare, doubting, auditing
+        What can be done with rounds and strokes on the Train page.
     strokes : StrokeLayers
         The stroke layers of the viewer.
     """
@@ -82,11 +89,11 @@ class Controller:
     ) -> None:
         self.session = session = Session(Tasks(runner, post, background), notify)
         self.strokes = StrokeLayers(layers)
-        self.projects = Projects(
+        self.projects = projects = Projects(
             session, layers, self.strokes, rounds.parent / "recovery"
         )
         self.painting = Painting(session, layers, self.strokes, self.projects)
-        self.models = Models(session)
+        self.models = models = Models(session)
         self.batch = Batching(session)
         self._is_warm = False
         self._files = FileReader(session, layers, self.refresh)
@@ -98,8 +105,17 @@ class Controller:
         self.predicting = Predicting(session, layers, results, looks, staging)
         self.previews = Previews(session, layers, results, looks, staging)
         self.planning = Planning(session, layers)
-        teaching = Teaching(session, layers, self.strokes, self.projects, staging)
-        self.training = Training(session, teaching, self.projects, self.models, rounds)
+        teaching = Teaching(session, layers, self.strokes, projects, staging)
+        glimpses = Glimpses(session, layers, results, staging)
+        self.versions = versions = Versions(
+            session, models, lambda: projects.rounds_folder or rounds, glimpses.refresh
+        )
+        self.training = Training(
+            session, teaching, projects, models, versions, glimpses
+        )
+        self.compare = Compare(session, layers, results, glimpses)
+        self.doubting = Doubting(session, layers, self.strokes, results, staging)
+        self.auditing = Auditing(session, layers, teaching)
         layers.connect(self.refresh)
         self.refresh()
 
@@ -130,6 +146,8 @@ class Controller:
         self.looks.catch_up()
         self.previews.catch_up()
         self.planning.catch_up()
+        self.versions.catch_up()
+        self.training.catch_up()
 
     def predict_all(self, settings: Mapping[str, Any]) -> None:
         """Predict the whole image, what the canvas shows of a large one first."""
@@ -149,7 +167,13 @@ class Controller:
         state = self.session.state
         if state.image is not None and state.image.name == name:
             return
-        self.session.update(image=self._layers.image(name), strokes=None, channels=None)
+        self.session.update(
+            image=self._layers.image(name),
+            strokes=None,
+            channels=None,
+            suspects=(),
+            audited=False,
+        )
         self.refresh()
 
     def set_axes(self, axes: str) -> None:

@@ -9,6 +9,7 @@ from napari_unet.events import Event, Metric
 if TYPE_CHECKING:
     from napari_unet.gui.session import Session
 
+SHOWN = ("train_loss", "val_dice")
 _POINTS = 400
 
 
@@ -29,7 +30,7 @@ class Curves:
 
     def __call__(self, event: Event) -> None:
         """Add a number to its curve."""
-        if not isinstance(event, Metric):
+        if not isinstance(event, Metric) or event.name not in SHOWN:
             return
         curves = dict(self._session.state.curves)
         curve = (*curves.get(event.name, ()), (float(event.step), event.value))

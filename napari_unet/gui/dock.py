@@ -10,7 +10,15 @@ from qtpy.QtWidgets import QFrame, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.footer import Footer
-from napari_unet.gui.keys import ACCEPT, PREDICT, PREVIEW, TRAIN
+from napari_unet.gui.keys import (
+    ACCEPT,
+    BEFORE,
+    KEEP,
+    NEXT,
+    PREDICT,
+    PREVIEW,
+    TRAIN,
+)
 from napari_unet.gui.look import style
 from napari_unet.gui.measure_dock import measure_dock_for
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
@@ -90,11 +98,19 @@ class UNetDock(QWidget):  # type: ignore[misc]
         if key == TRAIN and activity is not None and activity.kind == "train":
             self.controller.stop()
             return
+        if key in (BEFORE, KEEP):
+            act = {
+                BEFORE: self.controller.compare.press,
+                KEEP: self.controller.versions.keep,
+            }
+            act[key]()
+            return
         buttons = {
             PREVIEW: self.predict.preview,
             PREDICT: self.predict.predict,
             TRAIN: self.train.train,
             ACCEPT: self.train.strokes.accept,
+            NEXT: self.train.next_spot,
         }
         button = buttons[key]
         if button.isEnabled():

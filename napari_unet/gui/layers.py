@@ -18,7 +18,7 @@ from napari_unet.gui.state import Image
 from napari_unet.images import axes as axes_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -157,6 +157,28 @@ class Layers:
         """Find the part of an image that the canvas shows, see `geometry`."""
         layer = self.layer(name)
         return geometry.visible_region(self.viewer, layer, self.axes_of(layer) or "")
+
+    def go_to(self, name: str, place: Mapping[str, int]) -> None:
+        """Show a pixel of an image, given by axis, in the middle of the canvas.
+
+        Raises
+        ------
+        ImageError
+            If the layer is gone.
+        """
+        layer, dims = self.layer(name), self.viewer.dims
+        axes = (self.axes_of(layer) or "")[: layer.ndim]
+        here = layer.world_to_data(dims.point)
+        world = layer.data_to_world(
+            [place.get(a, n) for a, n in zip(axes, here[-layer.ndim :], strict=True)]
+        )
+        first = dims.ndim - layer.ndim
+        for axis, value in enumerate(world, start=first):
+            if axis not in dims.displayed:
+                dims.set_point(axis, value)
+        shown = [world[axis - first] for axis in dims.displayed if axis >= first]
+        camera = self.viewer.scene.camera
+        camera.center = (*camera.center[: 3 - len(shown)], *shown)
 
     def layer(self, name: str) -> Any:
         """Find a layer by name."""

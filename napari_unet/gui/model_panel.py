@@ -105,12 +105,7 @@ class ModelPanel(QWidget):  # type: ignore[misc]
 
     def choose_export(self) -> None:
         """Ask under which name and in which form the model is written."""
-        path, wish = QFileDialog.getSaveFileName(
-            self, "Export the model", "", ";;".join(EXPORTS)
-        )
-        if path:  # the dialog has asked about `path`, but not about another name
-            named = _with_ending(path, wish)
-            self._controller.models.export(named, overwrite=named == path)
+        ask_export(self, self._controller)
 
     def _empty_state(self) -> QFrame:
         """Build what is shown while there is no model."""
@@ -163,6 +158,16 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         menu.addAction("Try the sample", self._try_sample)
         menu.addAction("Work without a model", self._controller.models.forget)
         return menu
+
+
+def ask_export(parent: QWidget, controller: Controller, model: str = "") -> None:
+    """Ask for a name and a form, and write the model in use or another."""
+    path, wish = QFileDialog.getSaveFileName(
+        parent, "Export the model", "", ";;".join(EXPORTS)
+    )
+    if path:  # the dialog has asked about `path`, but not about another name
+        named = _with_ending(path, wish)
+        controller.models.export(named, overwrite=named == path, model=model)
 
 
 def _with_ending(path: str, wish: str) -> str:

@@ -9,6 +9,8 @@ from napari_unet.config import ExportConfig
 from napari_unet.gui.state import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_unet.gui.session import Session
 
 
@@ -24,24 +26,32 @@ class Models:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def open(self, path: str) -> None:
-        """Look at a checkpoint and use it; its rounds are yet to come."""
+    def open(self, path: str, then: Callable[[], None] | None = None) -> None:
+        """Look at a checkpoint and use it; rounds start from it from now on."""
         if not self._session.is_busy():
+            fresh: dict[str, Any] = {"past": (), "future": (), "curves": {}}
             message = f"Opened {Path(path).name}"
-            self.use(path, message, round=None, declined=None, curves={})
+            self.use(path, message, then=then, as_base=True, **fresh)
 
     def forget(self) -> None:
         """Work without a model."""
-        self._session.update(model=None, round=None, declined=None, message="")
+        self._session.update(
+            model=None, base=None, past=(), future=(), declined=None, message=""
+        )
 
     def tell(self, facts: dict[str, Any]) -> None:
         """Say what the checkpoint in use leaves open, and open it so."""
         model = self._session.state.model
         if model is not None and not self._session.is_busy():
-            self.use(model.path, "The checkpoint is opened so from now on.", told=facts)
+            self.use(
+                model.path,
+                "The checkpoint is opened so from now on.",
+                told=facts,
+                as_base=model == self._session.state.base,
+            )
 
-    def export(self, path: str, *, overwrite: bool) -> None:
-        """Write the model in use for other programs; its form follows from the name.
+    def export(self, path: str, *, overwrite: bool, model: str = "") -> None:
+        """Write a model for other programs; its form follows from the name.
 
         Parameters
         ----------
@@ -49,12 +59,15 @@ class Models:
             The file.
         overwrite : bool
             Whether the user agreed to replace a file of that name.
+        model : str
+            Its checkpoint, that of the model in use when not given.
         """
-        model = self._session.state.model
-        if model is None or self._session.is_busy():
+        used = self._session.state.model
+        model = model or (used.path if used else "")
+        if not model or self._session.is_busy():
             return
         arguments = {
-            "model": model.path,
+            "model": model,
             "output": path,
             "config": ExportConfig(),
             "overwrite": overwrite,
@@ -76,6 +89,8 @@ class Models:
         path: str,
         message: str = "",
         told: dict[str, Any] | None = None,
+        then: Callable[[], None] | None = None,
+        as_base: bool = False,
         **changes: Any,
     ) -> None:
         """Look at a checkpoint; if it can be used, take it and change the state.
@@ -88,14 +103,29 @@ class Models:
             What the footer says then.
         told : dict, optional
             What a person said about it, by field.
+        then : callable, optional
+            Called once it is used.
+        as_base : bool
+            Whether rounds start from it.
         **changes
             Fields of `State`.
         """
         arguments = {"model": path, **({"told": told} if told else {})}
 
         def finish(facts: dict[str, Any]) -> str:
-            self._session.update(model=Model(path, facts), **changes)
+            model = Model(path, facts)
+            self._session.update(
+                model=model,
+                declined=None,
+                **({"base": model} if as_base else {}),
+                **changes,
+            )
             return message
+
+        def after() -> None:
+            model = self._session.state.model
+            if then is not None and model is not None and model.path == path:
+                then()
 
         self._session.begin(
             "inspect",
@@ -103,4 +133,5 @@ class Models:
             "napari_unet.api:iter_inspect",
             lambda _token, _progress: arguments,
             finish,
+            after=after,
         )

@@ -16,6 +16,7 @@ from napari_unet.gui.layers import MARK
 from napari_unet.gui.strokes import class_colours
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari.layers import Layer
@@ -133,6 +134,16 @@ class Results:
             self._files[file] = shown
         if active is not None and active in self._layers.viewer.layers:
             self._layers.viewer.layers.selection.active = active
+
+    def has(self, image: str, suffix: str) -> bool:
+        """Whether a result of this name is shown."""
+        return bool(self.shown(image, suffix))
+
+    def set_visible(self, image: str, suffixes: Sequence[str], visible: bool) -> None:
+        """Show or hide the results of an image with these suffixes."""
+        for suffix in suffixes:
+            for layer in self.shown(image, suffix):
+                layer.visible = visible
 
     def remove(self, image: str, suffix: str) -> None:
         """Remove the results of an image with this suffix."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import UNetError, UsageError
 from napari_unet.events import Cancelled, Event, Finished, Progress, Started, Warned
-from napari_unet.execution.protocol import Failed
+from napari_unet.execution.protocol import Failed, is_last
 from napari_unet.gui import words
 from napari_unet.gui.state import Activity, State
 from napari_unet.gui.tasks import Task
@@ -68,6 +68,10 @@ class Session:
         """Put a sentence into the footer."""
         self.update(message=message, tone=tone)
 
+    def warn(self, text: str) -> None:
+        """Say something at the end of what runs."""
+        self._warning = text
+
     def fail(self, error: UNetError) -> None:
         """Tell an error in the footer and as a notification; log its details."""
         if details := getattr(error, "details", ""):
@@ -92,6 +96,7 @@ class Session:
         prepare: Prepare,
         finish: Callable[[Any], str],
         watch: Callable[[Event], None] | None = None,
+        after: Callable[[], None] | None = None,
     ) -> None:
         """Start a task and show how it goes.
 
@@ -107,12 +112,16 @@ class Session:
             Takes the result on the main thread and returns the closing sentence.
         watch : callable, optional
             Called with every event before it is shown.
+        after : callable, optional
+            Called when the task is over, however it ended.
         """
 
         def on_event(event: Event) -> None:
             if watch is not None:
                 watch(event)
             self._show(event, finish)
+            if after is not None and is_last(event):
+                after()
 
         self._began, self._warning = time.monotonic(), ""
         self.update(activity=Activity(kind, title), message="", tone="plain")
@@ -173,7 +182,9 @@ class Session:
             return
         share = min(event.done / event.total, 1.0) if event.total else None
         note = event.note or (f"{share:.0%}" if share is not None else "")
-        if share and " left" not in note:
+        if activity.kind == "train" and note.startswith("step"):
+            note += f", up to {words.seconds(event.total - event.done)} left"
+        elif share and " left" not in note:
             note += self._time_left(share)
         self.update(activity=replace(activity, fraction=share, note=note))
 

@@ -14,7 +14,7 @@ from napari_unet.gui import preferences
 from napari_unet.gui.closing import Closing
 from napari_unet.gui.controller import Controller
 from napari_unet.gui.jobs import MainThread, in_background
-from napari_unet.gui.keys import KEYS, Keys
+from napari_unet.gui.keys import HELD, KEYS, Keys
 from napari_unet.gui.layers import Layers
 from napari_unet.gui.unseen import Unseen
 
@@ -42,7 +42,7 @@ class Shared:
         self._is_busy = False
         self._docks: dict[int, tuple[Callable[[], None], UNetDock]] = {}
         self._viewer = weakref.ref(viewer)
-        self._keys = Keys(self._press, KEYS)
+        self._keys = Keys(self._press, KEYS, self._release, HELD)
         layers = Layers(viewer)
         self.controller = Controller(
             layers,
@@ -148,6 +148,10 @@ class Shared:
         """Hand a key to the dock that came last."""
         _, dock = list(self._docks.values())[-1]
         dock.press(key)
+
+    def _release(self, key: str) -> None:
+        """Tell that a held key was let go, even if the docks are gone."""
+        self.controller.compare.release()
 
 
 def _follower(shared: weakref.ref[Shared]) -> Callable[[], None]:

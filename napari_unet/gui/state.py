@@ -99,32 +99,88 @@ class Activity:
     """What runs now; `fraction` is None while unknown."""
 
     kind: Literal[
-        "inspect", "preview", "predict", "train", "batch", "export", "measure"
-    ]
+        "inspect", "preview", "predict", "train", "batch", "export", "measure",
+        "doubt", "audit", "patches",
+    ]  # fmt: skip
     title: str
     fraction: float | None = None
     note: str = ""
     stopping: bool = False
+    paused: bool = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is a training that takes steps."""
+        return self.kind == "train" and self.note.startswith("step")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A training round as it began, all in plain values."""
+
+    path: str
+    """The checkpoint that it makes."""
+    base: str
+    """Checkpoint it starts from, empty for a new network."""
+    image: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
+    """Checkpoints of the rounds before, oldest first."""
+    share: float = 0.0
+    """How much of it was done when it was cut short."""
+
+    @property
+    def number(self) -> int:
+        """Its number, 0 where its name tells none."""
+        found = re.search(r"-round-(\d+)$", Path(self.path).stem)
+        return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
 class Round:
-    """A training round: its checkpoint, what was used before, and both scores."""
+    """A training round: its checkpoint, what it learned from, and its scores.
+
+    Attributes
+    ----------
+    path : str
+        Its checkpoint.
+    base, image : str
+        See `Begun`.
+    strokes : int
+        Strokes it learned from.
+    before, after : float or None
+        Score of the round before, and its own, on the same held-out strokes.
+    interval : tuple of float, optional
+        95 % interval of its score.
+    note : str
+        What should be known.
+    worse : tuple of str
+        What speaks against it, see `napari_unet.training.guard`.
+    stopped, kept : bool
+        Whether it was stopped early, and whether the user wants to keep it.
+    """
 
     path: str
-    parent: Model | None
-    before: float | None
-    after: float | None
-    previous: Round | None = None
+    before: float | None = None
+    after: float | None = None
+    base: str = ""
+    image: str = ""
+    strokes: int = 0
+    interval: tuple[float, ...] | None = None
     note: str = ""
     worse: tuple[str, ...] = ()
-    """What speaks against it, see `napari_unet.training.guard`."""
+    stopped: bool = False
+    kept: bool = False
+
+    @property
+    def number(self) -> int:
+        """Its number, 0 where its name tells none."""
+        return Begun(self.path, "", "").number
 
     @property
     def name(self) -> str:
         """What it is called, such as ``"Round 2"``."""
-        number = re.search(r"-round-(\d+)$", Path(self.path).stem)
-        return f"Round {number[1]}" if number else "The round"
+        return f"Round {self.number}" if self.number else "The round"
 
     @property
     def is_worse(self) -> bool:
@@ -133,6 +189,26 @@ class Round:
             return True
         known = self.before is not None and self.after is not None
         return known and self.after < self.before  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A stroke that the others contradict, see `napari_unet.training.audit`.
+
+    Attributes
+    ----------
+    place : tuple of (str, int)
+        One of its pixels by axis.
+    painted, found : int
+        Its class, and the class that the others speak for; 1 is background.
+    contradiction : float
+        How sure that is, 0 to 1.
+    """
+
+    place: tuple[tuple[str, int], ...]
+    painted: int
+    found: int
+    contradiction: float
 
 
 @dataclass(frozen=True)
@@ -203,6 +279,8 @@ class State:
     """Everything the dock knows."""
 
     model: Model | None = None
+    base: Model | None = None
+    """The model that was opened, which rounds start from."""
     images: tuple[str, ...] = ()
     image: Image | None = None
     channels: tuple[int, ...] | None = None
@@ -235,7 +313,23 @@ class State:
     """A preview that a person waits for."""
     message: str = ""
     tone: Tone = "plain"
-    round: Round | None = None
+    rounds: tuple[Round, ...] = ()
+    """Those of the base, or of new networks, on the image."""
+    past: tuple[Model | None, ...] = ()
+    """Models used before this one, the last one last."""
+    future: tuple[Model | None, ...] = ()
+    """Models that were undone, the next one first."""
+    suspects: tuple[Suspect, ...] = ()
+    audited: bool = False
+    """Whether the strokes were checked since the image was chosen."""
+    doubt: bool = False
+    """Whether the map of doubt is shown."""
+    patches: tuple[Any, Any] | None = field(default=None, compare=False)
+    """Augmented patches and their targets."""
+    patches_made: int = 0
+    """How often patches were made; arrays cannot be compared."""
+    cut_short: Begun | None = None
+    """The last round on the image that can go on."""
     declined: Round | None = None
     """The last round, where it scored lower and is not used."""
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -243,3 +337,19 @@ class State:
     listing: bool = False
     """Whether files are being looked for."""
     output: str = ""
+
+    @property
+    def start(self) -> Model | None:
+        """What the next round starts from, None for a new network."""
+        return None if self.from_scratch else self.base
+
+    @property
+    def round(self) -> Round | None:
+        """The round that is used, None for a model that was opened."""
+        path = self.model.path if self.model else ""
+        return next((made for made in self.rounds if made.path == path), None)
+
+    @property
+    def before(self) -> Model | None:
+        """The model before the one in use, to compare with; None without one."""
+        return self.past[-1] if self.past else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import OutputError
@@ -124,6 +126,21 @@ class Tasks:
         if task.job is not None:
             task.job.cancel()
 
+    def pause(self, paused: bool) -> None:
+        """Let the job of the usual turn rest, or let it go on."""
+        for task in self._open:
+            if task.turn == "usual" and task.job is not None:
+                task.job.pause(paused)
+
+    def tell(self, make: Callable[[CancelToken], Any]) -> None:
+        """Send the job of the usual turn a message that is made in the background.
+
+        It is dropped if it cannot be made any more, or the job has ended meanwhile.
+        """
+        for task in self._open:
+            if task.turn == "usual" and task.job is not None:
+                self._background(partial(self._make_and_tell, task, make))
+
     def close(self, then: Call) -> None:
         """Stop all tasks without another word and the runner, `then` do the rest.
 
@@ -158,6 +175,17 @@ class Tasks:
             self._tell(task, Failed(told(error)))
         else:
             self._post(lambda: self._run(task, arguments))
+
+    def _make_and_tell(self, task: Task, make: Callable[[CancelToken], Any]) -> None:
+        """Make a message, in the background, and send it from the main thread."""
+        with contextlib.suppress(StagingStopped, OSError):
+            message = make(task.token)
+            self._post(lambda: self._send(task, message))
+
+    def _send(self, task: Task, message: Any) -> None:
+        """Send a message to a job that still runs."""
+        if task in self._open and task.job is not None:
+            task.job.tell(message)
 
     def _run(self, task: Task, arguments: dict[str, Any]) -> None:
         """Hand the job to the runner, on the main thread."""

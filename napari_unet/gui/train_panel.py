@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QListWidget,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet.config import FinetuneConfig
 from napari_unet.gui.form import Form
@@ -17,10 +28,15 @@ from napari_unet.gui.look import (
     show_items,
     text_label,
 )
+from napari_unet.gui.patches_panel import PatchesPanel
 from napari_unet.gui.plot import CurvePlot
+from napari_unet.gui.rounds_panel import RoundsPanel
 from napari_unet.gui.strokes_panel import StrokesPanel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_unet.gui.buttons import Button
     from napari_unet.gui.controller import Controller
     from napari_unet.gui.view import View
 
@@ -38,7 +54,7 @@ _OPTIONS = (
     "precision",
     "nan",
 )
-_STARTS = ("This model", "A new U-Net")
+_NEW = "A new U-Net"
 
 
 class TrainPanel(QWidget):  # type: ignore[misc]
@@ -60,25 +76,40 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.plot = CurvePlot()
         self.score = text_label(title="true")
         self.train = push_button("", self._train, primary=True)
-        self.undo = push_button("", controller.training.undo)
-        self.use_anyway = push_button("", controller.training.use_anyway)
+        self.pause = push_button("", controller.training.pause)
+        self.go_on = push_button("", controller.training.go_on)
+        self.use_anyway = push_button("", controller.versions.use_anyway)
+        self.next_spot = push_button("", controller.doubting.next_spot)
+        self.doubt = QCheckBox("Show doubt")
+        self.doubt.setToolTip("Show how unsure the model is of each pixel in view.")
+        self.doubt.clicked.connect(controller.doubting.show)
+        self.check = push_button("", self._check)
+        self.suspects = Suspects(controller)
+        self.rounds = RoundsPanel(controller)
+        self.patches = PatchesPanel(self._patches)
         self.start = narrow_combo("Start from")
         self.start.textActivated.connect(
-            lambda text: controller.set_from_scratch(text == _STARTS[1])
+            lambda text: controller.set_from_scratch(text == _NEW)
         )
         self._lay_out()
 
     def show_view(self, view: View) -> None:
         """Bring the page up to date."""
         self.strokes.show_view(view)
-        starts = _STARTS if view.can_start_from_model else _STARTS[1:]
-        show_items(self.start, starts, _STARTS[int(view.from_scratch)])
+        starts = (view.base, _NEW) if view.base else (_NEW,)
+        show_items(self.start, starts, _NEW if view.from_scratch else view.base)
         show_button(self.train, view.train)
-        show_button(self.undo, view.undo)
-        self.undo.setVisible(view.undo.enabled or bool(view.score))
-        self.use_anyway.setVisible(view.use_anyway is not None)
-        if view.use_anyway is not None:
-            show_button(self.use_anyway, view.use_anyway)
+        show_button(self.next_spot, view.next_spot)
+        show_button(self.check, view.check)
+        for name in ("use_anyway", "pause", "go_on"):
+            _show_if_any(getattr(self, name), getattr(view, name))
+        self.doubt.setChecked(view.doubt)
+        self.doubt.setEnabled(view.next_spot.enabled or view.doubt)
+        self.suspects.show_view(view)
+        self.rounds.show_view(view)
+        self.patches.show_view(view)
+        number = len(view.rounds) - 1
+        self.rounds_fold.set_title(f"Rounds ({number})" if number else "Rounds")
         self.plot.set_curves(view.curves)
         self.score.setText(view.score)
         self.score.setVisible(bool(view.score))
@@ -90,16 +121,22 @@ class TrainPanel(QWidget):  # type: ignore[misc]
     def _lay_out(self) -> None:
         """Place everything from top to bottom in the order of work."""
         area, layout = page()
+        self.rounds_fold = Folded("Rounds", self.rounds)
         layout.addWidget(self.strokes)
+        layout.addLayout(_row(self.next_spot, self.doubt))
+        layout.addLayout(_row(self.check))
+        layout.addWidget(self.suspects)
         start = QFormLayout()
         start.addRow("Start from", self.start)
         layout.addLayout(start)
         layout.addWidget(self.form)
-        layout.addWidget(self.train)
+        layout.addLayout(_row(self.train, self.pause, stretch=(1, 0)))
+        layout.addWidget(self.go_on)
         layout.addWidget(self.plot)
         layout.addWidget(self.score)
         layout.addWidget(self.use_anyway)
-        layout.addWidget(self.undo)
+        layout.addWidget(self.rounds_fold)
+        layout.addWidget(Folded("Augmented patches", self.patches))
         layout.addWidget(Folded("Options", self.options))
         layout.addStretch(1)
         outer = QVBoxLayout(self)
@@ -108,6 +145,60 @@ class TrainPanel(QWidget):  # type: ignore[misc]
 
     def _train(self) -> None:
         """Learn from the strokes."""
-        self._controller.session.attempt(
-            lambda: self._controller.training.train(self.settings())
-        )
+        self._attempt(self._controller.training.train)
+
+    def _check(self) -> None:
+        """Look for wrong strokes."""
+        self._attempt(self._controller.auditing.check)
+
+    def _patches(self) -> None:
+        """Show augmented patches."""
+        self._attempt(self._controller.auditing.patches)
+
+    def _attempt(self, act: Callable[[dict[str, Any]], None]) -> None:
+        """Do something with the settings, or tell why they cannot be used."""
+        self._controller.session.attempt(lambda: act(self.settings()))
+
+
+class Suspects(QListWidget):  # type: ignore[misc]
+    """Lists strokes that may be wrong; a click goes there.
+
+    Parameters
+    ----------
+    controller : Controller
+        Told where to go.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self.setAccessibleName("Strokes that may be wrong")
+        self.setToolTip("Strokes that the others contradict. Click to go there.")
+        self.setMaximumHeight(110)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.currentRowChanged.connect(controller.auditing.go_to)
+        self.itemClicked.connect(lambda _: controller.auditing.go_to(self.currentRow()))
+
+    def show_view(self, view: View) -> None:
+        """Bring the list up to date; hidden while there is none."""
+        if [self.item(n).text() for n in range(self.count())] != list(view.suspects):
+            blocked = self.blockSignals(True)
+            self.clear()
+            self.addItems(list(view.suspects))
+            self.blockSignals(blocked)
+        self.setVisible(bool(view.suspects))
+
+
+def _show_if_any(widget: QPushButton, button: Button | None) -> None:
+    """Bring a button up to date that is only there at times."""
+    widget.setVisible(button is not None)
+    if button is not None:
+        show_button(widget, button)
+
+
+def _row(*widgets: QWidget, stretch: tuple[int, ...] = ()) -> QHBoxLayout:
+    """Place widgets side by side."""
+    row = QHBoxLayout()
+    for widget, share in itertools.zip_longest(widgets, stretch, fillvalue=0):
+        row.addWidget(widget, share)
+    return row

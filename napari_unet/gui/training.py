@@ -1,24 +1,32 @@
-"""The Train page's actions: a round, back to before it, or on with a worse one."""
+"""The Train page's jobs: a round from its base, joined by what is painted meanwhile."""
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import FinetuneConfig
+from napari_unet.gui import rounds
 from napari_unet.gui.curves import Curves
-from napari_unet.gui.rounds import chain, round_from, round_path
+from napari_unet.gui.rounds import round_from, round_path
+from napari_unet.gui.state import Begun
 from napari_unet.gui.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from napari_unet.events import CancelToken
+    from napari_unet.events import CancelToken, Event
+    from napari_unet.gui.glimpses import Glimpses
     from napari_unet.gui.models import Models
     from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
-    from napari_unet.gui.state import Model
     from napari_unet.gui.teaching import Teaching
+    from napari_unet.gui.versions import Versions
+
+_COPIES = 4
+"""Copies of strokes that the computing process may still be reading."""
 
 
 class Training:
@@ -34,8 +42,10 @@ class Training:
         Where a round is noted.
     models : Models
         Takes over what was trained.
-    rounds : pathlib.Path
-        Where new checkpoints are kept.
+    versions : Versions
+        Knows the rounds.
+    glimpses : Glimpses
+        Shows the view as the network sees it.
     """
 
     def __init__(
@@ -44,78 +54,144 @@ class Training:
         teaching: Teaching,
         projects: Projects,
         models: Models,
-        rounds: Path,
+        versions: Versions,
+        glimpses: Glimpses,
     ) -> None:
         self._session = session
         self._teaching = teaching
         self._projects = projects
         self._models = models
-        self._rounds = rounds
+        self._versions = versions
+        self._glimpses = glimpses
+        self._told: Mapping[int, int] = {}
+        self._copies: deque[list[Any]] = deque()
+        self._layer = ""
 
     def train(self, settings: Mapping[str, Any]) -> None:
-        """Learn from the strokes as they are now."""
-        self._session.attempt(lambda: self._begin(settings))
+        """Learn from the strokes as they are now, from the base on."""
+        self._session.attempt(lambda: self._new(settings))
 
-    def undo(self) -> None:
-        """Go back to the model before the last round; its file stays."""
-        last = self._session.state.round
-        if last is None or self._session.is_busy():
+    def go_on(self) -> None:
+        """Continue the round that was cut short."""
+        begun = self._session.state.cut_short
+        if begun is None or self._session.is_busy():
             return
-        self._session.update(
-            model=last.parent, round=last.previous, declined=None, curves={}
-        )
-        name = last.parent.name if last.parent else "no model"
-        kept = Path(last.path).name
-        self._session.say(f"Back to {name}. The round is kept as {kept}.")
-
-    def use_anyway(self) -> None:
-        """Use the round that was not taken over because it scored lower."""
-        worse = self._session.state.declined
-        if worse is None or self._session.is_busy():
+        base = self._session.state.base
+        if begun.base and (base is None or base.path != begun.base):
+            self._models.open(begun.base, then=self.go_on)
             return
-        message = f"Now using {Path(worse.path).name}"
-        self._models.use(worse.path, message, round=worse, declined=None)
+        self._session.update(from_scratch=not begun.base and base is not None)
+        self._session.attempt(lambda: self._begin(begun, go_on=True))
 
-    def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Start a training round on a copy of the strokes."""
+    def pause(self) -> None:
+        """Let the training rest, or let it go on."""
+        activity = self._session.state.activity
+        if activity is None or activity.kind != "train":
+            return
+        self._session.tasks.pause(not activity.paused)
+        self._session.update(activity=replace(activity, paused=not activity.paused))
+
+    def catch_up(self) -> None:
+        """Tell a running training what was painted since it was told last."""
+        state = self._session.state
+        running = state.activity is not None and state.activity.kind == "train"
+        if not running or state.strokes is None or state.image is None:
+            return
+        counts = dict(state.strokes.counts)
+        if counts == self._told or state.strokes.name != self._layer:
+            return
+        self._told, taught = counts, self._teaching.gather()
+
+        def make(token: CancelToken) -> list[Any]:
+            strokes: list[Any] = taught(token, lambda _: None)["strokes"]
+            self._copies.append(strokes)
+            while len(self._copies) > _COPIES:
+                for source in self._copies.popleft():
+                    Path(source.path).unlink(missing_ok=True)
+            return strokes
+
+        self._session.tasks.tell(make)
+
+    def _new(self, settings: Mapping[str, Any]) -> None:
+        """Start a new round."""
         state = self._session.state
         if self._session.is_busy() or state.image is None or state.strokes is None:
             return
-        config = FinetuneConfig.build(
-            **settings, channels=state.channels, strokes=state.kind
+        settings = {**settings, "channels": state.channels, "strokes": state.kind}
+        FinetuneConfig.build(**settings)
+        base = state.start.path if state.start else ""
+        used = [m.path for m in (*state.past, state.model) if m is not None]
+        made = [r.path for r in state.rounds]
+        begun = Begun(
+            path=str(round_path(self._versions.folder, base, state.image.name)),
+            base=base,
+            image=state.image.name,
+            settings=settings,
+            earlier=tuple(p for p in used if p in made and Path(p).exists()),
         )
-        base = None if state.from_scratch else state.model
+        self._begin(begun)
+
+    def _begin(self, begun: Begun, *, go_on: bool = False) -> None:
+        """Start a job on a copy of the strokes."""
+        state = self._session.state
+        if state.image is None or state.strokes is None:
+            return
+        config = FinetuneConfig.build(**begun.settings)
         taught = self._teaching.gather()
-        earlier = chain(state.round)
-        folder = self._projects.rounds_folder or self._rounds
-        output = round_path(folder, base.path if base else "", state.image.name)
+        self._told, self._layer = dict(state.strokes.counts), state.strokes.name
+        rounds.note(begun)
 
         def prepare(token: CancelToken, progress: Callable[[float], None]) -> Any:
             return {
                 **taught(token, progress),
-                "model": base.path if base else None,
-                "earlier": earlier,
-                "output": str(output),
+                "model": begun.base or None,
+                "earlier": list(begun.earlier),
+                "output": begun.path,
                 "config": config,
+                "go_on": go_on,
+                "listen": True,
             }
 
-        self._session.update(declined=None)
+        curves = Curves(self._session)
+        view = self._glimpses.of_training(begun.path, state.image.name)
+
+        def watch(event: Event) -> None:
+            curves(event)
+            view(event)
+
+        self._session.update(declined=None, cut_short=None)
+        title = "Fine-tuning" if begun.base else "Training a new U-Net"
         self._session.begin(
             "train",
-            "Training a new U-Net" if base is None else "Fine-tuning",
+            f"Going on: {title[0].lower()}{title[1:]}" if go_on else title,
             "napari_unet.api:iter_finetune",
             prepare,
-            lambda result: self._take(result, state.model),
-            Curves(self._session),
+            lambda result: self._take(result, begun),
+            watch,
+            self._after_all,
         )
 
-    def _take(self, result: Mapping[str, Any], parent: Model | None) -> str:
-        """Use a new round unless it scores lower than what it started from."""
-        new = round_from(result, parent, self._session.state.round)
+    def _take(self, result: Mapping[str, Any], begun: Begun) -> str:
+        """Use a new round unless it scores lower than the one before."""
+        state = self._session.state
+        new = round_from(result, begun)
+        rounds.note(begun, new)
         self._projects.note_round(result)
-        if parent is not None and new.is_worse:
+        self._versions.add(new)
+        self._versions.give_up_cut_short(begun.image)
+        if state.model is not None and new.is_worse:
             self._session.update(declined=new)
-            return f"Kept {short(parent.name)}, which is better on held-out strokes"
-        self._models.use(new.path, round=new, from_scratch=False)
-        ended = "Stopped early and kept" if result["stopped"] else "Trained"
-        return f"{ended} {Path(new.path).name}; predict again to see it"
+            return (
+                f"Kept {short(state.model.name)}, which is better on held-out strokes"
+            )
+        past = (*state.past, state.model)
+        self._models.use(new.path, then=self._glimpses.refresh, past=past, future=())
+        ended = "Stopped early and kept" if new.stopped else "Trained"
+        return f"{ended} {Path(new.path).name}"
+
+    def _after_all(self) -> None:
+        """Look for a round that was cut short, however this one ended."""
+        state, folder = self._session.state, self._versions.folder
+        if state.image is not None:
+            cut_short = rounds.interrupted(folder, state.image.name)
+            self._session.update(cut_short=cut_short)

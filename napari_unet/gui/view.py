@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.gui import buttons, words
 from napari_unet.gui.annotation_view import annotation
+from napari_unet.gui.legend import class_name, legend
 from napari_unet.gui.open_facts import open_facts
+from napari_unet.gui.round_rows import RoundRow, redo, round_rows
 from napari_unet.tasks.decisions import decision_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         Model,
         Round,
         State,
+        Suspect,
         Tone,
     )
 
@@ -49,7 +52,7 @@ class View:
     axes: str
     ask_channels: bool
     annotation: AnnotationView
-    can_start_from_model: bool
+    base: str
     from_scratch: bool
     preview: Button
     predict: Button
@@ -57,6 +60,17 @@ class View:
     measured: Measured | None
     train: Button
     undo: Button
+    redo: Button
+    pause: Button | None
+    go_on: Button | None
+    next_spot: Button
+    check: Button
+    suspects: tuple[str, ...]
+    audited: bool
+    patches_button: Button
+    patches: tuple[Any, Any] | None
+    doubt: bool
+    rounds: tuple[RoundRow, ...]
     use_anyway: Button | None
     batch: Button
     score: str
@@ -93,7 +107,7 @@ def resolve(state: State) -> View:
         axes=(image.axes or "") if image else "",
         ask_channels=image is not None and image.sizes.get("C", 1) > 1,
         annotation=annotation(state),
-        can_start_from_model=model is not None,
+        base=state.base.name if state.base else "",
         from_scratch=buttons.from_scratch(state),
         preview=buttons.preview(state),
         predict=buttons.predict(state),
@@ -101,6 +115,17 @@ def resolve(state: State) -> View:
         measured=state.measured,
         train=buttons.train(state),
         undo=buttons.undo(state),
+        redo=redo(state),
+        pause=buttons.pause(state),
+        go_on=buttons.go_on(state),
+        next_spot=buttons.next_spot(state),
+        check=buttons.check(state),
+        suspects=tuple(_suspect(state, suspect) for suspect in state.suspects),
+        audited=state.audited,
+        patches_button=buttons.patches(state),
+        patches=state.patches,
+        doubt=state.doubt,
+        rounds=round_rows(state),
         use_anyway=buttons.use_anyway(state),
         batch=buttons.batch(state),
         score=_score(state),
@@ -132,6 +157,8 @@ def _status(state: State, activity: Activity | None) -> str:
     if activity is not None:
         if activity.stopping and activity.kind == "train":
             return "Stopping, keeping the best so far …"
+        if activity.paused:
+            return f"{activity.title} · paused"
         note = f" · {activity.note}" if activity.note else ""
         return activity.title + note
     return state.message or _next_step(state)
@@ -198,6 +225,20 @@ def _score(state: State) -> str:
         return f"{_dice(last)} on held-out strokes"
     change = last.after - last.before
     return f"{_dice(last)} ({change:+.2f}) on held-out strokes"
+
+
+def _suspect(state: State, suspect: Suspect) -> str:
+    """Say what is odd about a stroke."""
+    painted, found = (_class(state, n) for n in (suspect.painted, suspect.found))
+    at = ", ".join(f"{axis} {n}" for axis, n in suspect.place)
+    odd = f"rather {found}" if suspect.found != suspect.painted else "not sure"
+    return f"{painted}: {odd}, {suspect.contradiction:.0%} ({at})"
+
+
+def _class(state: State, number: int) -> str:
+    """Name a class as the legend does."""
+    named = (row.name for row in legend(state) if row.number == number)
+    return next(named, class_name(state.model, number))
 
 
 def _dice(result: Round) -> str:

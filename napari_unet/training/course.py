@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_unet.errors import ImageError, ModelError, OutputError, StrokesError
+from napari_unet.errors import ModelError, OutputError, UNetError
 from napari_unet.events import Metric, Progress, Stopped, Warned
 from napari_unet.networks.network import Network
 from napari_unet.training import recorded, resume
@@ -259,14 +259,14 @@ class Course:
 
     def _hear(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Learn from the strokes painted since; those that do not fit wait."""
-        examples = None if self._news is None else self._news()
-        if examples is None or self.has_learned(examples):
-            return
         try:
+            examples = None if self._news is None else self._news()
+            if examples is None or self.has_learned(examples):
+                return
             self.join(examples, cancel)
         except Stopped:
             return
-        except (StrokesError, ImageError, ModelError) as error:
+        except UNetError as error:
             yield Warned(f"The new strokes wait for the next round: {error}")
             return
         self.standing.joined = self.standing.looks

@@ -49,10 +49,17 @@ class FakeJob:
         self.play = on_event
         self.turn = turn
         self.stop_after = stop_after
-        self.done = self.cancelled = False
+        self.done = self.cancelled = self.paused = False
+        self.told = []
 
     def cancel(self):
         self.cancelled = True
+
+    def tell(self, message):
+        self.told.append(message)
+
+    def pause(self, paused=True):
+        self.paused = paused
 
 
 class Desk:

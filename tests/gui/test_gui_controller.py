@@ -273,13 +273,15 @@ def test_round_is_used_scored_and_undone(desk):
     finish_round(desk, train(desk))
     assert desk.view.model_name == "nuclei-round-1.safetensors"
     assert desk.view.score == "Dice 0.50 → 0.90 (+0.40) on held-out strokes"
-    Path(desk.state.model.path).parent.mkdir()
     Path(desk.state.model.path).touch()
-    finish_round(desk, train(desk), 0.9, 0.95)
+    job = train(desk)
+    assert job.arguments["model"] == "nuclei.pt"
+    assert job.arguments["earlier"] == [desk.state.model.path]
+    finish_round(desk, job, 0.9, 0.95)
     assert desk.view.model_name == "nuclei-round-2.safetensors"
-    desk.controller.training.undo()
+    desk.controller.versions.undo()
     assert desk.view.model_name == "nuclei-round-1.safetensors"
-    desk.controller.training.undo()
+    desk.controller.versions.undo()
     assert desk.view.model_name == "nuclei.pt"
     assert not desk.view.undo.enabled
 
@@ -290,10 +292,9 @@ def test_worse_round_is_not_used_unless_asked_for(desk):
     desk.open_model("nuclei.pt")
     finish_round(desk, train(desk), 0.5, 0.9)
     good = Path(desk.state.model.path)
-    good.parent.mkdir()
     good.touch()
     job = train(desk)
-    assert job.arguments["model"] == str(good)
+    assert job.arguments["model"] == "nuclei.pt"
     scores = {"score_before": 0.95, "score_after": 0.9, "stopped": False}
     job.play(Finished({"path": job.arguments["output"], **scores}))
     assert desk.job is job
@@ -303,14 +304,14 @@ def test_worse_round_is_not_used_unless_asked_for(desk):
         "Round 2 is worse on held-out strokes (Dice 0.95 → 0.90); "
         "still using nuclei-round-1.safetensors"
     )
-    desk.controller.training.use_anyway()
+    desk.controller.versions.use_anyway()
     desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
     assert desk.view.model_name == "nuclei-round-2.safetensors"
     assert desk.view.use_anyway is None
     assert desk.view.score == "Dice 0.95 → 0.90 (-0.05) on held-out strokes"
-    desk.controller.training.undo()
+    desk.controller.versions.undo()
     assert desk.view.model_name == good.name
-    desk.controller.training.undo()
+    desk.controller.versions.undo()
     assert desk.view.model_name == "nuclei.pt"
 
 
@@ -322,7 +323,6 @@ def test_round_that_forgot_is_not_used_and_says_why(desk):
     assert job.arguments["earlier"] == []
     finish_round(desk, job, None, None)
     good = Path(desk.state.model.path)
-    good.parent.mkdir()
     good.touch()
     job = train(desk)
     assert job.arguments["earlier"] == [str(good)]
@@ -371,7 +371,7 @@ def test_training_without_a_model_starts_from_scratch(desk):
     assert job.arguments["model"] is None
     finish_round(desk, job, None, 0.8, stopped=True)
     assert desk.view.model_name == "cells-round-1.safetensors"
-    desk.controller.training.undo()
+    desk.controller.versions.undo()
     assert desk.view.model_name == ""
 
 

@@ -315,7 +315,8 @@ def test_train_page_paints_trains_and_shows_the_round(desk, qtbot):
     desk.job.play(Finished({"path": arguments["output"], **scores}))
     desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
     assert panel.score.text() == "Dice 0.80 on held-out strokes"
-    assert not panel.undo.isHidden()
+    assert panel.rounds.undo.isEnabled()
+    assert panel.rounds_fold._header.text() == "Rounds (1)"
 
 
 def test_train_page_offers_a_new_network(desk, qtbot):
@@ -324,7 +325,7 @@ def test_train_page_offers_a_new_network(desk, qtbot):
         "A new U-Net"
     ]
     desk.open_model()
-    assert panel.start.currentText() == "This model"
+    assert panel.start.currentText() == "model.safetensors"
     panel.start.textActivated.emit("A new U-Net")
     assert desk.view.from_scratch
     assert panel.start.currentText() == "A new U-Net"
@@ -370,7 +371,7 @@ def test_worse_round_offers_one_button(desk, qtbot):
     desk.add_image()
     desk.open_model("nuclei.pt")
     assert panel.use_anyway.isHidden()
-    worse = Round("/r/nuclei-round-1.safetensors", desk.state.model, 0.9, 0.8)
+    worse = Round("/r/nuclei-round-1.safetensors", 0.9, 0.8)
     desk.controller.session.update(declined=worse)
     assert "still using nuclei.pt" in panel.score.text()
     qtbot.mouseClick(panel.use_anyway, Qt.MouseButton.LeftButton)

@@ -21,6 +21,7 @@ MODEL = Model("/m/nuclei.pt", FACTS)
 IMAGE = Image("cells", (40, 5, 6), "ZYX")
 READY = State(
     model=MODEL,
+    base=MODEL,
     image=IMAGE,
     strokes=Strokes("cells · strokes", True, {1: 5, 2: 3}),
     files=(BatchFile("a.tif"),),
@@ -29,7 +30,8 @@ READY = State(
 
 
 def with_facts(**facts):
-    return replace(READY, model=Model("m", FACTS | facts))
+    model = Model("m", FACTS | facts)
+    return replace(READY, model=model, base=model)
 
 
 def with_image(shape, axes):
@@ -91,7 +93,7 @@ def test_training_from_scratch_needs_no_fitting_model():
     state = with_facts(in_channels=4)
     assert not resolve(state).train.enabled
     assert resolve(replace(state, from_scratch=True)).train.enabled
-    assert resolve(replace(READY, model=None)).from_scratch
+    assert resolve(replace(READY, model=None, base=None)).from_scratch
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_while_something_runs_only_stop_acts():
     ],
 )
 def test_scores_in_words(before, after, text):
-    view = resolve(replace(READY, round=Round("r", MODEL, before, after)))
+    view = resolve(used(Round("r", before, after)))
     assert view.score == text
     assert view.undo.enabled
     assert "nuclei.pt" in view.undo.tip
@@ -167,7 +169,7 @@ def test_scores_in_words(before, after, text):
     ],
 )
 def test_only_a_lower_score_is_worse(before, after, worse, dice):
-    new = Round("/r/nuclei-round-2.safetensors", MODEL, before, after)
+    new = Round("/r/nuclei-round-2.safetensors", before, after)
     assert new.is_worse is worse
     if worse:
         assert resolve(replace(READY, declined=new)).score == (
@@ -177,7 +179,7 @@ def test_only_a_lower_score_is_worse(before, after, worse, dice):
 
 def test_declined_round_can_be_used_anyway_while_nothing_runs():
     assert resolve(READY).use_anyway is None
-    new = Round("/r/nuclei-round-2.safetensors", MODEL, 0.9, 0.8)
+    new = Round("/r/nuclei-round-2.safetensors", 0.9, 0.8)
     button = resolve(replace(READY, declined=new)).use_anyway
     assert (button.text, button.enabled) == ("Use it anyway", True)
     busy = replace(READY, declined=new, activity=Activity("predict", "Predicting"))
@@ -185,11 +187,16 @@ def test_declined_round_can_be_used_anyway_while_nothing_runs():
 
 
 def test_round_without_validation_says_so():
-    last = Round("r", MODEL, None, None, note="Too few strokes.")
-    view = resolve(replace(READY, round=last))
+    last = Round("r", None, None, note="Too few strokes.")
+    view = resolve(used(last))
     assert view.score == "No validation yet. Too few strokes."
     last = replace(last, note="No validation yet: too few strokes.")
-    assert resolve(replace(READY, round=last)).score == last.note
+    assert resolve(used(last)).score == last.note
+
+
+def used(last):
+    """The state in which a round is used."""
+    return replace(READY, model=Model("r", FACTS), rounds=(last,), past=(MODEL,))
 
 
 @pytest.mark.parametrize(
