@@ -55,6 +55,7 @@ _OPTIONS = (
     "nan",
 )
 _NEW = "A new U-Net"
+_LINES = 5
 
 
 class TrainPanel(QWidget):  # type: ignore[misc]
@@ -173,7 +174,6 @@ class Suspects(QListWidget):  # type: ignore[misc]
         super().__init__()
         self.setAccessibleName("Strokes that may be wrong")
         self.setToolTip("Strokes that the others contradict. Click to go there.")
-        self.setMaximumHeight(110)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.currentRowChanged.connect(controller.auditing.go_to)
@@ -187,6 +187,8 @@ class Suspects(QListWidget):  # type: ignore[misc]
             self.addItems(list(view.suspects))
             self.blockSignals(blocked)
         self.setVisible(bool(view.suspects))
+        line = self.fontMetrics().height() + 4
+        self.setFixedHeight(min(len(view.suspects), _LINES) * line + 6)
 
 
 def _show_if_any(widget: QPushButton, button: Button | None) -> None:

@@ -8,14 +8,11 @@ import pytest
 from conftest import Desk
 from test_gui_controller import finish_round, painted, train
 
-from napari_unet import api
 from napari_unet.errors import ModelError
 from napari_unet.events import Cancelled, Finished, Metric, Progress
-from napari_unet.execution.inline import Inline
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import glimpses, rounds
 from napari_unet.gui.state import Begun
-from napari_unet.training.clock import Clock
 
 
 @pytest.fixture
@@ -321,66 +318,3 @@ def test_stopped_before_anything_was_learned_leaves_no_round(ready):
     assert ready.state.rounds == ()
     assert ready.view.go_on is None
     assert not ready.view.busy
-
-
-class RealDesk(Desk):
-    """A desk whose jobs are done, here and now."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        runner = Inline()
-        self.controller.session.tasks._runner = runner
-
-
-class Counted(Clock):
-    """Time that goes by steps, however busy the computer is."""
-
-    steps = 0
-
-    @property
-    def share(self):
-        self.steps += 1
-        return self.steps / 150
-
-
-def test_flipped_labels_are_not_taken_and_undo_is_bit_identical(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet.training.finetune.Clock", Counted)
-    desk = RealDesk(tmp_path)
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:64, :64]
-    disc = ((y % 32 - 16) ** 2 + (x % 32 - 16) ** 2) < 64
-    desk.viewer.add_image(
-        (disc * 100 + rng.normal(20, 5, disc.shape)).astype("f4"), name="cells"
-    )
-    desk.controller.painting.new()
-    layer = desk.viewer.layers["cells · strokes"]
-    layer.data[31:33, 4:60] = 1
-    layer.data[0:2, 4:60] = 1
-    layer.data[62:64, 4:60] = 1
-    for row in (16, 48):
-        for column in (16, 48):
-            layer.data[row - 2 : row + 3, column - 4 : column + 5] = 2
-    desk.controller.painting.recount()
-    settings = {
-        "max_seconds": 600.0, "depth": 1, "width": 8, "patch": (32,), "device": "cpu",
-        "learning_rate": 0.01, "augment": False,
-    }  # fmt: skip
-    desk.controller.training.train(settings)
-    good = desk.state.model
-    assert good is not None, desk.view.status
-    before = predicted(desk, tmp_path)
-    layer.data[...] = np.choose(layer.data, [0, 2, 1])
-    desk.controller.training.train(settings)
-    assert desk.state.model == good
-    assert desk.state.declined is not None, desk.view.status
-    desk.controller.versions.use_anyway()
-    assert desk.state.model != good
-    assert (predicted(desk, tmp_path) != before).mean() > 0.1
-    desk.controller.versions.undo()
-    np.testing.assert_array_equal(predicted(desk, tmp_path), before)
-
-
-def predicted(desk, folder):
-    """Probabilities that the model in use gives."""
-    image = desk.viewer.layers["cells"].data
-    return api.predict(image, desk.state.model.path, kind="probabilities")

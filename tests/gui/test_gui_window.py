@@ -271,6 +271,27 @@ def press(letters):
         QTest.keyClick(_canvas(), key, Qt.KeyboardModifier.ShiftModifier)
 
 
+def test_keys_of_the_rounds_and_one_that_is_held(viewer, qtbot, monkeypatch):
+    viewer.add_image(np.zeros((8, 9)), name="cells")
+    dock = dock_for(viewer)
+    qtbot.waitUntil(dock.isVisible)
+    done, page = [], dock.controller
+    monkeypatch.setattr(page.compare, "press", lambda: done.append("down"))
+    monkeypatch.setattr(page.compare, "release", lambda: done.append("up"))
+    monkeypatch.setattr(page.doubting, "next_spot", lambda: done.append("next"))
+    shift = Qt.KeyboardModifier.ShiftModifier
+    QTest.keyPress(_canvas(), Qt.Key.Key_D, shift)
+    assert done == ["down"]
+    QTest.keyRelease(_canvas(), Qt.Key.Key_D, shift)
+    press("N")
+    assert done == ["down", "up"]
+    assert page.session.state.message == "Choose a model first."
+    page.session.update(model=MODEL, base=MODEL)
+    press("NK")
+    assert done == ["down", "up", "next"]
+    assert "no round to keep" in page.session.state.message
+
+
 def test_keys_go_on_with_the_dock_that_is_left(viewer, qtbot):
     first = dock_for(viewer)
     second = UNetDock(viewer)
