@@ -54,7 +54,9 @@ class Controller:
     folder : pathlib.Path
         Private folder for pixels on their way; removed by `close`.
     rounds : pathlib.Path
-        Where new checkpoints are kept; strokes without a project lie beside it.
+        Where new checkpoints are kept.
+    recovery : pathlib.Path
+        Where strokes are kept that have no project.
     post : callable
         Calls a function on the main thread, soon.
     background : callable
@@ -82,6 +84,7 @@ class Controller:
         runner: Runner,
         folder: Path,
         rounds: Path,
+        recovery: Path,
         *,
         post: Callable[[Callable[[], None]], None],
         background: Callable[[Callable[[], None]], None],
@@ -89,9 +92,7 @@ class Controller:
     ) -> None:
         self.session = session = Session(Tasks(runner, post, background), notify)
         self.strokes = StrokeLayers(layers)
-        self.projects = projects = Projects(
-            session, layers, self.strokes, rounds.parent / "recovery"
-        )
+        self.projects = projects = Projects(session, layers, self.strokes, recovery)
         self.painting = Painting(session, layers, self.strokes, self.projects)
         self.models = models = Models(session)
         self.batch = Batching(session)

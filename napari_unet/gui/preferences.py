@@ -61,6 +61,11 @@ def rounds_folder() -> Path:
     return Path(wish) if wish else platformdirs.user_data_path(NAME) / "rounds"
 
 
+def recovery_folder() -> Path:
+    """Folder for strokes that have no project; always the same, to be found again."""
+    return platformdirs.user_data_path(NAME) / "recovery"
+
+
 def _page() -> Any:
     """Return the page of our settings, None where napari has none."""
     with contextlib.suppress(KeyError):

@@ -49,6 +49,7 @@ class Shared:
             Child(),
             preferences.scratch_folder(),
             preferences.rounds_folder(),
+            preferences.recovery_folder(),
             post=self._main_thread.post,
             background=in_background,
             notify=_notify,

@@ -77,6 +77,7 @@ class Desk:
             self.runner,
             folder / "private",
             folder / "rounds",
+            folder / "recovery",
             post=lambda function: function(),
             background=lambda function: function(),
             notify=lambda severity, text: self.notes.append((severity, text)),
