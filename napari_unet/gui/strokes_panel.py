@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
+    QLabel,
     QVBoxLayout,
     QWidget,
 )
@@ -141,7 +142,7 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         """Make the line of the project."""
         self.project = text_label()
         row = QHBoxLayout()
-        row.addWidget(text_label("Project"))
+        row.addWidget(QLabel("Project"))
         row.addWidget(self.project, 1)
         row.addWidget(self.open)
         row.addWidget(self.save_as)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BLOCK = 1 << 16
-_MOST_AT_ONCE = 256
+_MOST_AT_ONCE = 96
 _SMALL = 4 << 20
 
 
