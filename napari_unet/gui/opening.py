@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import ImageError, UNetError
-from napari_unet.images.readers import open_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +20,8 @@ _IN_MEMORY = 256 << 20
 
 def is_file_of(path: Path, axes: str, shape: tuple[int, ...]) -> bool:
     """Whether a file, read with the axes of a layer, has the layer's pixels."""
+    from napari_unet.images.readers import open_image
+
     try:
         with open_image(path, axes=axes) as stack:
             return stack.axes == axes and stack.shape == shape
@@ -45,6 +46,8 @@ def open_picture(viewer: ViewerModel, picture: Picture, path: Path) -> str:
     ImageError
         If it cannot be read, or has another size.
     """
+    from napari_unet.images.readers import open_image
+
     stack = open_image(path, axes=picture.axes, series=picture.series)
     if stack.shape != picture.shape:
         raise ImageError(
