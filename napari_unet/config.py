@@ -224,8 +224,8 @@ class FinetuneConfig(ReadConfig):
     unpainted: bool = Field(
         True,
         title="Unpainted pixels",
-        description="New network from strokes: where nothing is painted it learns to "
-        "agree with the average of itself (mean teacher).",
+        description="New 2D network from strokes: where nothing is painted it learns "
+        "to agree with the average of itself (mean teacher).",
     )
     strokes: Literal["auto", "classes", "instances"] = Field(
         "auto",

@@ -50,8 +50,12 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
 
 
 def _looks_beyond(lesson: Lesson, config: FinetuneConfig) -> bool:
-    """Whether unpainted pixels teach: only a new network, and only beside strokes."""
-    return config.unpainted and lesson.is_new and not config.complete
+    """Whether unpainted pixels teach: new 2D networks, beside strokes.
+
+    In volumes it took from the few steps of a minute without a gain.
+    """
+    flat = lesson.network.spec.ndim == 2
+    return config.unpainted and flat and lesson.is_new and not config.complete
 
 
 def make_sampler(lesson: Lesson, config: FinetuneConfig) -> PatchSampler:
