@@ -116,6 +116,7 @@ class Painting:
         """Paint a class."""
         strokes = self._session.state.strokes
         if strokes is not None:
+            self._projects.check_disk()
             self._strokes.paint(strokes.name, number)
         self._session.update(painting=number)
 

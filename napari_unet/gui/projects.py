@@ -29,13 +29,23 @@ if TYPE_CHECKING:
 class _Held:
     """The project that is open, let go of when the viewer is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Path) -> None:
         self.project: Project | None = None
+        self.place = place
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether nobody made the project."""
+        return self.project is not None and self.project.folder.parent == self.place
 
     def close(self) -> None:
-        """Let others have the project."""
-        if self.project is not None:
-            self.project.close()
+        """Let others have it; one that nobody made and nobody painted on goes."""
+        project, unsaved = self.project, self.is_unsaved
+        self.project = None
+        if project is not None:
+            project.close()
+            if unsaved:
+                recovery.drop_if_empty(project)
 
 
 class Projects:
@@ -60,7 +70,7 @@ class Projects:
         self._layers = layers
         self._strokes = strokes
         self._place = place
-        self._held = _Held()
+        self._held = _Held(place)
         self._asked: set[tuple[str, tuple[int, ...]]] = set()
         self._mirrored: dict[str, str] = {}
         self._states: dict[str, places.State] = {}
@@ -80,8 +90,7 @@ class Projects:
     @property
     def is_unsaved(self) -> bool:
         """Whether the project lies in the recovery folder."""
-        project = self.project
-        return project is not None and project.folder.parent == self._place
+        return self._held.is_unsaved
 
     @property
     def rounds_folder(self) -> Path | None:
@@ -200,8 +209,7 @@ class Projects:
         project = self.project
         if project is None:
             return
-        if project.is_short_of_disk():
-            self._session.say("The disk is nearly full: make room, then paint.", "bad")
+        self.check_disk()
         mirrors = self._mirrors()
 
         def save() -> None:
@@ -211,6 +219,21 @@ class Projects:
 
         self._session.tasks.aside(save, self._flushed)
 
+    def check_disk(self) -> None:
+        """Let strokes with holes rest while the disk is nearly full.
+
+        Writing into a hole of a mapped file would end the program then.
+        """
+        project = self.project
+        if project is None:
+            return
+        short = project.is_short_of_disk()
+        for name in self._strokes.names():
+            if self._strokes.picture_of(name):
+                self._strokes.let_paint(name, not short)
+        if short:
+            self._session.say("The disk is nearly full: make room, then Paint.", "bad")
+
     def close(self) -> None:
         """Let go of the project; it stays open while its strokes are shown."""
         project = self.project
@@ -219,16 +242,7 @@ class Projects:
         if any(self._strokes.picture_of(name) for name in self._strokes.names()):
             self._session.attempt(project.flush)
             return
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Close the project; one that nobody made and nobody painted on goes."""
-        project, unsaved = self.project, self.is_unsaved
-        self._held.project = None
-        if project is not None:
-            project.close()
-            if unsaved:
-                recovery.drop_if_empty(project)
+        self._held.close()
 
     def _open(self, folder: Path) -> None:
         """Open a project and show its first image."""
@@ -242,7 +256,7 @@ class Projects:
         for name in self._strokes.names():
             if self._strokes.picture_of(name):
                 self._strokes.remove(name)
-        self._let_go()
+        self._held.close()
         self._held.project = opened
         classes = opened.contents.classes or first_classes()
         self._session.update(classes=classes, offer=None, kind=opened.contents.kind)

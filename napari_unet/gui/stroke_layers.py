@@ -125,6 +125,12 @@ class StrokeLayers:
             return None
         return {1: "uint8", 2: "uint16"}.get(data.dtype.itemsize, "uint32")
 
+    def let_paint(self, name: str, allowed: bool) -> None:
+        """Allow or forbid painting on a layer."""
+        layer = self._layers.layer(name)
+        if layer.editable != allowed:
+            layer.editable = allowed
+
     def put(self, name: str, strokes: np.ndarray, picture: str) -> None:
         """Let a layer hold other strokes; what was done cannot be undone any more."""
         layer = self._layers.layer(name)

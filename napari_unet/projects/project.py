@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_unet import disk, files
 from napari_unet.errors import OutputError, ProjectError
 from napari_unet.projects import folders, marks, places, schema, stroke_files
@@ -15,8 +17,6 @@ from napari_unet.projects.newcomers import NewPicture, described, new_id
 from napari_unet.projects.schema import Contents, Dtype, Picture
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from napari_unet.batch.locks import Lock, Locks
 
 
@@ -330,7 +330,9 @@ class Project:
     def is_short_of_disk(self) -> bool:
         """Whether painting should rest, since the disk is nearly full."""
         return any(
-            stroke_files.is_short_of_disk(self.path_of(p), math.prod(p.plane_shape))
+            stroke_files.is_short_of_disk(
+                self.path_of(p), math.prod(p.plane_shape) * np.dtype(p.dtype).itemsize
+            )
             for p in self.contents.pictures
         )
 

@@ -341,3 +341,19 @@ def test_buttons_without_strokes_say_why(desk, name):
     desk.add_image()
     button = getattr(desk.view.annotation, name)
     assert (button.enabled, button.tip) == (False, "Make a stroke layer first.")
+
+
+def test_painting_rests_while_the_disk_is_nearly_full(desk, monkeypatch):
+    image = np.broadcast_to(np.uint8(0), (70, 1024, 1024))  # strokes with holes
+    desk.viewer.add_image(image, name="cells", axis_labels="zyx")
+    desk.controller.painting.new()
+    free = {"left": 100 << 20}
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda _: type("Usage", (), {"free": free["left"]})
+    )
+    desk.controller.projects.autosave()
+    assert not strokes(desk).editable
+    assert "nearly full" in desk.view.status
+    free["left"] = 10 << 30
+    desk.controller.painting.start()
+    assert strokes(desk).editable
