@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from napari_unet import api
 from napari_unet.cli.answer import DONE, SOME_FAILED, STOPPED, Answer, plain, table
 from napari_unet.cli.options import read_settings
-from napari_unet.cli.page import page
 from napari_unet.config import BatchConfig, ExportConfig, FinetuneConfig, PredictConfig
 from napari_unet.errors import UsageError
 from napari_unet.events import drain
 from napari_unet.inference import card
+from napari_unet.page import page
 
 if TYPE_CHECKING:
     import argparse

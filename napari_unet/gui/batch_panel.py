@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
+    QApplication,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -16,14 +19,21 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 from napari_unet.config import BatchConfig
+from napari_unet.errors import UsageError
+from napari_unet.gui import words
 from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.form import Form
-from napari_unet.gui.look import page, push_button, show_button, text_label
+from napari_unet.gui.look import Folded, page, push_button, show_button, text_label
 
 if TYPE_CHECKING:
     from napari_unet.gui.controller import Controller
     from napari_unet.gui.predict_panel import PredictPanel
+    from napari_unet.gui.state import BatchFile
     from napari_unet.gui.view import View
+
+
+_WRITTEN = ("kind", "measure", "suffix")
+_OPTIONS = ("table", "by_content", "memory_limit", "time_limit")
 
 
 class BatchPanel(QWidget):  # type: ignore[misc]
@@ -41,7 +51,10 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         super().__init__()
         self._controller = controller
         self._predict = predict
-        self.form = Form(BatchConfig, ("suffix", "retry_failed"))
+        self._model_path = ""
+        self.form = Form(BatchConfig, _WRITTEN, words.LOOKS)
+        self.form.fields["kind"].changed.connect(self._offer_measuring)
+        self.options = Form(BatchConfig, _OPTIONS)
         self.folder = push_button("Folder …", self._choose_folder)
         self.files = push_button("Files …", self._choose_files)
         self.pattern = QLineEdit(BatchConfig.model_fields["pattern"].default)
@@ -54,14 +67,32 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         self.output.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.change = push_button("Change …", self._choose_output)
         self.run = push_button("", self._run, primary=True)
-        self.table = FileTable()
+        self.pause = push_button("", controller.batch.pause)
+        self.retry = push_button("", self._retry)
+        self.command = push_button("", self._copy)
+        self.estimate = text_label(faint="true")
+        self.estimate.setAccessibleName("Estimate")
+        self._estimated: object = None
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._estimate)
+        self.table = FileTable(self._open)
         self._lay_out()
 
     def show_view(self, view: View) -> None:
         """Bring the page up to date."""
         self.output.setText(view.output or "beside the images")
         self.output.setToolTip(view.output)
+        if view.model_path != self._model_path:
+            self._model_path = view.model_path
+            self.form.fields["kind"].value = view.kind
         show_button(self.run, view.batch)
+        show_button(self.pause, view.pause)
+        show_button(self.retry, view.retry)
+        show_button(self.command, view.command)
+        self.estimate.setText(view.estimate)
+        self.estimate.setVisible(bool(view.estimate))
+        self._estimate_if_new(view)
         for widget in (self.folder, self.files, self.pattern, self.change):
             widget.setEnabled(not view.busy)
         self.table.setVisible(bool(view.files))
@@ -82,14 +113,28 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         form.addRow("Results", results)
         layout.addLayout(form)
         layout.addWidget(self.form)
-        hint = "Uses the result and the options of the Predict page."
+        layout.addWidget(Folded("Options", self.options))
+        hint = "The options of the Predict page count here too."
         layout.addWidget(text_label(hint, faint="true"))
         layout.addWidget(self.run)
+        layout.addWidget(self.estimate)
         layout.addWidget(self.table, 1)
+        actions = QHBoxLayout()
+        actions.addWidget(self.pause)
+        actions.addWidget(self.retry)
+        layout.addLayout(actions)
+        layout.addWidget(self.command)
         layout.addStretch(0)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
+
+    def _offer_measuring(self, kind: str) -> None:
+        """Offer to measure what can be measured."""
+        measure = self.form.fields["measure"]
+        measure.enabled = kind in ("labels", "instances")
+        if not measure.enabled:
+            measure.value = False
 
     def _choose_folder(self) -> None:
         """Ask for a folder of images."""
@@ -113,6 +158,47 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             lambda: self._controller.batch.run(self._settings())
         )
 
+    def _retry(self) -> None:
+        """Do the files again that failed."""
+        self._controller.session.attempt(
+            lambda: self._controller.batch.retry(self._settings())
+        )
+
+    def _copy(self) -> None:
+        """Put the command line that does the same on the clipboard."""
+
+        def copy() -> None:
+            line = self._controller.batch.command(self._settings())
+            QApplication.clipboard().setText(line)
+            self._controller.session.say("Copied. Paste it into a terminal.")
+
+        self._controller.session.attempt(copy)
+
+    def _open(self, file: BatchFile) -> None:
+        """Open a file of the table, and its result where there is one."""
+        done = file.status in ("done", "skipped")
+        kind = str(self.form.fields["kind"].value)
+        self._controller.opening.result(file.path, file.output if done else "", kind)
+
+    def _estimate_if_new(self, view: View) -> None:
+        """Ask what the files would take, once for these and the model."""
+        key = (
+            tuple(file.path for file in view.files[:1]),
+            len(view.files),
+            view.model_path,
+        )
+        if view.busy or key == self._estimated:
+            return
+        self._estimated = key
+        if view.files and view.model_path:
+            self._soon.start(0)
+
+    def _estimate(self) -> None:
+        """Say what the files would take."""
+        with contextlib.suppress(UsageError):  # told when the files are run
+            self._controller.batch.estimating.ask(self._settings())
+
     def _settings(self) -> dict[str, Any]:
         """Read the settings of this page and of the Predict page."""
-        return {**self._predict.settings(), **self.form.values()}
+        mine = {**self.form.values(), **self.options.values()}
+        return {**self._predict.settings(), **mine}

@@ -11,6 +11,8 @@ from napari_unet.errors import UNetError
 from napari_unet.events import Cancelled, Event, Finished, Progress, Warned
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import words
+from napari_unet.gui.command import batch_command
+from napari_unet.gui.estimating import Estimating
 from napari_unet.gui.state import BatchFile
 
 if TYPE_CHECKING:
@@ -28,10 +30,16 @@ class Batching:
     ----------
     session : Session
         Shared with the other pages.
+
+    Attributes
+    ----------
+    estimating : Estimating
+        Says what the files would take.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.estimating = Estimating(session)
         self._inputs: tuple[str, ...] = ()
         self._pattern = "*"
         self._asked = 0
@@ -63,7 +71,7 @@ class Batching:
         state = self._session.state
         if self._session.tasks.busy or state.model is None or not state.files:
             return
-        config = BatchConfig.build(**settings, pattern=self._pattern)
+        config = self._config(settings)
         arguments = {
             "inputs": list(self._inputs),
             "model": state.model.path,
@@ -72,7 +80,7 @@ class Batching:
         }
         self._at = 0
         waiting = tuple(BatchFile(file.path) for file in state.files)
-        self._session.update(files=waiting)
+        self._session.update(files=waiting, paused=False, estimate="")
         self._session.begin(
             "batch",
             f"Running {words.count(len(waiting), 'file')}",
@@ -82,6 +90,35 @@ class Batching:
             self._watch,
         )
 
+    def retry(self, settings: Mapping[str, Any]) -> None:
+        """Do the files again that failed."""
+        self.run({**settings, "retry_failed": True})
+
+    def pause(self) -> None:
+        """Stop, to go on later: the results' ledger knows what is done."""
+        activity = self._session.state.activity
+        if activity is not None and activity.kind == "batch":
+            self._session.update(paused=True)
+            self._session.stop()
+
+    def command(self, settings: Mapping[str, Any]) -> str:
+        """Write the command line that does what `run` would do.
+
+        Raises
+        ------
+        UsageError
+            If a setting cannot be used.
+        """
+        state = self._session.state
+        model = state.model.path if state.model else ""
+        config = self._config(settings)
+        return batch_command(self._inputs, model, state.output, config)
+
+    def _config(self, settings: Mapping[str, Any]) -> BatchConfig:
+        """Put the settings of a run together."""
+        channels = self._session.state.channels
+        return BatchConfig.build(**settings, pattern=self._pattern, channels=channels)
+
     def _list(self) -> None:
         """Show which files would be done; a large folder takes its time elsewhere."""
         if not self._inputs:
@@ -89,7 +126,7 @@ class Batching:
         self._asked += 1
         asked, output = self._asked, self._session.state.output
         inputs, pattern = self._inputs, self._pattern
-        self._session.update(files=(), listing=True)
+        self._session.update(files=(), listing=True, paused=False, estimate="")
 
         def then(found: Any) -> None:
             if asked == self._asked:

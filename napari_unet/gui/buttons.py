@@ -38,7 +38,37 @@ def train(state: State) -> Button:
 def batch(state: State) -> Button:
     """Make the button that does the chosen files."""
     text = f"Run {words.count(len(state.files), 'file')}"
-    return _main(state, text, "batch", _no_batch(state))
+    if state.paused:
+        left = sum(file.status in ("waiting", "working") for file in state.files)
+        text = f"Go on with {words.count(left, 'file')}"
+    tip = "Files that are done already, with this model and settings, are passed over."
+    return _main(state, text, "batch", _no_batch(state), tip)
+
+
+def pause(state: State) -> Button:
+    """Make the button that stops a batch to go on later."""
+    if state.activity is None or state.activity.kind != "batch":
+        return Button("Pause", False, "No batch runs.")
+    if state.activity.stopping:
+        return Button("Pausing …", False, "It ends within five seconds.")
+    return Button("Pause", True, "Stop now; what is done is kept, and Run goes on.")
+
+
+def retry(state: State) -> Button:
+    """Make the button that does again what failed."""
+    failed = sum(file.status == "failed" for file in state.files)
+    if not failed:
+        return Button("Retry failed", False, "No file has failed.")
+    reason = "One job at a time." if state.activity else _no_batch(state)
+    tip = reason or "Do the files again that failed; the others are passed over."
+    return Button(f"Retry {failed} failed", not reason, tip)
+
+
+def command(state: State) -> Button:
+    """Make the button that gives the command line of a batch."""
+    reason = _no_batch(state)
+    tip = f"{reason}." if reason else "The same run for a terminal or a cluster."
+    return Button("Copy as command line", not reason, tip)
 
 
 def from_scratch(state: State) -> bool:

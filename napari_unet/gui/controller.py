@@ -12,6 +12,7 @@ from napari_unet.gui.batching import Batching
 from napari_unet.gui.compare import Compare
 from napari_unet.gui.doubting import Doubting
 from napari_unet.gui.file_facts import FileReader
+from napari_unet.gui.file_opening import Opening
 from napari_unet.gui.glimpses import Glimpses
 from napari_unet.gui.looks import Looks
 from napari_unet.gui.measuring import Measuring
@@ -21,6 +22,7 @@ from napari_unet.gui.planning import Planning
 from napari_unet.gui.predicting import Predicting
 from napari_unet.gui.previews import Previews
 from napari_unet.gui.projects import Projects
+from napari_unet.gui.recent import Recent
 from napari_unet.gui.results import Results, warm_up
 from napari_unet.gui.session import Session
 from napari_unet.gui.staging import Staging
@@ -74,6 +76,8 @@ class Controller:
         What can be done with strokes and the project they are kept in.
     versions, compare, doubting, auditing
         What can be done with rounds and strokes on the Train page.
+    opening : Opening
+        Opens files in the viewer.
     strokes : StrokeLayers
         The stroke layers of the viewer.
     """
@@ -94,8 +98,9 @@ class Controller:
         self.strokes = StrokeLayers(layers)
         self.projects = projects = Projects(session, layers, self.strokes, recovery)
         self.painting = Painting(session, layers, self.strokes, self.projects)
-        self.models = models = Models(session)
+        self.models = models = Models(session, Recent(rounds / "recent.json"))
         self.batch = Batching(session)
+        self.opening = Opening(session, layers)
         self._is_warm = False
         self._files = FileReader(session, layers, self.refresh)
         self._layers = layers

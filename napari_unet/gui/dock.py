@@ -143,9 +143,17 @@ class UNetDock(QWidget):  # type: ignore[misc]
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Open a checkpoint that is dropped on the dock."""
-        self.controller.models.open(_dropped_file(event))
+        """Open what is dropped on the dock: an image in the viewer, else a model."""
+        self.open_file(_dropped_file(event))
         event.acceptProposedAction()
+
+    def open_file(self, path: str) -> None:
+        """Open an image in the viewer, or anything else as a model."""
+        from napari_unet.images.readers import is_image
+
+        page = self.controller
+        open_it = page.opening.image if is_image(path) else page.models.open
+        open_it(path)
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Notice when napari closes the dock, which it tells by hiding it only."""
@@ -197,6 +205,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.addWidget(self.model)
+        self.model.new_asked.connect(lambda: self.tabs.setCurrentWidget(self.train))
         layout.addWidget(self.image)
         layout.addWidget(self.tabs, 1)
         layout.addWidget(line)

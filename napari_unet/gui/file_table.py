@@ -9,15 +9,24 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_unet.gui.state import BatchFile
 
 _TITLES = ("File", "State")
+_SIGNS = {"done": "✓", "failed": "✗", "skipped": "✓", "working": "▸"}
 
 
 class FileTable(QTableView):  # type: ignore[misc]
-    """Shows files and their states."""
+    """Shows files and their states.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    opened : callable
+        Called with the file whose row is double-clicked, or entered.
+    """
+
+    def __init__(self, opened: Callable[[BatchFile], None]) -> None:
         super().__init__()
         self._model = _Files()
         self.setModel(self._model)
@@ -27,7 +36,12 @@ class FileTable(QTableView):  # type: ignore[misc]
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         header.setResizeContentsPrecision(0)  # looks at the rows in view only
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setTabKeyNavigation(False)
         self.setMinimumHeight(150)
+        self.setAccessibleName("Files")
+        self.setToolTip("Double-click a file to open it with its result.")
+        self.activated.connect(lambda index: opened(self._model.file(index.row())))
 
     def set_files(self, files: tuple[BatchFile, ...]) -> None:
         """Show these files."""
@@ -44,6 +58,10 @@ class _Files(QAbstractTableModel):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._files: tuple[BatchFile, ...] = ()
+
+    def file(self, row: int) -> BatchFile:
+        """Find the file of a row."""
+        return self._files[row]
 
     def set_files(self, files: tuple[BatchFile, ...]) -> None:
         """Take files and tell which rows changed."""
@@ -96,5 +114,6 @@ def _name(file: BatchFile) -> str:
 
 
 def _state(file: BatchFile) -> str:
-    """State of a file in a word or two."""
-    return f"{file.status} {file.note}" if file.status == "working" else file.status
+    """State of a file by a sign and a word, and how far it is."""
+    note = f" {file.note}" if file.status == "working" else ""
+    return f"{_SIGNS.get(file.status, '')} {file.status}{note}".strip()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import ComboBox
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -13,7 +14,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLineEdit,
-    QMenu,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -32,6 +32,7 @@ from napari_unet.gui.look import (
     push_button,
     text_label,
 )
+from napari_unet.gui.model_menu import ModelMenu, ModelPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,14 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         Told what the user does.
     try_sample : callable
         Opens the sample image and model.
+
+    Attributes
+    ----------
+    new_asked : Signal
+        Emitted when a person wants to train a new model.
     """
+
+    new_asked = Signal()
 
     def __init__(self, controller: Controller, try_sample: Callable[[], None]) -> None:
         super().__init__()
@@ -86,7 +94,7 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         self.name.setToolTip(view.model_tip)
         self.line.setText(view.model_line)
         self.line.setToolTip(view.model_tip)
-        for button in (self.open, self.sample, self.change):
+        for button in (self.open, self.new, self.sample, self.change):
             button.setEnabled(not view.busy)
 
     def choose_file(self) -> None:
@@ -118,9 +126,12 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         )
         row = QHBoxLayout()
         self.open = push_button("Open …", self.choose_file)
-        self.sample = push_button("Try the sample", self._try_sample)
+        self.new = push_button("Start new", self._start_new)
+        self.new.setToolTip("Paint strokes and train a new U-Net on them.")
+        self.sample = push_button("Sample", self._try_sample)
         self.sample.setToolTip("Open an image of nuclei, strokes on it and a model.")
         row.addWidget(self.open)
+        row.addWidget(self.new)
         row.addWidget(self.sample)
         layout.addLayout(row)
         return frame
@@ -149,15 +160,28 @@ class ModelPanel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.open_facts)
         return frame
 
-    def _menu(self) -> QMenu:
+    def show_page(self) -> None:
+        """Show what the model is."""
+        model = self._controller.session.state.model
+        if model is not None:
+            ModelPage(self, model.facts).show()
+
+    def _start_new(self) -> None:
+        """Work without a model, to train a new one."""
+        self._controller.models.forget()
+        self.new_asked.emit()
+
+    def _menu(self) -> ModelMenu:
         """Build the menu of the Change button."""
-        menu = QMenu(self)
-        menu.addAction("Open a checkpoint …", self.choose_file)
-        menu.addAction("Open a model folder …", self.choose_folder)
-        menu.addAction("Export …", self.choose_export)
-        menu.addAction("Try the sample", self._try_sample)
-        menu.addAction("Work without a model", self._controller.models.forget)
-        return menu
+        acts = {
+            "Open a checkpoint …": self.choose_file,
+            "Open a model folder …": self.choose_folder,
+            "Start a new U-Net": self._start_new,
+            "What is this model? …": self.show_page,
+            "Save or export …": self.choose_export,
+            "Try the sample": self._try_sample,
+        }
+        return ModelMenu(self, self._controller.models, acts)
 
 
 def ask_export(parent: QWidget, controller: Controller, model: str = "") -> None:

@@ -11,6 +11,7 @@ from napari_unet.gui.state import Model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_unet.gui.recent import Recent
     from napari_unet.gui.session import Session
 
 
@@ -21,10 +22,13 @@ class Models:
     ----------
     session : Session
         Shared with the other pages.
+    recent : Recent
+        Remembers what was opened.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, recent: Recent) -> None:
         self._session = session
+        self.recent = recent
 
     def open(self, path: str, then: Callable[[], None] | None = None) -> None:
         """Look at a checkpoint and use it; rounds start from it from now on."""
@@ -120,6 +124,7 @@ class Models:
                 **({"base": model} if as_base else {}),
                 **changes,
             )
+            self.recent.add(path)
             return message
 
         def after() -> None:

@@ -337,6 +337,10 @@ class State:
     listing: bool = False
     """Whether files are being looked for."""
     output: str = ""
+    paused: bool = False
+    """Whether a batch was stopped to go on later."""
+    estimate: str = ""
+    """What a batch would take."""
 
     @property
     def start(self) -> Model | None:

@@ -73,6 +73,10 @@ class View:
     rounds: tuple[RoundRow, ...]
     use_anyway: Button | None
     batch: Button
+    pause: Button
+    retry: Button
+    command: Button
+    estimate: str
     score: str
     curves: Mapping[str, tuple[tuple[float, float], ...]]
     files: tuple[BatchFile, ...]
@@ -128,6 +132,10 @@ def resolve(state: State) -> View:
         rounds=round_rows(state),
         use_anyway=buttons.use_anyway(state),
         batch=buttons.batch(state),
+        pause=buttons.pause(state),
+        retry=buttons.retry(state),
+        command=buttons.command(state),
+        estimate=state.estimate,
         score=_score(state),
         curves=state.curves,
         files=state.files,

@@ -346,7 +346,7 @@ def test_batch_page_lists_files_and_uses_the_predict_settings(desk, qtbot, tmp_p
 
 
 def test_table_tells_which_rows_changed(qtbot):
-    table = FileTable()
+    table = FileTable(print)
     qtbot.addWidget(table)
     files = [BatchFile(f"/in/{number}.tif") for number in range(5)]
     table.set_files(tuple(files))
@@ -359,8 +359,8 @@ def test_table_tells_which_rows_changed(qtbot):
     assert rows == [(2, 3)]
     assert [table.text(row, 1) for row in (1, 2, 3)] == [
         "waiting",
-        "working 38%",
-        "failed",
+        "▸ working 38%",
+        "✗ failed",
     ]
     tip = table.model().index(3, 1).data(Qt.ItemDataRole.ToolTipRole)
     assert tip == "it is text."
@@ -427,7 +427,7 @@ def test_export_takes_its_form_from_the_filter(
         "napari_unet.gui.model_panel.QFileDialog.getSaveFileName",
         lambda *_: (typed, "ONNX (*.onnx)"),
     )
-    export = next(a for a in panel.change.menu().actions() if "Export" in a.text())
+    export = next(a for a in panel.change.menu().actions() if "export" in a.text())
     export.trigger()
     assert desk.job.arguments["output"] == written
 

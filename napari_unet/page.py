@@ -1,4 +1,4 @@
-"""The page that ``inspect`` prints for a person."""
+"""What a checkpoint is, as a page for people, printed or in a window."""
 
 from __future__ import annotations
 

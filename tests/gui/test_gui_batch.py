@@ -1,0 +1,155 @@
+"""The Batch page: pausing, retrying, opening, and the same as a command line."""
+
+import shlex
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.cli.options import read_settings
+from napari_unet.cli.parser import parser
+from napari_unet.config import BatchConfig
+from napari_unet.events import Cancelled, Finished, Progress
+from napari_unet.gui.batch_panel import BatchPanel
+from napari_unet.gui.command import batch_command
+from napari_unet.gui.predict_panel import PredictPanel
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def page(desk, qtbot, tmp_path):
+    """The page with three images chosen and a model."""
+    predict = PredictPanel(desk.controller)
+    page = BatchPanel(desk.controller, predict)
+    for widget in (predict, page):
+        qtbot.addWidget(widget)
+        desk.controller.session.subscribe(widget.show_view)
+    for number, name in enumerate(("a.tif", "b.tif", "c.tif")):
+        tifffile.imwrite(tmp_path / name, np.full((20, 30), number, np.uint16))
+    desk.open_model("/models/net.pt")
+    desk.controller.batch.choose([str(tmp_path)])
+    return page
+
+
+def summary(tmp_path, *statuses):
+    """What a batch returns."""
+    items = [
+        {"input": str(tmp_path / name), "output": "", "status": status, "reason": "bad"}
+        for name, status in zip(("a.tif", "b.tif", "c.tif"), statuses, strict=True)
+    ]
+    return Finished({"items": items})
+
+
+def test_a_paused_batch_goes_on_with_what_is_left(desk, page):
+    assert not page.pause.isEnabled()
+    page.run.click()
+    desk.job.play(Progress(1.5, 3, "b.tif"))
+    page.pause.click()
+    assert desk.job.cancelled
+    assert page.pause.text() == "Pausing …"
+    first = desk.job
+    first.play(Cancelled("1 of 3 images are dealt with; run it again to go on."))
+    assert page.run.text() == "Go on with 2 files"
+    page.run.click()
+    assert desk.job is not first
+    assert desk.job.arguments == first.arguments
+    desk.controller.batch.set_pattern("*.tif")
+    assert not desk.state.paused
+
+
+def test_failed_files_are_retried(desk, page, tmp_path):
+    assert page.retry.toolTip() == "No file has failed."
+    page.run.click()
+    desk.job.play(summary(tmp_path, "done", "failed", "failed"))
+    assert [page.table.text(row, 1) for row in range(3)] == [
+        "✓ done",
+        "✗ failed",
+        "✗ failed",
+    ]
+    assert page.retry.text() == "Retry 2 failed"
+    page.retry.click()
+    assert desk.job.arguments["config"] == BatchConfig(retry_failed=True)
+
+
+def test_only_what_has_objects_is_measured(page):
+    measure, kind = page.form.fields["measure"], page.form.fields["kind"]
+    measure.value = True
+    kind.value = "probabilities"
+    assert (measure.enabled, measure.value) == (False, False)
+    kind.value = "instances"
+    assert measure.enabled
+
+
+def test_a_row_opens_its_image_and_result(desk, page, tmp_path):
+    out = tmp_path / "out.tif"
+    tifffile.imwrite(out, np.eye(20, 30, dtype=np.uint8))
+    page.run.click()
+    done = summary(tmp_path, "done", "failed", "done")
+    done.result["items"][0]["output"] = str(out)
+    desk.job.play(done)
+    for row in (0, 0, 1):
+        page.table.activated.emit(page.table.model().index(row, 0))
+    assert [layer.name for layer in desk.viewer.layers] == ["a.tif", "out.tif", "b.tif"]
+    assert desk.viewer.layers["out.tif"].data.sum() == 20
+    assert desk.state.images == ("b.tif", "a.tif")
+    assert desk.state.stroke_layers == ()
+
+
+def test_a_file_that_is_gone_is_told(desk, page, tmp_path):
+    (tmp_path / "a.tif").unlink()
+    page.table.activated.emit(page.table.model().index(0, 0))
+    assert desk.state.tone == "bad"
+
+
+def test_files_are_estimated_from_the_first(desk, page, qtbot, tmp_path):
+    qtbot.waitUntil(lambda: desk.job.name == "iter_forecast")
+    assert desk.job.arguments["image"] == str(tmp_path / "a.tif")
+    desk.job.play(Finished({"seconds": 20.0, "output_bytes": 1e9}))
+    assert page.estimate.text() == "About 60 s · up to 3 GB of results"
+    page.run.click()
+    assert page.estimate.isHidden()
+
+
+def parsed(line):
+    """Read a command line as the program does."""
+    words = shlex.split(line)
+    assert words[0] == "napari-unet"
+    return parser().parse_args(words[1:])
+
+
+def test_the_copied_command_does_the_same(desk, page, tmp_path):
+    page._predict.options.fields["tile"].value = "24, 32"
+    page._predict.options.fields["tta"].value = "flips"
+    page.form.fields["measure"].value = True
+    page.form.fields["suffix"].value = ".ome.zarr"
+    page.options.fields["memory_limit"].value = "2.5"
+    page.pattern.setText("*.tif")
+    page.pattern.editingFinished.emit()
+    page.command.click()
+    args = parsed(QApplication.clipboard().text())
+    page.run.click()
+    run = desk.job.arguments
+    assert read_settings(BatchConfig, args) == run["config"]
+    assert run["config"].measure
+    assert (args.inputs, args.model) == (run["inputs"], run["model"])
+    assert args.output == run["output"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"axes": "ZYX", "channels": (2, 0)},
+        {"kind": "probabilities", "retry_failed": True},
+        {"threshold": 0.25, "gpus": 2, "batch_size": 3},
+        {"table": "my table's.csv", "by_content": True, "time_limit": 0.5},
+    ],
+)
+def test_any_settings_survive_the_command_line(changed):
+    config = BatchConfig(**changed)
+    names = ["-odd name.tif", "/data/it's $HOME/*"]
+    args = parsed(batch_command(names, "/m/a b.pt", "/out", config))
+    assert read_settings(BatchConfig, args) == config
+    assert args.inputs == ["./-odd name.tif", names[1]]

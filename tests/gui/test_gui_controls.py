@@ -1,0 +1,122 @@
+"""Every field of every form changes what runs."""
+
+import pytest
+from magicgui.widgets import CheckBox, ComboBox, LineEdit
+
+from napari_unet.config import BatchConfig
+from napari_unet.gui.batch_panel import BatchPanel
+from napari_unet.gui.predict_panel import PredictPanel
+from napari_unet.gui.train_panel import TrainPanel
+
+pytestmark = pytest.mark.gui
+
+TYPED = {
+    "overlap": "0.5",
+    "depth": "3",
+    "learning_rate": "0.01",
+    "table": "some.csv",
+}
+"""What is typed where 16 would not do."""
+
+
+def touch(field, name):
+    """Change a widget as a person would, to anything else than it shows."""
+    if isinstance(field, CheckBox):
+        field.native.click()
+    elif name == "kind":
+        field.value = "instances"
+    elif isinstance(field, ComboBox):
+        field.native.setCurrentIndex((field.native.currentIndex() + 1) % 2)
+    elif isinstance(field, LineEdit):
+        field.native.setText(TYPED.get(name, "16"))
+        field.native.editingFinished.emit()
+    else:
+        field.native.setValue(field.value + field.step)
+
+
+def ready(desk, tmp_path):
+    """A desk where everything can run."""
+    (tmp_path / "a.tif").write_bytes(b"x")
+    desk.add_image((6, 32, 48), ("t", "y", "x"))
+    desk.viewer.scene.camera.center = (0, 16, 24)
+    desk.open_model()
+    desk.controller.painting.new()
+    desk.viewer.layers["cells · strokes"].data[:, :2] = [[1], [2]]
+    desk.controller.painting.recount()
+    desk.controller.batch.choose([str(tmp_path)])
+
+
+def pages(desk, qtbot):
+    """The three pages, as the dock has them."""
+    predict = PredictPanel(desk.controller)
+    made = {
+        "predict": predict,
+        "train": TrainPanel(desk.controller),
+        "batch": BatchPanel(desk.controller, predict),
+    }
+    for page in made.values():
+        qtbot.addWidget(page)
+        desk.controller.session.subscribe(page.show_view)
+    return made
+
+
+def run(desk, page):
+    """Press the blue button, take the settings that run, and end the job."""
+    from napari_unet.events import Cancelled
+
+    button = {"predict": "predict", "train": "train", "batch": "run"}
+    name = next(n for n, p in desk.pages.items() if p is page)
+    getattr(page, button[name]).click()
+    config = desk.job.arguments["config"]
+    desk.job.play(Cancelled())
+    return config
+
+
+def fields_of(page):
+    """All fields of the forms of a page."""
+    forms = [getattr(page, name, None) for name in ("form", "options")]
+    return {n: f for form in forms if form is not None for n, f in form.fields.items()}
+
+
+@pytest.mark.parametrize("name", ["predict", "train", "batch"])
+def test_every_field_changes_what_runs(desk, qtbot, tmp_path, name):
+    ready(desk, tmp_path)
+    desk.pages = pages(desk, qtbot)
+    page = desk.pages[name]
+    before = run(desk, page)
+    fields = fields_of(page)
+    assert len(fields) > 5
+    for field_name, field in fields.items():
+        touch(field, field_name)
+        after = run(desk, page)
+        changed = {n for n, value in after if value != getattr(before, n)}
+        assert changed == {field_name}, field_name
+        before = after
+
+
+def test_the_fields_of_the_predict_page_count_in_a_batch(desk, qtbot, tmp_path):
+    ready(desk, tmp_path)
+    desk.pages = pages(desk, qtbot)
+    touch(desk.pages["predict"].options.fields["tile"], "tile")
+    assert run(desk, desk.pages["batch"]).tile == (16,)
+
+
+def test_every_setting_has_a_field_or_a_reason(desk, qtbot):
+    """A new setting must be shown somewhere, or be listed here."""
+    elsewhere = {
+        "axes": "the image's own, above the pages",
+        "channels": "the image's own, above the pages",
+        "series": "layers have no series; in a batch by its table",
+        "pattern": "beside the folder",
+        "threshold": "the slider of the result",
+        "retry_failed": "a button",
+        "gpus": "command line only",
+        "complete": "boxes drawn in the viewer",
+        "changed_images": "of projects on the command line",
+    }
+    made = pages(desk, qtbot)
+    shown = set().union(*(fields_of(page) for page in made.values()))
+    from napari_unet.config import FinetuneConfig
+
+    known = set(BatchConfig.model_fields) | set(FinetuneConfig.model_fields)
+    assert known - shown - set(elsewhere) == set()
