@@ -111,7 +111,7 @@ def _misfit(state: State) -> str:
         return "This 3D model needs a Z axis"
     needed, have = int(facts["in_channels"]), sizes.get("C", 1)
     if state.channels is None and needed != have:
-        return f"Model takes {words.count(needed, 'channel')}, image has {have}"
+        return f"Model takes {words.count(needed, 'channel')}, not {have}"
     if state.channels is not None and len(state.channels) != needed:
         return f"Choose {words.count(needed, 'channel')}"
     if state.channels is not None and max(state.channels) >= have:

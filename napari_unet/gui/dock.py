@@ -19,7 +19,7 @@ from napari_unet.gui.keys import (
     PREVIEW,
     TRAIN,
 )
-from napari_unet.gui.look import style
+from napari_unet.gui.look import style, tab_in_reading_order
 from napari_unet.gui.measure_dock import measure_dock_for
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.predict_panel import PredictPanel
@@ -165,6 +165,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
         super().showEvent(event)
         self._shared.join(self)
         self._shared.closing.watch(self.window())
+        tab_in_reading_order(self)
 
     def _join(self) -> None:
         """Show the state from now on, until Qt destroys this widget."""
@@ -200,6 +201,7 @@ class UNetDock(QWidget):  # type: ignore[misc]
         self.tabs = QTabWidget()
         for title in ("Predict", "Train", "Batch"):
             self.tabs.addTab(getattr(self, title.lower()), title)
+        self.tabs.currentChanged.connect(lambda _: tab_in_reading_order(self))
         line = QFrame()
         line.setFrameShape(QFrame.Shape.HLine)
         layout = QVBoxLayout(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -9,9 +10,11 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QLabel,
+    QLayout,
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QTabWidget,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -165,6 +168,28 @@ def show_items(combo: QComboBox, items: Sequence[str], chosen: str) -> None:
     combo.setCurrentIndex(combo.findText(chosen))
     combo.setToolTip(chosen)
     combo.blockSignals(blocked)
+
+
+def in_reading_order(item: QLayout | QWidget | None) -> list[QWidget]:
+    """List the widgets that the tab key may reach, as they are laid out."""
+    if isinstance(item, QLayout):
+        inner = [item.itemAt(n) for n in range(item.count())]
+        return [w for i in inner for w in in_reading_order(i.widget() or i.layout())]
+    if isinstance(item, QScrollArea):
+        return in_reading_order(item.widget())
+    if isinstance(item, QTabWidget):
+        pages = [item.widget(n) for n in range(item.count())]
+        return [item.tabBar(), *(w for page in pages for w in in_reading_order(page))]
+    if item is None:
+        return []
+    reached = bool(item.focusPolicy() & Qt.FocusPolicy.TabFocus)
+    return ([item] if reached else []) + in_reading_order(item.layout())
+
+
+def tab_in_reading_order(widget: QWidget) -> None:
+    """Let the tab key go through a widget from top to bottom."""
+    for before, after in itertools.pairwise(in_reading_order(widget)):
+        QWidget.setTabOrder(before, after)
 
 
 def page() -> tuple[QScrollArea, QVBoxLayout]:

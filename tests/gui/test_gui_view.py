@@ -55,7 +55,7 @@ def test_ready_state_offers_everything():
         (replace(READY, image=None), "Open an image first"),
         (with_image((4, 5, 6), None), "Say what the axes are, above"),
         (with_image((0, 5, 6), "ZYX"), "The image is empty"),
-        (with_image((5, 6, 3), "YXC"), "Model takes 1 channel, image has 3"),
+        (with_image((5, 6, 3), "YXC"), "Model takes 1 channel, not 3"),
         (with_image((5, 6), "YX"), "Predict all"),
         (replace(with_image((5, 6, 3), "YXC"), channels=(0,)), "Predict all"),
         (

@@ -1,0 +1,157 @@
+"""Nothing is cut off at 320 pixels in either theme, and all is named for a reader."""
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QWidget,
+)
+from superqt import QElidingLabel
+
+from napari_unet.gui.dock import dock_for
+from napari_unet.gui.look import Folded
+from napari_unet.gui.state import BatchFile, Card, Model, Round
+
+pytestmark = pytest.mark.gui
+
+LONG = "a rather long name of a checkpoint that somebody made.safetensors"
+FACTS = {
+    "ndim": 2,
+    "in_channels": 1,
+    "out_channels": 3,
+    "task": "semantic",
+    "activation": "sigmoid",
+    "device": "cpu: the CPU build of torch is installed",
+    "assumed": [
+        {"field": "normalization", "value": "zscore", "alternatives": ["none"]},
+        {"field": "architecture.align_corners", "value": True, "alternatives": [False]},
+    ],
+}
+
+
+@pytest.fixture
+def full(make_napari_viewer, monkeypatch, tmp_path):
+    """A dock of 320 pixels in which everything is shown at once."""
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1100, 1000)
+    viewer.add_image(np.zeros((2, 3, 8, 9)), name=LONG)
+    dock = dock_for(viewer)
+    fill(dock, viewer)
+    dock.setFixedWidth(320)
+    return dock
+
+
+def fill(dock, viewer):
+    """Bring the dock into a state that shows as much as there can be."""
+    session = dock.controller.session
+    dock.controller.set_axes("ZCYX")
+    dock.controller.painting.new()
+    session.update(
+        model=Model(f"/models/{LONG}", FACTS),
+        settings=None,
+        plan=Card("streamed · 1,064 pieces · about 3 min", (("way", "w " * 90),)),
+        files=tuple(BatchFile(f"/in/{n}{LONG}.tif", s) for n, s in enumerate(STATES)),
+        output=f"/out/{LONG}",
+        estimate="About 14 min · up to 1.2e+02 GB of results",
+        round=Round("/r/net-round-2.pt", None, 0.81, 0.9, note="No validation yet"),
+        curves={"train_loss": ((0.0, 1.0), (1.0, 0.5))},
+        message="Something to be said that takes more than one line. " * 2,
+    )
+    for fold in dock.findChildren(Folded):
+        fold.set_open(True)
+
+
+STATES = ("done", "failed", "working", "waiting", "skipped")
+
+
+def lacking(widget):
+    """Pixels that a widget would need beyond what it has, 0 where it elides."""
+    if isinstance(widget, QElidingLabel | QComboBox | QLineEdit):
+        return 0
+    if isinstance(widget, QLabel) and widget.wordWrap():
+        words = widget.text().replace("<br>", " ").split(" ")
+        widest = max(map(widget.fontMetrics().horizontalAdvance, words), default=0)
+        return widest - widget.width() if "<" not in widget.text() else 0
+    return widget.sizeHint().width() - widget.width()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_is_cut_off(full, qtbot, tmp_path, theme):
+    viewer = full._viewer
+    viewer.theme = theme
+    folder = Path(os.environ.get("UNET_SCREENSHOTS", tmp_path))
+    for index in range(full.tabs.count()):
+        full.tabs.setCurrentIndex(index)
+        QTest.qWait(60)
+        name = full.tabs.tabText(index).lower()
+        full.grab().save(str(folder / f"dock-{name}-{theme}.png"))
+        assert full.width() == 320
+        cut = [
+            (type(widget).__name__, widget.text(), lacking(widget))
+            for widget in full.findChildren((QLabel, QAbstractButton))
+            if widget.isVisible() and widget.text() and lacking(widget) > 0
+        ]
+        assert cut == []
+        for area in full.findChildren(QScrollArea):
+            if area.isVisible():
+                assert area.widget().width() <= area.viewport().width(), wide(area.widget())
+
+
+def is_reached_by_tab(widget):
+    return bool(widget.focusPolicy() & Qt.FocusPolicy.TabFocus) and widget.isVisible()
+
+
+def test_a_reader_hears_a_name_for_everything_that_can_be_reached(full, qtbot):
+    for index in range(full.tabs.count()):
+        full.tabs.setCurrentIndex(index)
+        QTest.qWait(30)
+        nameless = [
+            widget
+            for widget in full.findChildren(QWidget)
+            if is_reached_by_tab(widget)
+            and isinstance(widget, QAbstractButton | QComboBox | QLineEdit)
+            and not (widget.accessibleName() or getattr(widget, "text", str)())
+            and not isinstance(widget.parent(), QComboBox)
+            and "spinbox" not in widget.objectName()
+        ]
+        assert [type(w).__name__ for w in nameless] == []
+
+
+def place(full, widget):
+    """Where a widget begins: from top to bottom, then from left to right."""
+    corner = widget.mapTo(full, widget.rect().topLeft())
+    return corner.y() + widget.height() / 2, corner.x()
+
+
+def test_tab_goes_from_top_to_bottom(full, qtbot):
+    for index in range(full.tabs.count()):
+        full.tabs.setCurrentIndex(index)
+        QTest.qWait(30)
+        page = full.tabs.currentWidget()
+        chain, widget = [], page.nextInFocusChain()
+        while widget is not page:
+            if page.isAncestorOf(widget) and is_reached_by_tab(widget):
+                chain.append(widget)
+            widget = widget.nextInFocusChain()
+        buttons = [w for w in chain if isinstance(w, QAbstractButton | QComboBox)]
+        spots = [place(full, button) for button in buttons]
+        for (above, left), (below, right) in itertools.pairwise(spots):
+            assert below > above - 8, (above, below)
+            assert below > above + 8 or right > left
+
+
+def wide(page):
+    """What makes a page too wide."""
+    needs = [(w.minimumSizeHint().width(), type(w).__name__, getattr(w, "text", str)()) for w in page.findChildren(QWidget) if w.isVisible()]
+    return sorted(needs, key=lambda need: -need[0])[:6]
