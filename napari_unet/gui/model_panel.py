@@ -289,6 +289,7 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self.axes.setCurrentIndex(self.axes.findData(view.axes))
         if self.axes.currentIndex() < 0:
             self.axes.setEditText(view.axes)
+        self.axes.lineEdit().setCursorPosition(0)  # its beginning is seen
         self.axes.blockSignals(blocked)
 
     def _choose_axes(self, index: int) -> None:

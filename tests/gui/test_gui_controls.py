@@ -13,6 +13,7 @@ pytestmark = pytest.mark.gui
 TYPED = {
     "overlap": "0.5",
     "depth": "3",
+    "poolings": "2",
     "learning_rate": "0.01",
     "table": "some.csv",
 }
@@ -111,6 +112,7 @@ def test_every_setting_has_a_field_or_a_reason(desk, qtbot):
         "threshold": "the slider of the result",
         "retry_failed": "a button",
         "gpus": "command line only",
+        "strokes": "the kind of the project",
         "complete": "boxes drawn in the viewer",
         "changed_images": "of projects on the command line",
     }

@@ -105,7 +105,7 @@ def test_nothing_is_cut_off(full, qtbot, tmp_path, theme):
         assert cut == []
         for area in full.findChildren(QScrollArea):
             if area.isVisible():
-                assert area.widget().width() <= area.viewport().width(), wide(area.widget())
+                assert area.widget().width() <= area.viewport().width()
 
 
 def is_reached_by_tab(widget):
@@ -149,9 +149,3 @@ def test_tab_goes_from_top_to_bottom(full, qtbot):
         for (above, left), (below, right) in itertools.pairwise(spots):
             assert below > above - 8, (above, below)
             assert below > above + 8 or right > left
-
-
-def wide(page):
-    """What makes a page too wide."""
-    needs = [(w.minimumSizeHint().width(), type(w).__name__, getattr(w, "text", str)()) for w in page.findChildren(QWidget) if w.isVisible()]
-    return sorted(needs, key=lambda need: -need[0])[:6]
