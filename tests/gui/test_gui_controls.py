@@ -3,7 +3,6 @@
 import pytest
 from magicgui.widgets import CheckBox, ComboBox, LineEdit
 
-from napari_unet.config import BatchConfig
 from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.train_panel import TrainPanel
@@ -100,25 +99,3 @@ def test_the_fields_of_the_predict_page_count_in_a_batch(desk, qtbot, tmp_path):
     desk.pages = pages(desk, qtbot)
     touch(desk.pages["predict"].options.fields["tile"], "tile")
     assert run(desk, desk.pages["batch"]).tile == (16,)
-
-
-def test_every_setting_has_a_field_or_a_reason(desk, qtbot):
-    """A new setting must be shown somewhere, or be listed here."""
-    elsewhere = {
-        "axes": "the image's own, above the pages",
-        "channels": "the image's own, above the pages",
-        "series": "layers have no series; in a batch by its table",
-        "pattern": "beside the folder",
-        "threshold": "the slider of the result",
-        "retry_failed": "a button",
-        "gpus": "command line only",
-        "strokes": "the kind of the project",
-        "complete": "boxes drawn in the viewer",
-        "changed_images": "of projects on the command line",
-    }
-    made = pages(desk, qtbot)
-    shown = set().union(*(fields_of(page) for page in made.values()))
-    from napari_unet.config import FinetuneConfig
-
-    known = set(BatchConfig.model_fields) | set(FinetuneConfig.model_fields)
-    assert known - shown - set(elsewhere) == set()
