@@ -87,7 +87,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             self._model_path = view.model_path
             self.form.fields["kind"].value = view.kind
         show_button(self.run, view.batch)
-        show_button(self.pause, view.pause)
+        show_button(self.pause, view.pause_batch)
         show_button(self.retry, view.retry)
         show_button(self.command, view.command)
         self.estimate.setText(view.estimate)

@@ -45,7 +45,7 @@ def batch(state: State) -> Button:
     return _main(state, text, "batch", _no_batch(state), tip)
 
 
-def pause(state: State) -> Button:
+def pause_batch(state: State) -> Button:
     """Make the button that stops a batch to go on later."""
     if state.activity is None or state.activity.kind != "batch":
         return Button("Pause", False, "No batch runs.")

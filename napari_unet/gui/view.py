@@ -73,7 +73,7 @@ class View:
     rounds: tuple[RoundRow, ...]
     use_anyway: Button | None
     batch: Button
-    pause: Button
+    pause_batch: Button
     retry: Button
     command: Button
     estimate: str
@@ -132,7 +132,7 @@ def resolve(state: State) -> View:
         rounds=round_rows(state),
         use_anyway=buttons.use_anyway(state),
         batch=buttons.batch(state),
-        pause=buttons.pause(state),
+        pause_batch=buttons.pause_batch(state),
         retry=buttons.retry(state),
         command=buttons.command(state),
         estimate=state.estimate,
