@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest fuzz faults readers system clean
+.PHONY: demo test lint pytest pyside fuzz faults readers system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -25,6 +25,11 @@ lint: .venv/complete
 
 pytest: .venv/complete
 	OMP_NUM_THREADS=1 $(SCREEN) $(BIN)/python -m pytest -n auto
+
+# The tests of the window with PySide6 in place of PyQt6, in an environment of their own.
+pyside: system .venv-pyside/complete
+	QT_API=pyside6 OMP_NUM_THREADS=1 $(SCREEN) .venv-pyside/bin/python -m pytest \
+	    tests/gui tests/test_layers.py
 
 fuzz: .venv/complete
 	UNET_MUTANTS=5000 $(BIN)/python -m pytest tests/hostile/test_hostile_fuzz.py --timeout 1200
@@ -48,5 +53,8 @@ system:
 	@.ci/system || true
 	@.ci/environment $(MAKECMDGOALS)
 
+.venv-pyside/complete: pyproject.toml constraints.txt $(SHIPPED)
+	@VENV=.venv-pyside .ci/environment pyside
+
 clean:
-	rm -rf .venv .venv-readers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers .venv-pyside build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -124,8 +124,13 @@ def _field(name: str, info: FieldInfo, words: Mapping[str, str]) -> ValueWidget:
     if kind in (int, float) and not optional:
         return _number(info, kind, common)
     line = LineEdit(value="" if info.default is None else str(info.default), **common)
-    line.native.setPlaceholderText("auto" if optional else "")
+    line.native.setPlaceholderText(_word_for_nothing(info) if optional else "")
     return line
+
+
+def _word_for_nothing(info: FieldInfo) -> str:
+    """Say what an empty field means: something is chosen, or there is none."""
+    return "auto" if "when not given" in (info.description or "") else "none"
 
 
 def _choice(
@@ -167,7 +172,7 @@ def _parse(value: Any, info: FieldInfo) -> Any:
     if not isinstance(value, str) or get_origin(kind) is Literal:
         return value
     text = value.strip()
-    if optional and text in ("", "auto"):
+    if optional and text in ("", "auto", "none"):
         return None
     try:
         if get_origin(kind) is tuple:

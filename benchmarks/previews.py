@@ -1,0 +1,94 @@
+"""Do previews that are asked for and cancelled leave anything behind?
+
+    xvfb-run -a -s "-screen 0 1400x900x24" python -m benchmarks.previews [--cycles 1000]
+
+In a real napari window, the view is previewed and that cancelled again and again,
+at every moment of its way. Printed are the memory of the viewer and of its computing
+process, threads, open files, widgets and layers after each tenth of the cycles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks.measuring import anonymous
+
+MODEL = Path(__file__).parents[1] / "sample_data" / "nuclei.safetensors"
+
+
+def main() -> None:
+    """Print one row each tenth of the cycles."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=1000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
+        os.environ["XDG_DATA_HOME"] = folder
+        run(args.cycles)
+
+
+def run(cycles: int) -> None:
+    """Preview and cancel, and look at what is there."""
+    import napari
+    from qtpy.QtTest import QTest
+
+    from napari_unet.gui.dock import dock_for
+
+    viewer = napari.Viewer()
+    pixels = np.random.default_rng(0).integers(0, 4000, (512, 512), np.uint16)
+    viewer.add_image(pixels, name="view", axis_labels=("y", "x"))
+    dock = dock_for(viewer)
+    session = dock.controller.session
+    dock.controller.models.open(str(MODEL))
+    while session.state.activity is not None:
+        QTest.qWait(20)
+    rng = np.random.default_rng(0)
+    print("cycles  viewer MB  child MB  threads  files  widgets  layers  seconds")
+    begin = time.perf_counter()
+    for cycle in range(cycles + 1):
+        if cycle % max(1, cycles // 10) == 0:
+            settle(session, QTest.qWait)
+            print(row(cycle, viewer, time.perf_counter() - begin), flush=True)
+        y, x = rng.uniform(100, 400, 2)
+        viewer.scene.camera.center = 0, y, x
+        dock.predict.preview.click()
+        QTest.qWait(int(rng.integers(0, 120)))
+        if rng.random() < 0.8:
+            dock.controller.stop()
+    viewer.close()
+
+
+def settle(session: object, wait: object) -> None:
+    """Let what is under way come to its end."""
+    while session.state.aside is not None:  # type: ignore[attr-defined]
+        wait(20)  # type: ignore[operator]
+    wait(500)  # type: ignore[operator]
+    gc.collect()
+
+
+def row(cycle: int, viewer: object, seconds: float) -> str:
+    """Count what is there."""
+    from qtpy.QtWidgets import QApplication
+
+    process = psutil.Process()
+    children = process.children(recursive=True)
+    child = sum(anonymous(c.pid) for c in children)
+    return (
+        f"{cycle:6} {anonymous() / 1e6:10.0f} {child / 1e6:9.0f} "
+        f"{threading.active_count():8} {process.num_fds():6} "
+        f"{len(QApplication.allWidgets()):8} {len(viewer.layers):7} "  # type: ignore[attr-defined]
+        f"{seconds:8.0f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
