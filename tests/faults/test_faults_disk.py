@@ -19,6 +19,7 @@ ELSEWHERE = {
     ("checkpoints/source.py", "write_bytes"),  # likewise
     ("batch/unit.py", "write_text"),  # a file of the kernel
     ("gui/staging.py", "open_memmap"),  # the viewer's scratch
+    ("execution/cluster.py", "open"),  # what workers say, in a temporary folder
 }
 WRITING = {
     "write_text", "write_bytes", "tofile", "save_file", "imwrite", "open_memmap",
