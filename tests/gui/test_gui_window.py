@@ -278,7 +278,7 @@ def test_keys_of_the_rounds_and_one_that_is_held(viewer, qtbot, monkeypatch):
     done, page = [], dock.controller
     monkeypatch.setattr(page.compare, "press", lambda: done.append("down"))
     monkeypatch.setattr(page.compare, "release", lambda: done.append("up"))
-    monkeypatch.setattr(page.doubting, "next_spot", lambda: done.append("next"))
+    monkeypatch.setattr(page.doubting, "_look", lambda: done.append("next"))
     shift = Qt.KeyboardModifier.ShiftModifier
     QTest.keyPress(_canvas(), Qt.Key.Key_D, shift)
     assert done == ["down"]
