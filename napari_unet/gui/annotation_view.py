@@ -85,8 +85,8 @@ def _kind_note(state: State) -> str:
 def _project(state: State) -> str:
     """Name the project."""
     if state.project is None:
-        return "none yet"
-    return "not saved yet" if state.project.unsaved else state.project.name
+        return "none"
+    return "unsaved" if state.project.unsaved else words.short(state.project.name, 12)
 
 
 def _offer(state: State) -> str:

@@ -141,6 +141,7 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
     def _project(self) -> QHBoxLayout:
         """Make the line of the project."""
         self.project = text_label()
+        self.project.setWordWrap(False)
         row = QHBoxLayout()
         row.addWidget(QLabel("Project"))
         row.addWidget(self.project, 1)

@@ -57,7 +57,7 @@ def test_strokes_without_a_project_are_offered_for_the_image_and_taken(
     image = desk.viewer.layers["cells"].data
     dab(desk, (10, 10), 2)
     painted = strokes(desk).data.copy()
-    assert desk.view.annotation.project == "not saved yet"
+    assert desk.view.annotation.project == "unsaved"
     lost = desk.controller.projects.project
     lost.close()  # the viewer is gone
 
