@@ -124,7 +124,7 @@ class Models:
                 **({"base": model} if as_base else {}),
                 **changes,
             )
-            self.recent.add(path)
+            self._session.tasks.aside(lambda: self.recent.add(path), lambda _: None)
             return message
 
         def after() -> None:

@@ -197,19 +197,23 @@ class Previews:
         """Bring an event of a preview to where it is shown."""
         if preview is not self._newest:
             if is_last(event):
-                preview.remove_files()
+                self._tidy(preview)
             return
         if is_last(event):
             self._newest = None
             self._session.update(aside=None)
             self._end(preview, event)
-            preview.remove_files()
+            self._tidy(preview)
         elif isinstance(event, Warned):
             preview.warning = event.message
         elif isinstance(event, Started):
             self._note("")
         elif isinstance(event, Progress):
             self._note(f"{event.note} {event.done / event.total:.0%}".strip())
+
+    def _tidy(self, preview: _Preview) -> None:
+        """Remove the files of a preview, which the viewer need not wait for."""
+        self._session.tasks.aside(preview.remove_files, lambda _: None)
 
     def _note(self, note: str) -> None:
         """Say how far a preview is, if a person waits for it."""
