@@ -191,7 +191,8 @@ class Steps:
             self.dock.controller.choose_image(name)
             self.wait(lambda: False, 2)
         with self.heart.over(f"{name}: predicted"):
-            self.dock.predict.predict.click()
+            settings = self.dock.predict.settings()
+            self.dock.controller.predicting.predict(settings)  # asks about nothing
             self.wait_for_job(self.seconds)
             self.stop()
             self.wait(lambda: False, 1)

@@ -162,7 +162,7 @@ class Predicting:
             with contextlib.suppress(UNetError):
                 self._grow(run, event.region)
         elif isinstance(event, Cancelled | Failed):
-            run.tidy()
+            self._session.tasks.aside(run.tidy, lambda _: None)
 
     def _grow(self, run: _Run, region: tuple[slice, ...]) -> None:
         """Show the file from its first part on, and draw parts that are in view."""
