@@ -77,6 +77,7 @@ class Desk:
         self._segment, self._cancel, self._elsewhere = segment, cancel, elsewhere
         self._output = output
         self._warned: set[str] = set()  # what holds for all images is said once
+        self._alike: dict[str, str] | None = None  # fingerprint that was compared
         self._next: dict[str, str] = {}  # hash of a result about to take its place
 
     def is_settled(self, plan: Record) -> bool:
@@ -98,8 +99,7 @@ class Desk:
 
     def do(self, image: Input, lock: Lock) -> Generator[Event, None, bool]:
         """Do one image that nobody else has; return whether it is dealt with."""
-        self.ledger.refresh()
-        self.plans.names.learn(self.ledger.outputs())
+        self.plans.names.learn(self.ledger.refresh())
         plan = self.plans.plan(image)
         if self.is_settled(plan):  # by another run, a moment ago
             yield from self.remember(image, plan)
@@ -128,8 +128,7 @@ class Desk:
         content = self.plans.content(image)
         wanted, standing = plan.output, self.plans.standing(plan.output)
         with self.locks.holding("ledger"):
-            self.ledger.refresh()
-            self.plans.names.learn(self.ledger.outputs())
+            self.plans.names.learn(self.ledger.refresh())
             plan = self.plans.plan(image)
             began = datetime.now(UTC).isoformat(timespec="seconds")
             if plan.output != wanted:  # another run was faster
@@ -144,7 +143,8 @@ class Desk:
                 }
             )
             self.ledger.append(plan)
-        self.sweep(plan)
+        if last is not None:  # else nobody worked on it
+            self.sweep(plan)
         return plan
 
     def sweep(self, plan: Record) -> None:
@@ -182,6 +182,7 @@ class Desk:
                 if not self._is_asked_to_stop():
                     plan = plan.model_copy(update={"deaths": plan.deaths + 1})
                     self._append_stopped(plan)
+                    self.sweep(plan)
                     yield Warned(f"{image.path.name}: {death}")
                     continue
             except (KeyboardInterrupt, GeneratorExit):
@@ -260,6 +261,8 @@ class Desk:
 
     def _compare(self, image: str, made: dict[str, str]) -> Iterator[Event]:
         """Say once that other results of the folder were computed otherwise."""
+        if made == self._alike:
+            return
         done = (r for r in self.ledger.records() if r.outcome == "done")
         for record in done:
             other = numerics.difference(record.numerics, made)
@@ -269,6 +272,7 @@ class Desk:
                     "Results in this folder were computed in different ways and may "
                     f"differ in their last bits: {other}."
                 )
+        self._alike = made
 
     def _tell(self, image: Input, record: Record) -> Iterator[Event]:
         """Keep what became of an image, and say it where it failed."""

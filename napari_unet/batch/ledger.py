@@ -149,16 +149,18 @@ class Ledger:
         """Last record of each image, in the order in which they first came."""
         return list(self._latest.values())
 
-    def refresh(self) -> None:
-        """Read what other processes have added."""
+    def refresh(self) -> dict[str, str]:
+        """Read what was added since the last time; return results by image."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 new = file.read()
         except FileNotFoundError:
-            return
+            return {}
         self._read += new.rfind(b"\n") + 1  # a last line may still be growing
-        self._latest |= _content(new.split(b"\n")).records
+        records = _content(new.split(b"\n")).records
+        self._latest |= records
+        return {image: record.output for image, record in records.items()}
 
     def append(self, record: Record) -> None:
         """Write a record and flush it to the disk.

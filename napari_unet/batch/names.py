@@ -36,7 +36,9 @@ class Names:
     def __init__(self, folder: Path, known: dict[str, str], suffix: str) -> None:
         self._known = dict(known)
         self._suffix = suffix
-        self._taken = {fold(name) for name in known.values()}
+        self._owners = {fold(name): image for image, name in known.items()}
+        self._recorded = set(known)
+        self._taken = set(self._owners)
         if folder.is_dir():
             self._taken |= {fold(name) for name in os.listdir(folder)}
 
@@ -58,17 +60,26 @@ class Names:
         whole = label or image.rsplit("/", 1)[-1]
         free = (n for n in self._candidates(whole, part) if fold(n) not in self._taken)
         name = self._known[image] = next(free)
+        self._owners[fold(name)] = image
         self._taken.add(fold(name))
         return name
 
     def learn(self, known: Mapping[str, str]) -> None:
-        """Take over names that other processes have given; ours to them give way."""
-        theirs = {fold(name): image for image, name in known.items()}
-        for image, name in list(self._known.items()):
-            if theirs.get(fold(name), image) != image and image not in known:
-                del self._known[image]
-        self._known.update(known)
-        self._taken |= set(theirs)
+        """Take over names that were recorded; ours to them give way.
+
+        Parameters
+        ----------
+        known : mapping of str to str
+            Result by image, of the records since the last time.
+        """
+        self._recorded |= set(known)
+        for image, name in known.items():
+            ours = self._owners.get(fold(name), image)
+            if ours not in self._recorded:
+                self._known.pop(ours, None)
+            self._known[image] = name
+            self._owners[fold(name)] = image
+            self._taken.add(fold(name))
 
     def _candidates(self, whole: str, part: str) -> Iterator[str]:
         """Try the stem, the whole name, then numbers."""
