@@ -23,6 +23,7 @@ from napari_unet.events import Finished, Progress
 from napari_unet.execution.cluster import LocalCluster
 
 IMAGES = 30
+KILLS = 3
 LONGEST = 0.5
 """Seconds between an image that is done and a kill."""
 
@@ -57,6 +58,7 @@ def killing(source: Path, model: Path, output: Path, workers: int, moments) -> i
     cluster = LocalCluster(workers)
     crew = Crew(cluster, model, output, config, {})
     rest, done, killed, due = crew.rest, 0, 0, None
+    after = set(moments.sample(range(1, IMAGES * 2 // 3), KILLS))
 
     def resting():
         nonlocal due, killed
@@ -73,7 +75,8 @@ def killing(source: Path, model: Path, output: Path, workers: int, moments) -> i
         ):  # fmt: skip
             if isinstance(event, Progress) and int(event.done) > done:
                 done = int(event.done)
-                due = due or time.monotonic() + moments.random() * LONGEST
+                if done in after:
+                    due = time.monotonic() + moments.random() * LONGEST
     finally:
         crew.close()
     assert isinstance(event, Finished), event
