@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DEEP_LEARNING = {"torch"}
+CLUSTERS = {"dask", "distributed"}
 WINDOWS = {"napari", "qtpy", "magicgui", "superqt", "vispy"}
 
 
@@ -31,6 +32,14 @@ def test_the_package_and_its_settings_are_light():
 
 def test_the_command_line_needs_no_window_and_starts_without_torch():
     assert not _loaded_by("import napari_unet.cli") & (DEEP_LEARNING | WINDOWS)
+
+
+def test_a_batch_without_workers_knows_no_dask():
+    loaded = _loaded_by(
+        "import napari_unet.batch.run, napari_unet.batch.crew, napari_unet.batch.remote,"
+        " napari_unet.execution.cluster"
+    )
+    assert not loaded & CLUSTERS
 
 
 def test_the_dock_is_imported_without_torch():

@@ -27,7 +27,6 @@ from napari_unet.events import Cancelled, Finished, Warned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.batch.made import Made
     from napari_unet.config import BatchConfig
     from napari_unet.events import CancelToken, Event
     from napari_unet.execution.cluster import Cluster
@@ -39,7 +38,10 @@ _PATIENCE = 20.0
 """Seconds the scheduler may take to answer."""
 _STOP_AFTER = 3.5
 """Seconds a worker has to stop: the promise is five for the whole."""
+_FETCH = 2.0
+"""Seconds a result, some hundred bytes, may take from a worker that is done."""
 _REST = 0.1
+_PENDING = object()
 
 
 class Crew:
@@ -111,7 +113,8 @@ class Crew:
         for address, future in list(self._asked.items()):
             if future.done():
                 del self._asked[address]
-                self._admission.hear(address, _answer(future))
+                if (answer := _answer(future)) is not None:
+                    self._admission.hear(address, answer)
         patient = time.monotonic() - self._began < _PATIENCE
         for address, reason in self._admission.decide(bool(self._asked) and patient):
             yield Warned(f"Worker {address} is left out: {reason}.")
@@ -182,8 +185,8 @@ class Crew:
         self, future: Any, task: remote.Task, address: str, cancel: CancelToken | None
     ) -> Iterator[Event]:
         """Hand on what a worker tells, until it is done."""
-        asked = None
-        while not future.done():
+        asked, made = None, _PENDING
+        while made is _PENDING:
             yield from self._told(task.key)
             if self._admission.marks.get(address) != task.worker:
                 raise Died(f"The worker {address} is gone")
@@ -195,22 +198,24 @@ class Crew:
                     yield Cancelled()
                     return
             yield Waiting()
+            made = self._result(future)
         yield from self._told(task.key)
-        made = self._result(future)
         yield Cancelled() if made is None else Finished(made)
 
-    def _result(self, future: Any) -> Made | None:
-        """Give what a task gave, or raise what it raised."""
+    def _result(self, future: Any) -> Any:
+        """Give what a task gave, `_PENDING` for now, or raise what it raised."""
         from distributed.scheduler import KilledWorker
 
         if future.status in ("cancelled", "lost"):
             self._look()  # raises where the scheduler is gone
             raise Died("The task was lost on the cluster")
+        if future.status == "error":
+            error = future.exception()
+            raise Died("The worker died") if isinstance(error, KilledWorker) else error
         try:
-            made: Made | None = future.result()
-        except KilledWorker as error:
-            raise Died("The worker died") from error
-        return made
+            return future.result(_FETCH) if future.done() else _PENDING
+        except TimeoutError:  # the worker died with the result
+            return _PENDING
 
     def _told(self, key: str) -> Iterator[Event]:
         """Take events from the inbox of a task."""
@@ -270,10 +275,13 @@ class Crew:
             self._client.run(remote.stop, task.key, workers=[address], wait=False)
 
 
-def _answer(future: Any) -> dict[str, Any] | str:
-    """Take the facts of a worker, or why it gave none."""
+def _answer(future: Any) -> dict[str, Any] | str | None:
+    """Take the facts of a worker, or why it gave none; None if it died with them."""
     if future.status != "finished":
         error = future.exception() if future.status == "error" else "no answer"
         return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    result: dict[str, Any] = future.result()
+    try:
+        result: dict[str, Any] = future.result(_FETCH)
+    except TimeoutError:
+        return None
     return result

@@ -108,15 +108,23 @@ def at_each_image(crew, before):
 
 
 def test_killed_workers_cost_a_try_and_change_no_byte(run, cluster, work, output):
-    turns = iter(range(100))
+    """One is killed over an image, one with a result that nobody has fetched yet."""
+    begun, ended = iter(range(100)), iter(range(100))
 
-    def kill_the_second(address):
-        if next(turns) == 1:
-            pid = cluster.client.run(os.getpid, workers=[address])[address]
-            os.kill(pid, signal.SIGKILL)
+    def kill(address):
+        pid = cluster.client.run(os.getpid, workers=[address])[address]
+        os.kill(pid, signal.SIGKILL)
 
     def prepare(crew):
-        at_each_image(crew, kill_the_second)
+        at_each_image(crew, lambda address: next(begun) == 1 and kill(address))
+        result = crew._result
+
+        def resulting(future):
+            if future.done() and next(ended) == 2:
+                kill(next(iter(cluster.client.who_has([future])[future.key])))
+            return result(future)
+
+        crew._result = resulting
 
     events = list(run(prepare))
     assert isinstance(events[-1], Finished)
@@ -124,7 +132,7 @@ def test_killed_workers_cost_a_try_and_change_no_byte(run, cluster, work, output
     assert any("is gone" in e.message for e in events if isinstance(e, Warned))
     assert small_batch.tree(output) == small_batch.tree(work / "alone")
     ours, theirs = (latest(d / LEDGER) for d in (output, work / "alone"))
-    assert sum(record.deaths for record in ours.values()) == 1
+    assert sum(record.deaths for record in ours.values()) == 2
     assert [r.numerics for r in ours.values()] == [r.numerics for r in theirs.values()]
     again = list(run())[-1].result
     assert [item.status for item in again.items] == ["skipped"] * 5
