@@ -36,8 +36,8 @@ def test_the_command_line_needs_no_window_and_starts_without_torch():
 
 def test_a_batch_without_workers_knows_no_dask():
     loaded = _loaded_by(
-        "import napari_unet.batch.run, napari_unet.batch.crew, napari_unet.batch.remote,"
-        " napari_unet.execution.cluster"
+        "import napari_unet.batch.run, napari_unet.batch.crew, napari_unet.batch.remote"
+        ", napari_unet.execution.cluster"
     )
     assert not loaded & CLUSTERS
 

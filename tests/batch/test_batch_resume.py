@@ -59,13 +59,18 @@ def told(events) -> list[str]:
     return [event.message for event in events if isinstance(event, Warned)]
 
 
+def locks(folder: str, names: list[str]) -> list[str]:
+    """Leave out the locks: the process that holds them here is alive."""
+    return [name for name in names if name == ".unet-locks"]
+
+
 def test_killed_inside_a_stack(start, tmp_path) -> None:
     """The folder as it is in the middle of the second stack, at any tile."""
     copies = []
     for event in start(tmp_path / "out"):
         if isinstance(event, Progress) and event.done % 1 and int(event.done) == 1:
             copies.append(tmp_path / f"out{len(copies)}")
-            shutil.copytree(tmp_path / "out", copies[-1])
+            shutil.copytree(tmp_path / "out", copies[-1], ignore=locks)
     wanted = results(tmp_path / "out")
     assert sorted(wanted) == ["a.ome.tif", "b.ome.tif", "c.ome.tif"]
     assert len(copies) > 5
