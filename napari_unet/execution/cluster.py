@@ -37,7 +37,6 @@ _NO_PAGES: dict[str, list[str]] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _MOST_STARTS = 3
 _CONNECT = 15.0
 """Seconds a scheduler has to answer."""
@@ -149,7 +148,7 @@ class LocalCluster:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                env={**dict.fromkeys(_THREADS, str(self._threads)), **os.environ},
+                env={"OMP_NUM_THREADS": str(self._threads), **os.environ},
             )
         told = {
             "address": self._scheduler.scheduler_address,
