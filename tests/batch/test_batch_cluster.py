@@ -46,6 +46,7 @@ class Kept:
 @pytest.fixture(scope="module")
 def cluster():
     made = clusters.LocalCluster(2)
+    made.client.wait_for_workers(2, timeout=120)
     yield Kept(made)
     made.close()
     for process in made.processes:
