@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest pyside fuzz faults readers system clean
+.PHONY: demo test lint pytest pyside docs pictures fuzz faults readers system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -30,6 +30,14 @@ pytest: .venv/complete
 pyside: system .venv-pyside/complete
 	QT_API=pyside6 OMP_NUM_THREADS=1 $(SCREEN) .venv-pyside/bin/python -m pytest \
 	    tests/gui tests/test_layers.py
+
+# The pages, into docs/_build; a warning is an error.
+docs: .venv/complete
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+
+# The pictures of the pages, by a test that uses the window as a person does.
+pictures: .venv/complete
+	UNET_PICTURES=docs/pictures $(SCREEN) $(BIN)/python -m pytest tests/gui/test_gui_tour.py
 
 fuzz: .venv/complete
 	UNET_MUTANTS=5000 $(BIN)/python -m pytest tests/hostile/test_hostile_fuzz.py --timeout 1200
@@ -57,4 +65,4 @@ system:
 	@VENV=.venv-pyside .ci/environment pyside
 
 clean:
-	rm -rf .venv .venv-readers .venv-pyside build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers .venv-pyside build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -270,15 +270,9 @@ class Crew:
         return future
 
     def _stop(self, task: remote.Task, address: str) -> None:
-        """Ask a worker to stop a task; one that is gone is not called for."""
-        if self._admission.marks.get(address) != task.worker:
-            return
-
-        def ask() -> None:  # may take as long as a connection does
-            with contextlib.suppress(Exception):  # it may be gone
-                self._client.run(remote.stop, task.key, workers=[address], wait=False)
-
-        threading.Thread(target=ask, name="stop a worker", daemon=True).start()
+        """Ask a worker to stop a task."""
+        with contextlib.suppress(Exception):  # it may be gone
+            self._client.run(remote.stop, task.key, workers=[address], wait=False)
 
 
 def _answer(future: Any) -> dict[str, Any] | str | None:

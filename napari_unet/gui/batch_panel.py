@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QFileDialog,
@@ -51,7 +51,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         super().__init__()
         self._controller = controller
         self._predict = predict
-        self._model_path = ""
+        self._kind = ""
         self.form = Form(BatchConfig, _WRITTEN, words.LOOKS)
         self.form.fields["kind"].changed.connect(self._offer_measuring)
         self.options = Form(BatchConfig, _OPTIONS)
@@ -64,6 +64,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             lambda: controller.batch.set_pattern(self.pattern.text())
         )
         self.output = QElidingLabel()
+        self.output.setElideMode(Qt.TextElideMode.ElideLeft)  # folders end in a name
         self.output.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.change = push_button("Change …", self._choose_output)
         self.run = push_button("", self._run, primary=True)
@@ -83,8 +84,8 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         """Bring the page up to date."""
         self.output.setText(view.output or "beside the images")
         self.output.setToolTip(view.output)
-        if view.model_path != self._model_path:
-            self._model_path = view.model_path
+        if view.kind != self._kind:
+            self._kind = view.kind
             self.form.fields["kind"].value = view.kind
         show_button(self.run, view.batch)
         show_button(self.pause, view.pause_batch)

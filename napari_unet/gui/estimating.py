@@ -60,7 +60,7 @@ class Estimating:
         seconds, written = event.result["seconds"], event.result["output_bytes"]
         self._session.update(
             estimate=f"About {words.seconds(seconds * times)} · "
-            f"up to {written * times / 1e9:.2g} GB of results"
+            f"up to {words.size(written * times)} of results"
         )
 
 

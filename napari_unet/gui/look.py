@@ -225,6 +225,11 @@ class Folded(QWidget):  # type: ignore[misc]
         layout.addWidget(content)
         self._header.toggled.connect(self.set_open)
 
+    @property
+    def title(self) -> str:
+        """The title."""
+        return str(self._header.text())
+
     def set_title(self, title: str) -> None:
         """Change the title."""
         self._header.setText(title)

@@ -49,7 +49,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
     def __init__(self, controller: Controller) -> None:
         super().__init__()
         self._controller = controller
-        self._model_path = ""
+        self._kind = ""
         self.options = Form(PredictConfig, _OPTIONS)
         self.preview = push_button("", self._preview)
         self.predict = push_button("", self._predict, primary=True)
@@ -90,8 +90,8 @@ class PredictPanel(QWidget):  # type: ignore[misc]
 
     def show_view(self, view: View) -> None:
         """Bring the page up to date."""
-        if view.model_path != self._model_path:
-            self._model_path = view.model_path
+        if view.kind != self._kind:  # a round of the same model leaves the choice
+            self._kind = view.kind
             self.result.choose(view.kind)
         self.result.show_view(view)
         show_button(self.preview, view.preview)

@@ -111,14 +111,14 @@ class RoundsPanel(QWidget):  # type: ignore[misc]
             self._controller.versions.delete(row.path)
 
     def _lay_out(self) -> None:
-        """Place the table and two rows of buttons."""
+        """Place the table and its buttons; undo and redo have a place on the page."""
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         grid = QGridLayout()
-        buttons = ("use", "keep", "export", "undo", "redo", "delete")
+        buttons = ("use", "keep", "export", "delete")
         for number, name in enumerate(buttons):
-            grid.addWidget(getattr(self, name), number // 3, number % 3)
+            grid.addWidget(getattr(self, name), number // 2, number % 2)
         layout.addLayout(grid)
 
 

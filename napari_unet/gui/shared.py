@@ -102,6 +102,8 @@ class Shared:
 
     def close(self) -> None:
         """End everything with the window or the viewer."""
+        for unsubscribe, _ in self._docks.values():
+            unsubscribe()
         self._docks.clear()
         self.controller.close()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 from napari_unet.gui.class_table import ClassTable
 from napari_unet.gui.look import (
@@ -45,6 +47,11 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
     ----------
     controller : Controller
         Told what the user does.
+
+    Attributes
+    ----------
+    folds : tuple of QWidget
+        What is needed less often; the page puts it at its end.
     """
 
     def __init__(self, controller: Controller) -> None:
@@ -73,13 +80,15 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         self.kind.textActivated.connect(lambda text: painting.set_kind(_KINDS[text]))
         self.kind_note = text_label(faint="true")
         self.pictures = PicturesTable(projects)
+        self.folds = self._folds()
         self._lay_out()
 
     def show_view(self, view: View) -> None:
         """Bring the panel up to date."""
         shown = view.annotation
-        self.project.setText(shown.project)
+        self.project.setText(shown.project_tip)
         self.project.setToolTip(shown.project_tip)
+        self.project.setVisible(bool(shown.project_tip))
         show_items(self.layers, shown.layers, shown.strokes)
         names = {value: text for text, value in _KINDS.items()}
         show_items(self.kind, tuple(_KINDS), names[shown.kind])
@@ -93,8 +102,8 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         self.offer.setText(shown.offer)
         self.offer_row.setVisible(bool(shown.offer))
         self.pictures.show_pictures(shown.pictures)
-        self.images.setVisible(bool(shown.pictures))
-        self.images.set_title(f"Images ({len(shown.pictures)})")
+        self.pictures.setVisible(bool(shown.pictures))
+        self.images.set_title(f"Project: {shown.project}")
         for name in ("add_class", "paint", "box", "accept", "discs", "mark_all"):
             show_button(getattr(self, name), getattr(shown, name))
         show_button(self.new_strokes, shown.new)
@@ -106,7 +115,6 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
         layout.addWidget(self._offer())
-        layout.addLayout(self._project())
         form = QFormLayout()
         form.addRow("Strokes", self.layers)
         layout.addLayout(form)
@@ -121,9 +129,11 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         ):
             grid.addWidget(button, number // 2, number % 2)
         layout.addLayout(grid)
-        layout.addWidget(Folded("More", self._more()))
-        self.images = Folded("Images", self.pictures)
-        layout.addWidget(self.images)
+
+    def _folds(self) -> tuple[QWidget, ...]:
+        """Make what is needed less often."""
+        self.images = Folded("Project", self._project())
+        return self.images, Folded("More ways to paint", self._more())
 
     def _offer(self) -> QWidget:
         """Make the line that offers strokes of an earlier session."""
@@ -138,16 +148,21 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         column.addLayout(row)
         return self.offer_row
 
-    def _project(self) -> QHBoxLayout:
-        """Make the line of the project."""
-        self.project = text_label()
-        self.project.setWordWrap(False)
+    def _project(self) -> QWidget:
+        """Make what is done with the project, and the list of its images."""
+        self.project = QElidingLabel()
+        self.project.setElideMode(Qt.TextElideMode.ElideLeft)
+        self.project.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
-        row.addWidget(QLabel("Project"))
-        row.addWidget(self.project, 1)
         row.addWidget(self.open)
         row.addWidget(self.save_as)
-        return row
+        column.addWidget(self.project)
+        column.addLayout(row)
+        column.addWidget(self.pictures)
+        return inner
 
     def _more(self) -> QWidget:
         """Make what is needed less often."""

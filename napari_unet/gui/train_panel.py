@@ -128,8 +128,6 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.rounds_fold = Folded("Rounds", self.rounds)
         layout.addWidget(self.strokes)
         layout.addLayout(_row(self.next_spot, self.doubt))
-        layout.addLayout(_row(self.check))
-        layout.addWidget(self.suspects)
         start = QFormLayout()
         start.addRow("Start from", self.start)
         layout.addLayout(start)
@@ -139,7 +137,11 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.plot)
         layout.addWidget(self.score)
         layout.addWidget(self.use_anyway)
+        layout.addLayout(_row(self.rounds.undo, self.rounds.redo))
         layout.addWidget(self.rounds_fold)
+        layout.addWidget(Folded("Check my strokes", _column(self.check, self.suspects)))
+        for fold in self.strokes.folds:
+            layout.addWidget(fold)
         layout.addWidget(Folded("Augmented patches", self.patches))
         layout.addWidget(Folded("Options", self.options))
         layout.addStretch(1)
@@ -199,6 +201,16 @@ def _show_if_any(widget: QPushButton, button: Button | None) -> None:
     widget.setVisible(button is not None)
     if button is not None:
         show_button(widget, button)
+
+
+def _column(*widgets: QWidget) -> QWidget:
+    """Place widgets below each other."""
+    inner = QWidget()
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        column.addWidget(widget)
+    return inner
 
 
 def _row(*widgets: QWidget, stretch: tuple[int, ...] = ()) -> QHBoxLayout:

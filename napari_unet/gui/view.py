@@ -232,7 +232,8 @@ def _score(state: State) -> str:
     if last.before is None:
         return f"{_dice(last)} on held-out strokes"
     change = last.after - last.before
-    return f"{_dice(last)} ({change:+.2f}) on held-out strokes"
+    note = f". {last.note}" if last.note else ""
+    return f"{_dice(last)} ({change:+.2f}) on held-out strokes{note}"
 
 
 def _suspect(state: State, suspect: Suspect) -> str:

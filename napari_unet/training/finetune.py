@@ -172,8 +172,9 @@ def _close(
         )
         course.notes.append(note)
         yield Warned(note)
-    for objection in result.worse:
-        yield Warned(objection)
+    course.notes.extend(result.price)
+    for sentence in (*result.price, *result.worse):
+        yield Warned(sentence)
     scores = dict(result.scores)
     if HeldOutObjects.is_judged(lesson):
         scores |= _objects(course, result.network)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.training import guard
@@ -32,6 +32,8 @@ class Verdict:
         From `napari_unet.training.guard.compare`.
     worse : tuple of str
         What speaks against it, a sentence each.
+    price : tuple of str
+        What it lost, a sentence each, where its gain on the held-out strokes is larger.
     """
 
     network: Network
@@ -40,6 +42,7 @@ class Verdict:
     scores: dict[str, Any] = field(repr=False)
     references: dict[str, dict[str, float]] = field(repr=False)
     worse: tuple[str, ...]
+    price: tuple[str, ...] = ()
 
 
 def judge(course: Course) -> Verdict:
@@ -47,8 +50,9 @@ def judge(course: Course) -> Verdict:
 
     Of the networks between base and tuned weights the first that nothing speaks
     against; the tuned one where something speaks against all of them, or so much is
-    lost that the strokes must contradict what was learned before. New networks know
-    nothing that they could forget, and are taken as they are.
+    lost that the strokes must contradict what was learned before. A little that is lost
+    is no objection but a `price` where more is gained on the held-out strokes. New
+    networks know nothing that they could forget, and are taken as they are.
     """
     first = None
     for share, network in tempered(course.lesson.network, course.tuned):
@@ -59,7 +63,30 @@ def judge(course: Course) -> Verdict:
         if course.lesson.is_new or not 0 < _lost(first) < _CONTRADICTED:
             break
     assert first is not None
-    return first
+    return weighed(first, course.standing.before)
+
+
+def weighed(verdict: Verdict, before: float | None) -> Verdict:
+    """Take a network that gained more on the new strokes than it lost on the old.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        What may speak against a network.
+    before : float or None
+        Score of the one before on the held-out strokes.
+
+    Returns
+    -------
+    Verdict
+        With a `price` in the place of `worse` where that holds.
+    """
+    lost = _lost(verdict)
+    if before is None or verdict.score is None or not 0 < lost < _CONTRADICTED:
+        return verdict
+    if verdict.score - before <= lost:
+        return verdict
+    return replace(verdict, worse=(), price=verdict.worse)
 
 
 def _lost(verdict: Verdict) -> float:

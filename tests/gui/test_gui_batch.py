@@ -107,7 +107,7 @@ def test_files_are_estimated_from_the_first(desk, page, qtbot, tmp_path):
     qtbot.waitUntil(lambda: desk.job.name == "iter_forecast")
     assert desk.job.arguments["image"] == str(tmp_path / "a.tif")
     desk.job.play(Finished({"seconds": 20.0, "output_bytes": 1e9}))
-    assert page.estimate.text() == "About 60 s · up to 3 GB of results"
+    assert page.estimate.text() == "About 60 s · up to 3.0 GB of results"
     page.run.click()
     assert page.estimate.isHidden()
 

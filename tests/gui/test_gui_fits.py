@@ -57,14 +57,15 @@ def fill(dock, viewer):
     session = dock.controller.session
     dock.controller.set_axes("ZCYX")
     dock.controller.painting.new()
+    made = Round(f"/r/{LONG}.pt", 0.81, 0.9, strokes=12, note="Something. " * 5)
     session.update(
-        model=Model(f"/models/{LONG}", FACTS),
+        model=Model(made.path, FACTS),
         settings=None,
         plan=Card("streamed · 1,064 pieces · about 3 min", (("way", "w " * 90),)),
         files=tuple(BatchFile(f"/in/{n}{LONG}.tif", s) for n, s in enumerate(STATES)),
         output=f"/out/{LONG}",
         estimate="About 14 min · up to 1.2e+02 GB of results",
-        round=Round("/r/net-round-2.pt", None, 0.81, 0.9, note="No validation yet"),
+        rounds=(made,),
         curves={"train_loss": ((0.0, 1.0), (1.0, 0.5))},
         message="Something to be said that takes more than one line. " * 2,
     )

@@ -67,8 +67,8 @@ def test_the_project_is_saved_opened_and_its_images_listed(
     target = str(tmp_path / "mine")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (target, ""))
     qtbot.mouseClick(panel.save_as, LEFT)
-    assert panel.project.text() == "mine"
-    assert panel.images.isHidden() is False
+    assert panel.images.title == "Project: mine"
+    assert panel.project.text() == target
     panel.pictures.list.setCurrentRow(0)
     qtbot.mouseClick(panel.pictures.remove, LEFT)
     assert panel.pictures.list.count() == 0

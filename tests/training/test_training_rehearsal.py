@@ -12,6 +12,7 @@ from napari_unet.events import Warned, drain
 from napari_unet.training import references
 from napari_unet.training.finetune import finetune
 from napari_unet.training.tempering import SHARES, tempered
+from napari_unet.training.verdict import Verdict, weighed
 
 SHIPPED = Path(__file__).parents[2] / "sample_data" / "nuclei.safetensors"
 
@@ -81,6 +82,20 @@ def test_strokes_that_contradict_the_base_trip_the_guard_in_full(base, tmp_path)
     assert len(made.worse) == 1
     assert not any("Drawn back" in note for note in said)
     assert made.references["bare.safetensors"]["after"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("gain", "lost", "taken"),
+    [(0.2, 0.03, True), (0.02, 0.03, False), (0.5, 0.2, False), (-0.1, 0.03, False)],
+)
+def test_a_small_loss_is_a_price_where_more_is_gained(gain, lost, taken):
+    judged = {"base": {"before": 0.9, "after": 0.9 - lost}}
+    verdict = Verdict(None, 1.0, 0.4 + gain, {}, judged, ("it forgot",))
+    weighed_up = weighed(verdict, 0.4)
+    assert (weighed_up.worse, weighed_up.price) == (
+        ((), ("it forgot",)) if taken else (("it forgot",), ())
+    )
+    assert weighed(verdict, None) is verdict
 
 
 def test_tempered_weights_lie_between_base_and_tuned(base):
