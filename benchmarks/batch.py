@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--workers", action="store_true")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", type=int, default=24)
+    parser.add_argument("--files", type=int, default=16)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.workers:
@@ -71,7 +71,7 @@ def main() -> None:
 def throughput(folder: Path, rounds: int, files: int) -> None:
     """Print seconds of one worker and of two, and their ratio."""
     model = saved(folder / "net.safetensors", (16, 32, 64, 128))
-    source = images(folder / "in", files, (768, 768))
+    source = images(folder / "in", files, (2048, 2048))
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with pinned(1) as one, pinned(2) as two:
         for number in range(-1, rounds):  # the first opens the model
