@@ -27,7 +27,7 @@ from napari_unet.disk_errors import telling_write_errors
 from napari_unet.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 LOCKS = ".unet-locks"
@@ -46,17 +46,20 @@ class Lock:
     ----------
     path : pathlib.Path
         Its file.
-    older : tuple of pathlib.Path
-        Files of dead owners, removed with it.
+    text : bytes
+        What is in it.
+    dead : mapping of pathlib.Path to bytes
+        Files of dead owners and what was in them, removed with it.
     """
 
     path: Path
-    older: tuple[Path, ...] = ()
+    text: bytes = b""
+    dead: Mapping[Path, bytes] = field(default_factory=dict)
 
     def release(self) -> None:
         """Let others have it."""
-        for path in (*self.older, self.path):
-            disk.remove(path)
+        for path, text in (*self.dead.items(), (self.path, self.text)):
+            _remove(path, text)
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Locks:
     folder: Path
     stale: float = STALE
     others: dict[str, Owner] = field(default_factory=dict)
-    _held: set[Path] = field(default_factory=set)
+    _held: dict[Path, Lock] = field(default_factory=dict)
     _given: set[bytes] = field(default_factory=set)
     _seen: dict[Path, tuple[int, float]] = field(default_factory=dict)
     _me: Owner = field(default_factory=myself)
@@ -115,16 +118,17 @@ class Locks:
                 return None
             number = 1 + max(map(_generation, dead), default=0)
             mine = self.place / f"{stem}.{number}"
-            if not self._make(mine):
+            if (text := self._make(mine)) is None:
                 return None
-            there = [path for path in self._files(stem) if path != mine]
             known = {path: text for path, text in dead.items() if text is not None}
-            if any(_content(path) != known.get(path, b"?") for path in there):
-                disk.remove(mine)  # somebody came at the same moment
+            expected = {**known, mine: text}
+            there = {*self._files(stem), mine}
+            if any(_content(path) != expected.get(path, b"?") for path in there):
+                _remove(mine, text)  # somebody came at the same moment
                 return None
         self.others.pop(name, None)
-        self._held.add(mine)
-        return Lock(mine, tuple(dead))
+        self._held[mine] = Lock(mine, text, known)
+        return self._held[mine]
 
     def is_lost(self, lock: Lock) -> bool:
         """Whether another process took over, since this one stood still too long."""
@@ -149,16 +153,16 @@ class Locks:
 
     def release(self, lock: Lock) -> None:
         """Give a lock back."""
-        self._held.discard(lock.path)
+        self._held.pop(lock.path, None)
         lock.release()
-        if (left := _content(lock.path)) is not None:  # it could not be removed
-            self._given.add(left)
+        if _content(lock.path) == lock.text:  # it could not be removed
+            self._given.add(lock.text)
 
     def close(self) -> None:
         """Give back what is still held, and tidy up."""
         self._stop.set()
-        for path in list(self._held):
-            self.release(Lock(path))
+        for lock in list(self._held.values()):
+            self.release(lock)
         for stem in self._stems():  # of processes that are gone
             with contextlib.suppress(OutputError):
                 if lock := self._take(stem, stem):
@@ -182,20 +186,21 @@ class Locks:
             return []
         return sorted(self.place / n for n in names if n.partition(".")[0] == stem)
 
-    def _make(self, path: Path) -> bool:
-        """Make a lock file, unless another process was faster."""
+    def _make(self, path: Path) -> bytes | None:
+        """Make a lock file, and tell what is in it; None if another was faster."""
         owner = {**asdict(self._me), "token": uuid.uuid4().hex}
+        text = json.dumps(owner).encode()
         try:
             file = disk.opened(path)
         except (FileExistsError, FileNotFoundError):
-            return False
+            return None
         try:
             with file:
-                file.write(json.dumps(owner).encode())
+                file.write(text)
         except BaseException:
             disk.remove(path)
             raise
-        return True
+        return text
 
     def _is_dead(self, path: Path, text: bytes | None, name: str) -> bool:
         """Whether the owner of a lock is gone or has not been heard of for long."""
@@ -231,6 +236,12 @@ class Locks:
 def _generation(path: Path) -> int:
     number = path.name.rpartition(".")[2]
     return int(number) if number.isdecimal() else 0
+
+
+def _remove(path: Path, text: bytes) -> None:
+    """Remove a lock file, unless it is that of another owner by now."""
+    if _content(path) in (text, None):  # a share may not know its own files for a moment
+        disk.remove(path)
 
 
 def _content(path: Path) -> bytes | None:

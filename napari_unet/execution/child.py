@@ -232,4 +232,4 @@ def _numbered(pipe: BinaryIO, number: int) -> Callable[[Event], None]:
     The event is a pickle of its own, so that one that cannot be read can still be
     charged to its job.
     """
-    return lambda event: wire.send(pipe, (number, pickle.dumps(event)))
+    return lambda event: wire.send(pipe, (number, wire.pack(event)))

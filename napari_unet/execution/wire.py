@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from napari_unet.events import Event, Preview, Progress
 
@@ -53,6 +54,23 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
     if len(body) < count:
         raise EOFError
     return body
+
+
+class EventPickler(pickle.Pickler):
+    """Writes events as they are.
+
+    Other packages register ways to pickle for the whole process (Dask's tblib does for
+    every exception); the reader would refuse what they write.
+    """
+
+    dispatch_table: ClassVar[dict[Any, Any]] = {}
+
+
+def pack(event: Event) -> bytes:
+    """Pickle an event for `EventUnpickler`."""
+    stream = io.BytesIO()
+    EventPickler(stream, pickle.HIGHEST_PROTOCOL).dump(event)
+    return stream.getvalue()
 
 
 class EventUnpickler(pickle.Unpickler):

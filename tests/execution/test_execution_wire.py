@@ -16,7 +16,7 @@ from napari_unet.execution.protocol import Failed, UnexpectedError, events_of, t
 
 
 def load(value):
-    return wire.EventUnpickler(io.BytesIO(pickle.dumps(value))).load()
+    return wire.EventUnpickler(io.BytesIO(wire.pack(value))).load()
 
 
 def test_messages_cross_a_stream():

@@ -57,8 +57,9 @@ def test_killed_children_and_closed_docks(
     assert state.model.name == "nuclei.safetensors"
     assert dock.train.train.isEnabled()
 
+    dock.predict.options.fields["tta"].value = "rotations"  # takes a while
     dock.predict.predict.click()
-    qtbot.waitUntil(lambda: bool(session.state.activity.fraction), timeout=60000)
+    qtbot.waitUntil(lambda: is_under_way(session.state.activity), timeout=60000)
     kill(children() - before)
     assert wait(qtbot, dock).tone == "bad"
 
@@ -74,6 +75,10 @@ def test_killed_children_and_closed_docks(
     assert again.footer.status.text() == state.message
     result = viewer.layers["nuclei · prediction"].data
     assert result.shape == viewer.layers["nuclei"].data.shape
+
+
+def is_under_way(activity):
+    return activity is not None and bool(activity.fraction)
 
 
 def disturb(viewer, rng):
