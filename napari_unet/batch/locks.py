@@ -240,7 +240,10 @@ def _generation(path: Path) -> int:
 
 def _remove(path: Path, text: bytes) -> None:
     """Remove a lock file, unless it is that of another owner by now."""
-    if _content(path) in (text, None):  # a share may not know its own files for a moment
+    if _content(path) in (
+        text,
+        None,
+    ):  # a share may not know its own files for a moment
         disk.remove(path)
 
 

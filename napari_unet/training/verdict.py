@@ -56,18 +56,20 @@ def judge(course: Course) -> Verdict:
     """
     first = None
     for share, network in tempered(course.lesson.network, course.tuned):
-        verdict = _judge(course, share, network)
+        verdict = weighed(_judge(course, share, network), course.standing.before)
         first = first or verdict
         if not verdict.worse:
             return verdict
         if course.lesson.is_new or not 0 < _lost(first) < _CONTRADICTED:
             break
     assert first is not None
-    return weighed(first, course.standing.before)
+    return first
 
 
 def weighed(verdict: Verdict, before: float | None) -> Verdict:
     """Take a network that gained more on the new strokes than it lost on the old.
+
+    Strokes too few for an interval prove no gain.
 
     Parameters
     ----------
@@ -84,7 +86,8 @@ def weighed(verdict: Verdict, before: float | None) -> Verdict:
     lost = _lost(verdict)
     if before is None or verdict.score is None or not 0 < lost < _CONTRADICTED:
         return verdict
-    if verdict.score - before <= lost:
+    few = verdict.scores.get("dice_interval") is None
+    if few or verdict.score - before <= lost:
         return verdict
     return replace(verdict, worse=(), price=verdict.worse)
 
