@@ -161,8 +161,8 @@ class Locks:
     def close(self) -> None:
         """Give back what is still held, and tidy up."""
         self._stop.set()
-        for lock in list(self._held.values()):
-            self.release(lock)
+        for held in list(self._held.values()):
+            self.release(held)
         for stem in self._stems():  # of processes that are gone
             with contextlib.suppress(OutputError):
                 if lock := self._take(stem, stem):

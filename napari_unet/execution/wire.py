@@ -6,7 +6,7 @@ import io
 import pickle
 import struct
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from napari_unet.events import Event, Preview, Progress
 
@@ -56,20 +56,16 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
     return body
 
 
-class EventPickler(pickle.Pickler):
-    """Writes events as they are.
+def pack(event: Event) -> bytes:
+    """Pickle an event as it is, for `EventUnpickler`.
 
     Other packages register ways to pickle for the whole process (Dask's tblib does for
     every exception); the reader would refuse what they write.
     """
-
-    dispatch_table: ClassVar[dict[Any, Any]] = {}
-
-
-def pack(event: Event) -> bytes:
-    """Pickle an event for `EventUnpickler`."""
     stream = io.BytesIO()
-    EventPickler(stream, pickle.HIGHEST_PROTOCOL).dump(event)
+    pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL)
+    pickler.dispatch_table = {}
+    pickler.dump(event)
     return stream.getvalue()
 
 
