@@ -226,6 +226,9 @@ class Previews:
             self._show(preview)
         elif isinstance(event, Cancelled) and not preview.quiet:
             self._session.say("Stopped.")
+        elif isinstance(event, Cancelled) and not _is_given_up(preview):
+            self._seen = None  # another request went ahead of it in its place
+            self.catch_up()
         elif isinstance(event, Failed) and preview.quiet:
             self._session.say(str(event.error), "bad")
         elif isinstance(event, Failed):
@@ -255,3 +258,8 @@ class Previews:
 def _run_of(config: PredictConfig) -> PredictConfig:
     """Take out what kept probabilities can show without another run."""
     return config.model_copy(update={"kind": "labels", "threshold": 0.5})
+
+
+def _is_given_up(preview: _Preview) -> bool:
+    """Whether it was cancelled from here."""
+    return preview.task is None or preview.task.token.is_set()

@@ -238,7 +238,7 @@ class Course:
         score = scores.get("dice")
         if score is not None:
             yield Metric("val_dice", score, step)
-        if self.standing.is_better(score, every=self._config.complete):
+        if self.standing.is_better(scores, strict=self._config.complete):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
             self.standing.best = Best(state, score, scores, self.standing.looks)
         if time.monotonic() - self._kept >= _KEEP:
@@ -251,7 +251,7 @@ class Course:
             return
         own = functools.partial(self._trainer.predict, averaged=False)
         scores = self._held_out.score(own)
-        if self.standing.is_better(scores["dice"], every=self._config.complete):
+        if self.standing.is_better(scores, strict=True):
             state = {n: t.cpu() for n, t in self._trainer.state(averaged=False).items()}
             self.standing.best = Best(
                 state, scores["dice"], scores, self.standing.looks

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_unet.training.trainer import State
 
-_PATIENCE = 20  # looks without a better score before training ends early
+_PATIENCE = 60  # looks without a better score before training ends early
 _GAIN = 0.002  # least gain that counts as better
+_FEW = 0.05  # how much below the top a score of very few strokes may be by chance
+_INTERVAL = 3.92  # standard errors that a 95 % interval is wide
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Standing:
         Looks at the network and roll-backs so far.
     joined : int
         The last look after which strokes joined.
+    top : float or None
+        Best score so far, which the kept state need not have.
+    risen : int
+        The look that found it.
     first : float
         Loss of the first step, at least 1; 0 before it.
     losses : list of float
@@ -47,15 +55,19 @@ class Standing:
     looks: int = 0
     failures: int = 0
     joined: int = 0
+    top: float | None = None
+    risen: int = 0
     first: float = 0.0
     losses: list[float] = field(default_factory=list)
 
     @property
     def is_stale(self) -> bool:
-        """Whether the held-out score has stood still for long."""
+        """Whether the score has stood still for long; few strokes cannot tell."""
         if self.best is None or self.best.score is None:
             return False
-        return self.looks - max(self.best.look, self.joined) >= _PATIENCE
+        if self.best.scores.get("dice_interval") is None:
+            return False
+        return self.looks - max(self.risen, self.joined) >= _PATIENCE
 
     def take_loss(self) -> float | None:
         """Mean loss since the last look, None if no step was taken; begins anew."""
@@ -66,15 +78,23 @@ class Standing:
         self.losses = []
         return loss
 
-    def is_better(self, score: float | None, every: bool = False) -> bool:
-        """Whether a score is worth keeping its state; without scores the last is.
+    def is_better(self, scores: Mapping[str, Any], *, strict: bool = False) -> bool:
+        """Whether a state is worth keeping; without scores the last is.
 
-        It must be well above the best, or with `every` just above.
+        It is if its score is within a standard error of the top: of states that the
+        held-out strokes cannot tell apart the one that learned longest (after Breiman
+        et al., Classification and Regression Trees, 1984). `strict`: only above the
+        best.
         """
-        best = self.best
+        score, best = scores.get("dice"), self.best
         if best is None or best.score is None or score is None:
+            self.top, self.risen = score, self.looks
             return True
-        return score > best.score + (0.0 if every else _GAIN)
+        if strict:
+            return bool(score > best.score)
+        if self.top is None or score > self.top + _GAIN:
+            self.top, self.risen = score, self.looks
+        return bool(score >= self.top - _error(scores))
 
     def saved(self) -> tuple[dict[str, Any], State]:
         """Split into JSON-able facts and the tensors of the best state."""
@@ -83,6 +103,8 @@ class Standing:
             "looks": self.looks,
             "failures": self.failures,
             "joined": self.joined,
+            "top": self.top,
+            "risen": self.risen,
             "losses": self.losses,
             "first": self.first,
             "before": self.before,
@@ -112,6 +134,14 @@ class Standing:
             looks=facts["looks"],
             failures=facts["failures"],
             joined=facts["joined"],
+            top=facts["top"],
+            risen=facts["risen"],
             first=facts["first"],
             losses=facts["losses"],
         )
+
+
+def _error(scores: Mapping[str, Any]) -> float:
+    """Take the standard error of a score, or a guess where too few strokes tell."""
+    interval = scores.get("dice_interval")
+    return _FEW if interval is None else (interval[1] - interval[0]) / _INTERVAL

@@ -69,7 +69,8 @@ def judge(course: Course) -> Verdict:
 def weighed(verdict: Verdict, before: float | None) -> Verdict:
     """Take a network that gained more on the new strokes than it lost on the old.
 
-    Strokes too few for an interval prove no gain.
+    Strokes are painted where a network errs, so a gain on a few of them proves nothing:
+    the 95 % interval of the new score has to lie above the old one.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ def weighed(verdict: Verdict, before: float | None) -> Verdict:
     lost = _lost(verdict)
     if before is None or verdict.score is None or not 0 < lost < _CONTRADICTED:
         return verdict
-    few = verdict.scores.get("dice_interval") is None
-    if few or verdict.score - before <= lost:
+    interval = verdict.scores.get("dice_interval")
+    if interval is None or interval[0] <= before or verdict.score - before <= lost:
         return verdict
     return replace(verdict, worse=(), price=verdict.worse)
 

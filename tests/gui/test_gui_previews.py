@@ -230,6 +230,16 @@ def test_another_kind_of_result_gets_other_layers(ready, kind):
     assert len(preview_layers(ready)) == (1 if kind == "instances" else 2)
 
 
+def test_live_asks_again_where_another_request_took_its_place(ready):
+    ready.controller.previews.set_live(True)
+    number = len(ready.runner.jobs)
+    ready.job.play(Cancelled())
+    assert len(ready.runner.jobs) == number + 1
+    ready.controller.stop()
+    ready.job.play(Cancelled("stopped"))
+    assert len(ready.runner.jobs) == number + 1
+
+
 def test_live_is_silent_but_for_errors_in_the_footer(ready):
     live(ready)
     before = ready.view.status

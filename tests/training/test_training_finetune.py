@@ -221,12 +221,39 @@ def test_training_that_never_works_is_given_up(tmp_path, monkeypatch):
 def test_training_ends_when_the_score_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "_LOOK", 1)
     monkeypatch.setattr(standing, "_PATIENCE", 3)
-    monkeypatch.setattr(course.Course, "_score", lambda _: {"dice": 0.5})
+    scores = {"dice": 0.5, "dice_interval": [0.4, 0.6]}
+    monkeypatch.setattr(course.Course, "_score", lambda _: scores)
     monkeypatch.setattr(
         "napari_unet.training.lesson.hold_out", lambda t, *_: course_split(t)
     )
     made = learn(tmp_path / "a.safetensors", steps=50, validation=0.2)[-1].result
     assert made.steps == 4
+
+
+def test_the_longest_learned_of_equal_states_is_kept():
+    stand = standing.Standing()
+
+    def kept(look, dice, interval=(0.7, 0.9), strict=False):
+        scores = {"dice": dice, "dice_interval": interval}
+        stand.looks = look
+        if better := stand.is_better(scores, strict=strict):
+            stand.best = standing.Best({}, dice, scores, look)
+        return better
+
+    assert kept(1, 0.80)
+    assert kept(2, 0.76)  # within 0.2 / 3.92 of 0.80
+    assert not kept(3, 0.70)
+    assert not kept(4, 0.74)  # the top counts, not the state that is kept
+    assert kept(5, 0.86)
+    assert (stand.top, stand.risen) == (0.86, 5)
+    assert not kept(6, 0.86, strict=True)
+    assert kept(7, 0.82, interval=None)
+    assert not kept(8, 0.80, interval=None)
+    stand.looks = 1000
+    stand.best = standing.Best({}, 0.9, {"dice_interval": None}, 5)
+    assert not stand.is_stale
+    stand.best = standing.Best({}, 0.9, {"dice_interval": (0.8, 1.0)}, 5)
+    assert stand.is_stale
 
 
 def course_split(targets):

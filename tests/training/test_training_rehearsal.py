@@ -91,14 +91,15 @@ def test_strokes_that_contradict_the_base_trip_the_guard_in_full(base, tmp_path)
 )
 def test_a_small_loss_is_a_price_where_more_is_gained(gain, lost, taken):
     judged = {"base": {"before": 0.9, "after": 0.9 - lost}}
-    scores = {"dice_interval": (0.3, 0.9)}
+    scores = {"dice_interval": (0.41, 0.9)}
     verdict = Verdict(None, 1.0, 0.4 + gain, scores, judged, ("it forgot",))
     weighed_up = weighed(verdict, 0.4)
     assert (weighed_up.worse, weighed_up.price) == (
         ((), ("it forgot",)) if taken else (("it forgot",), ())
     )
     assert weighed(verdict, None) is verdict
-    assert weighed(replace(verdict, scores={}), 0.4).worse == ("it forgot",)
+    for unsure in ({}, {"dice_interval": (0.3, 0.9)}):
+        assert weighed(replace(verdict, scores=unsure), 0.4).worse == ("it forgot",)
 
 
 def test_tempered_weights_lie_between_base_and_tuned(base):
