@@ -231,7 +231,7 @@ def test_another_kind_of_result_gets_other_layers(ready, kind):
 
 
 def test_live_asks_again_where_another_request_took_its_place(ready):
-    ready.controller.previews.set_live(True)
+    live(ready)
     number = len(ready.runner.jobs)
     ready.job.play(Cancelled())
     assert len(ready.runner.jobs) == number + 1
