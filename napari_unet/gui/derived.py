@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from napari_unet.tasks.decisions import Decision
 
 
-class Derived:
+class Derived(ABC):
     """What napari needs of an array, computed from probabilities on each look.
 
     Parameters
@@ -64,8 +65,9 @@ class Derived:
         found: np.ndarray = self[...]
         return found if dtype is None else found.astype(dtype, copy=False)
 
+    @abstractmethod
     def _of(self, values: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Make what is shown of some of the probabilities; C is first in `values`."""
 
 
 class Classes(Derived):

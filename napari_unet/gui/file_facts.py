@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,16 +56,18 @@ class FileReader:
         self._session = session
         self._changed = changed
         self._layers = layers
-        self._asked: set[tuple[str, str]] = set()
+        self._asked: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def catch_up(self) -> bool:
         """Look into the file of the chosen image, if that has not been done."""
         image = self._session.state.image
-        path = self._layers.path_of(image.name) if image is not None else ""
-        if image is None or image.axes or not path or (image.name, path) in self._asked:
+        if image is None or image.axes:
             return False
         name, shape = image.name, image.shape
-        self._asked.add((name, path))
+        layer, path = self._layers.layer(name), self._layers.path_of(name)
+        if not path or layer in self._asked:
+            return False
+        self._asked.add(layer)
         self._session.tasks.aside(
             lambda: told_by(path, shape), lambda facts: self._take(name, path, facts)
         )
@@ -76,7 +79,10 @@ class FileReader:
         if not isinstance(facts, FileFacts) or image is None:
             return
         if image.name == name and image.axes is None:
-            self._layers.adopt(name, facts)
+            try:
+                self._layers.adopt(name, facts)
+            except UNetError:  # napari took it for colours: the user is asked
+                return
             self._changed()
             self._session.say(f"Axes read from {Path(path).name}.")
 

@@ -215,13 +215,8 @@ class Course:
     def _look(self) -> Iterator[Event]:
         """Report the loss, score the network, and keep it if it is the best."""
         step = self._trainer.steps
-        if self.standing.losses:
-            self.standing.first = self.standing.first or max(
-                self.standing.losses[0], 1.0
-            )
-            loss = sum(self.standing.losses) / len(self.standing.losses)
+        if (loss := self.standing.take_loss()) is not None:
             yield Metric("train_loss", loss, step)
-            self.standing.losses.clear()
             if loss > _DIVERGED * self.standing.first:
                 yield self._recover()
                 return

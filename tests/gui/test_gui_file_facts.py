@@ -49,6 +49,23 @@ def test_what_the_user_said_stays(desk, tmp_path):
     assert desk.state.image.axes == "ZYX"
 
 
+def test_an_image_that_is_opened_again_is_told_again(desk, tmp_path):
+    path = write(tmp_path / "a.ome.tif", metadata=OME)
+    for _ in range(2):
+        layer = opened(desk, path)
+        desk.controller.catch_up()
+        assert desk.state.image.axes == "TYX"
+        desk.viewer.layers.remove(layer)
+
+
+def test_planes_that_napari_took_for_colours_are_asked_about(desk, tmp_path):
+    path = write(tmp_path / "a.ome.tif", (2, 5, 20, 3), metadata={"axes": "TZYX"})
+    with layer_source(path=path):
+        desk.viewer.add_image(tifffile.imread(path), rgb=True)
+    desk.controller.catch_up()
+    assert desk.state.image.axes is None
+
+
 @pytest.mark.parametrize("shape", [(24, 20, 3), (6, 20, 24), (20, 24)])
 def test_a_layer_of_another_shape_is_not_told(tmp_path, shape):
     assert told_by(write(tmp_path / "a.ome.tif", metadata=OME), shape) is None
