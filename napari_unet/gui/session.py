@@ -167,12 +167,13 @@ class Session:
     def _finish(self, result: Any, finish: Callable[[Any], str]) -> None:
         """Take a result; a layer that is gone meanwhile is no error."""
         self.update(activity=None)
+        began, warning = self._began, self._warning  # `finish` may start another task
         try:
             message = finish(result)
         except UNetError as error:
             self.say(f"{error.what}; the result was dropped.")
             return
-        if text := closing_words(message, self._began, self._warning):
+        if text := closing_words(message, began, warning):
             self.say(text, "good")
 
     def _progress(self, event: Progress) -> None:

@@ -1,5 +1,6 @@
 """Every button, without Qt: what is sent to the computing process, what comes back."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,19 @@ def test_round_is_used_scored_and_undone(desk):
     desk.controller.versions.undo()
     assert desk.view.model_name == "nuclei.pt"
     assert not desk.view.undo.enabled
+
+
+def test_what_a_training_warned_of_is_said_at_its_end(desk, monkeypatch):
+    desk.add_image()
+    painted(desk, 1, 2)
+    desk.open_model("nuclei.pt")
+    job = train(desk)
+    job.play(Warned("Drawn back to 50%."))
+    late = time.monotonic() + 40
+    monkeypatch.setattr("napari_unet.gui.session.time.monotonic", lambda: late)
+    finish_round(desk, job)
+    assert "Drawn back to 50%." in desk.state.message
+    assert "(40 s)" in desk.state.message
 
 
 def test_worse_round_is_not_used_unless_asked_for(desk):
