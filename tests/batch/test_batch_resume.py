@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 import tifffile
 import torch
+from snapshots import snapshot
 
 from napari_unet import api, checkpoints
 from napari_unet.config import BatchConfig
@@ -19,6 +18,7 @@ from napari_unet.networks.spec import ModelSpec
 from napari_unet.networks.unet import UNet, UNetSpec
 
 GOES_ON = "An earlier run goes on"
+LOCKS = ".unet-locks"  # the process that holds them here is alive
 
 
 @pytest.fixture
@@ -59,18 +59,13 @@ def told(events) -> list[str]:
     return [event.message for event in events if isinstance(event, Warned)]
 
 
-def locks(folder: str, names: list[str]) -> list[str]:
-    """Leave out the locks: the process that holds them here is alive."""
-    return [name for name in names if name == ".unet-locks"]
-
-
 def test_killed_inside_a_stack(start, tmp_path) -> None:
     """The folder as it is in the middle of the second stack, at any tile."""
     copies = []
     for event in start(tmp_path / "out"):
         if isinstance(event, Progress) and event.done % 1 and int(event.done) == 1:
             copies.append(tmp_path / f"out{len(copies)}")
-            shutil.copytree(tmp_path / "out", copies[-1], ignore=locks)
+            snapshot(tmp_path / "out", copies[-1], without=(LOCKS,))
     wanted = results(tmp_path / "out")
     assert sorted(wanted) == ["a.ome.tif", "b.ome.tif", "c.ome.tif"]
     assert len(copies) > 5

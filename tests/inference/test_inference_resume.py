@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from snapshots import snapshot
 from torch import nn
 from zoo.opened import opened
 from zoo.stored_cases import cases
@@ -57,7 +58,7 @@ class Runs:
         for event in self.events(folder):
             if isinstance(event, Preview) and next(self.count) % every == 0:
                 copies.append(self.tmp_path / f"{folder.name}-{len(copies)}")
-                shutil.copytree(folder, copies[-1])
+                snapshot(folder, copies[-1])
         assert isinstance(event, Finished)
         return copies
 
@@ -241,7 +242,7 @@ def test_cells_from_flows(runs, make_network) -> None:
     for number, _ in enumerate(run.events(run.tmp_path / "again")):
         if number % 7 == 6:
             copies.append(run.tmp_path / f"again-{number}")
-            shutil.copytree(run.tmp_path / "again", copies[-1])
+            snapshot(run.tmp_path / "again", copies[-1])
     for copy in [*frames, *copies[:-1]]:
         list(run.events(copy))
         assert digest(copy / run.name) == digest(run.tmp_path / "whole" / run.name)
