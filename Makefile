@@ -28,8 +28,7 @@ pytest: .venv/complete
 
 # The tests of the window with PySide6 in place of PyQt6, in an environment of their own.
 pyside: system .venv-pyside/complete
-	QT_API=pyside6 OMP_NUM_THREADS=1 $(SCREEN) .venv-pyside/bin/python -m pytest \
-	    tests/gui tests/test_layers.py
+	QT_API=pyside6 OMP_NUM_THREADS=1 $(SCREEN) .venv-pyside/bin/python -m pytest tests/gui
 
 # The pages, into docs/_build; a warning is an error.
 docs: .venv/complete

@@ -100,7 +100,8 @@ def test_nothing_is_cut_off(full, qtbot, tmp_path, theme):
         assert full.width() == 320
         cut = [
             (type(widget).__name__, widget.text(), lacking(widget))
-            for widget in full.findChildren((QLabel, QAbstractButton))
+            for kind in (QLabel, QAbstractButton)
+            for widget in full.findChildren(kind)
             if widget.isVisible() and widget.text() and lacking(widget) > 0
         ]
         assert cut == []
@@ -135,17 +136,25 @@ def place(full, widget):
     return corner.y() + widget.height() / 2, corner.x()
 
 
+def reached(full, page):
+    """What the tab key reaches on a page, from its first widget on."""
+    full.tabs.setFocus()
+    full.focusNextChild()
+    widget, chain = full.window().focusWidget(), []
+    while page.isAncestorOf(widget) and widget not in chain:
+        chain.append(widget)
+        full.focusNextChild()
+        widget = full.window().focusWidget()
+    return chain
+
+
 def test_tab_goes_from_top_to_bottom(full, qtbot):
     for index in range(full.tabs.count()):
         full.tabs.setCurrentIndex(index)
         QTest.qWait(30)
-        page = full.tabs.currentWidget()
-        chain, widget = [], page.nextInFocusChain()
-        while widget is not page:
-            if page.isAncestorOf(widget) and is_reached_by_tab(widget):
-                chain.append(widget)
-            widget = widget.nextInFocusChain()
+        chain = reached(full, full.tabs.currentWidget())
         buttons = [w for w in chain if isinstance(w, QAbstractButton | QComboBox)]
+        assert buttons
         spots = [place(full, button) for button in buttons]
         for (above, left), (below, right) in itertools.pairwise(spots):
             assert below > above - 8, (above, below)
