@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +30,8 @@ def object_at(plane: Any, at: Sequence[int]) -> tuple[np.ndarray, int]:
     value : int
         What is predicted there.
     """
+    from scipy import ndimage
+
     window = [
         slice(max(0, c - REACH), min(n, c + REACH + 1))
         for c, n in zip(at, plane.shape, strict=True)

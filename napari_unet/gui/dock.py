@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QFrame, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
-from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.keys import (
     ACCEPT,
@@ -24,7 +24,6 @@ from napari_unet.gui.measure_dock import measure_dock_for
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.shared import shared_by
-from napari_unet.gui.train_panel import TrainPanel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +31,13 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QDragEnterEvent, QDropEvent, QHideEvent, QShowEvent
 
+    from napari_unet.gui.batch_panel import BatchPanel
+    from napari_unet.gui.train_panel import TrainPanel
     from napari_unet.gui.view import View
 
+Panel = TypeVar("Panel", bound=QWidget)
 _WIDTH = 320
+_PAGES = ("Predict", "Train", "Batch")
 
 
 def dock_for(viewer: napari.Viewer) -> UNetDock:
@@ -76,9 +79,9 @@ class UNetDock(QWidget):  # type: ignore[misc]
         self.predict.measure.clicked.connect(
             lambda: measure_dock_for(self._viewer, self.controller)
         )
-        self.train = TrainPanel(self.controller)
-        self.batch = BatchPanel(self.controller, self.predict)
         self.footer = Footer(self.controller)
+        self._made_later: list[Any] = []
+        self._view: View | None = None
         self._closed_check = QTimer(self)
         self._closed_check.setSingleShot(True)
         self._closed_check.timeout.connect(self._leave_if_closed)
@@ -87,8 +90,23 @@ class UNetDock(QWidget):  # type: ignore[misc]
         self._viewer.events.theme.connect(self._restyle)
         self._join()
 
+    @cached_property
+    def train(self) -> TrainPanel:
+        """Make the Train page when it is first needed."""
+        from napari_unet.gui.train_panel import TrainPanel
+
+        return self._put("Train", TrainPanel(self.controller))
+
+    @cached_property
+    def batch(self) -> BatchPanel:
+        """Make the Batch page when it is first needed."""
+        from napari_unet.gui.batch_panel import BatchPanel
+
+        return self._put("Batch", BatchPanel(self.controller, self.predict))
+
     def show_view(self, view: View) -> None:
         """Bring everything up to date."""
+        self._view = view
         for panel in self._panels:
             panel.show_view(view)
 
@@ -191,23 +209,39 @@ class UNetDock(QWidget):  # type: ignore[misc]
             self.model,
             self.image,
             self.predict,
-            self.train,
-            self.batch,
+            *self._made_later,
             self.footer,
         )
+
+    def _put(self, title: str, panel: Panel) -> Panel:
+        """Put a panel into its page of the tabs, up to date."""
+        self.tabs.widget(_PAGES.index(title)).layout().addWidget(panel)
+        panel.show()
+        self._made_later.append(panel)
+        if self._view is not None:
+            panel.show_view(self._view)
+        return panel
+
+    def _show_page(self, index: int) -> None:
+        """Make the panel of a page that is shown, unless it is there."""
+        getattr(self, _PAGES[index].lower())
+        tab_in_reading_order(self)
 
     def _lay_out(self) -> None:
         """Place the parts."""
         self.tabs = QTabWidget()
-        for title in ("Predict", "Train", "Batch"):
-            self.tabs.addTab(getattr(self, title.lower()), title)
-        self.tabs.currentChanged.connect(lambda _: tab_in_reading_order(self))
+        self.tabs.addTab(self.predict, _PAGES[0])
+        for title in _PAGES[1:]:
+            self.tabs.addTab(_empty_page(), title)
+        self.tabs.currentChanged.connect(self._show_page)
         line = QFrame()
         line.setFrameShape(QFrame.Shape.HLine)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.addWidget(self.model)
-        self.model.new_asked.connect(lambda: self.tabs.setCurrentWidget(self.train))
+        self.model.new_asked.connect(
+            lambda: self.tabs.setCurrentIndex(_PAGES.index("Train"))
+        )
         layout.addWidget(self.image)
         layout.addWidget(self.tabs, 1)
         layout.addWidget(line)
@@ -215,6 +249,13 @@ class UNetDock(QWidget):  # type: ignore[misc]
         self.tabs.setSizePolicy(
             QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding
         )
+
+
+def _empty_page() -> QWidget:
+    """Make a page for a panel that comes later."""
+    page = QWidget()
+    QVBoxLayout(page).setContentsMargins(0, 0, 0, 0)
+    return page
 
 
 def _dropped_file(event: QDropEvent) -> str:

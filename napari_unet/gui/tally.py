@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_unet.gui import words
 
@@ -83,6 +82,8 @@ def _ids(pixels: np.ndarray) -> int:
 
 def _components(pixels: np.ndarray, spatial: Sequence[int]) -> int:
     """Count the connected parts of each class; corners connect, frames do not."""
+    from scipy import ndimage
+
     last = range(-len(spatial), 0)
     frames = np.moveaxis(pixels, list(spatial), list(last))
     frames = frames.reshape(-1, *frames.shape[frames.ndim - len(spatial) :])

@@ -69,8 +69,9 @@ def fill(dock, viewer):
         curves={"train_loss": ((0.0, 1.0), (1.0, 0.5))},
         message="Something to be said that takes more than one line. " * 2,
     )
-    for fold in dock.findChildren(Folded):
-        fold.set_open(True)
+    for panel in (dock, dock.train, dock.batch):  # pages come in when they are shown
+        for fold in panel.findChildren(Folded):
+            fold.set_open(True)
 
 
 STATES = ("done", "failed", "working", "waiting", "skipped")

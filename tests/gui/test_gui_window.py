@@ -340,10 +340,20 @@ def test_nothing_is_cut_off_at_320_pixels(viewer, qtbot, page):
     assert inner.minimumSizeHint().width() <= panel.width()
 
 
+def test_a_page_is_made_when_it_is_first_shown_and_knows_what_was_before(viewer):
+    dock = dock_for(viewer)
+    viewer.add_image(np.zeros((8, 9)), name="cells")
+    dock.controller.painting.new()
+    assert not {"train", "batch"} & set(vars(dock))
+    dock.tabs.setCurrentIndex(1)
+    assert dock.train.isVisibleTo(dock)
+    assert len(dock.train.strokes.legend.rows) == 2
+
+
 def test_opening_the_dock_imports_no_torch():
     script = (
         "import sys, napari_unet.gui.dock;"
-        "heavy = {'torch', 'napari_unet.images.readers'};"
+        "heavy = {'torch', 'scipy.ndimage', 'napari_unet.images.readers'};"
         "sys.exit(bool(heavy & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", script], check=False)
