@@ -353,6 +353,12 @@ class BatchConfig(PredictConfig):
         description="Also write size, place and intensity of each label as CSV, in "
         "physical units; for labels and instances.",
     )
+    probabilities: bool = Field(
+        False,
+        title="Probabilities",
+        description="Also write the probabilities, from the same pass of the network, "
+        "as name.probabilities beside each result.",
+    )
     by_content: bool = Field(
         False,
         title="By content",
@@ -402,6 +408,12 @@ class BatchConfig(PredictConfig):
     def _can_be_measured(self) -> Self:
         if self.measure and self.kind not in ("labels", "instances"):
             raise ValueError("only labels and instances can be measured")
+        return self
+
+    @model_validator(mode="after")
+    def _probabilities_are_beside(self) -> Self:
+        if self.probabilities and self.kind == "probabilities":
+            raise ValueError("the result itself is the probabilities")
         return self
 
     @model_validator(mode="after")

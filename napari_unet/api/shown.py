@@ -44,11 +44,13 @@ def iter_shown(
     from napari_unet.inference.predict import predict
     from napari_unet.inference.probabilities import Probabilities
 
-    probabilities = None if keep is None else Probabilities(keep)
-    begun = False
+    network, begun = warm.network(model), False
+    probabilities = None
+    if keep is not None and network.spec.recipe is None:
+        probabilities = Probabilities(GrowingSink(keep))
     with opened(image, config) as stack:
         for event in predict(
-            stack, warm.network(model), config, GrowingSink(output),
+            stack, network, config, GrowingSink(output),
             region=region, measure=warm.scaling, probabilities=probabilities,
             cancel=cancel,
         ):  # fmt: skip

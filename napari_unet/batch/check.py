@@ -148,8 +148,7 @@ def _content(folder: Path) -> Content:
 
 def _written(record: Record) -> list[tuple[str, str]]:
     """Files of a record with their hashes."""
-    pairs = [(record.output, record.output_sha256), (record.table, record.table_sha256)]
-    return [(name, sha256) for name, sha256 in pairs if name]
+    return [(file, record.sha256(name)) for name, file in record.files.items()]
 
 
 def _fault(path: Path, sha256: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_unet import disk
 from napari_unet.batch import numerics
 from napari_unet.batch.failures import MOST_DEATHS, failure, poison
 from napari_unet.batch.isolated import Died
 from napari_unet.batch.lanes import Waiting
+from napari_unet.batch.ledger import WRITTEN
 from napari_unet.batch.made import Made, success
-from napari_unet.batch.names import aside, table_of
+from napari_unet.batch.names import aside, files_of
 from napari_unet.batch.plans import Plans, is_same
 from napari_unet.batch.summary import Item
 from napari_unet.errors import ImageError
@@ -78,7 +79,7 @@ class Desk:
         self._output = output
         self._warned: set[str] = set()  # what holds for all images is said once
         self._alike: dict[str, str] | None = None  # fingerprint that was compared
-        self._next: dict[str, str] = {}  # hash of a result about to take its place
+        self._next: dict[str, dict[str, Any]] = {}  # hashes about to take their place
 
     def is_settled(self, plan: Record) -> bool:
         """Whether an image needs nothing, as far as is known."""
@@ -126,16 +127,16 @@ class Desk:
         if self.plans.config.retry_failed and last and last.outcome == "failed":
             deaths = 0
         content = self.plans.content(image)
-        wanted, standing = plan.output, self.plans.standing(plan.output)
+        wanted, standing = plan.output, self._standing(plan)
         with self.locks.holding("ledger"):
             self.plans.names.learn(self.ledger.refresh())
             plan = self.plans.plan(image)
             began = datetime.now(UTC).isoformat(timespec="seconds")
             if plan.output != wanted:  # another run was faster
-                standing = self.plans.standing(plan.output)
+                standing = self._standing(plan)
             plan = plan.model_copy(
                 update={
-                    "output_sha256": standing,
+                    **standing,
                     "input_sha256": content,
                     "deaths": deaths,
                     "elsewhere": self._elsewhere,
@@ -147,6 +148,10 @@ class Desk:
             self.sweep(plan)
         return plan
 
+    def _standing(self, plan: Record) -> dict[str, str]:
+        """Hashes of what stands where the work on an image will write."""
+        return {f"{n}_sha256": self.plans.standing(f) for n, f in plan.files.items()}
+
     def sweep(self, plan: Record) -> None:
         """Remove what killed runs left of an image; only for who has its lock."""
         for path in (path for pair in self._files(plan) for path in pair):
@@ -157,20 +162,21 @@ class Desk:
         return any(mark(p) in litter for pair in self._files(plan) for p in pair)
 
     def _files(self, plan: Record) -> list[tuple[Path, Path]]:
-        """Give where result and table are made, and where they go."""
-        result = self._output / plan.output
-        pairs = [(staged(result), result)]
-        if plan.table:
-            table = table_of(staged(result), self.plans.config.suffix)
-            pairs.append((table, self._output / plan.table))
-        return pairs
+        """Give where result, table and probabilities are made, and where they go."""
+        made = self._waiting(plan).values()
+        places = (self._output / file for file in plan.files.values())
+        return list(zip(made, places, strict=True))
+
+    def _waiting(self, plan: Record) -> dict[str, Path]:
+        """Give where result, table and probabilities are made."""
+        return files_of(staged(self._output / plan.output), self.plans.config)
 
     def _tried(
         self, image: Input, plan: Record, lock: Lock
     ) -> Generator[Event, None, Record | None]:
         """Do an image, again where the process died; None where the user stopped it."""
         begin = time.monotonic()
-        self._next[plan.input] = ""
+        self._next[plan.input] = {}
         while True:
             fields: dict[str, object] | None = None
             try:
@@ -189,7 +195,7 @@ class Desk:
                 self._append_stopped(plan)
                 raise
             except Exception as error:
-                fields = failure(error) | {"next_sha256": self._next[plan.input]}
+                fields = failure(error) | self._next[plan.input]
             if fields is None:
                 self._append_stopped(plan)
                 return None
@@ -206,13 +212,18 @@ class Desk:
         made = yield from self._work(image, plan)
         if made is None:
             return None
-        fields = success(image, [waiting for waiting, _ in self._files(plan)], made)
+        waiting = self._waiting(plan)
+        fields = success(image, waiting, made)
         if not self.locks.is_lost(lock):
-            self._next[plan.input] = str(fields["output_sha256"])
+            sums = [fields[f"{name}_sha256"] for name in waiting]
+            self._next[plan.input] = {
+                "next_sha256": sums[0],
+                "next_beside": tuple(sums[1:]),
+            }
             # known before it is there, so that nobody takes it for an edited one
             self._append(self._with_next(plan))
-            for waiting, path in self._files(plan):
-                place(waiting, path)
+            for made_at, path in self._files(plan):
+                place(made_at, path)
         return fields
 
     def _is_asked_to_stop(self) -> bool:
@@ -226,9 +237,8 @@ class Desk:
         self._append(stopped)
 
     def _with_next(self, plan: Record) -> Record:
-        """Add the hash of the result that is about to take its place."""
-        update = {"next_sha256": self._next[plan.input]}
-        return plan.model_copy(update=update)
+        """Add the hashes of what is about to take its place."""
+        return plan.model_copy(update=self._next[plan.input])
 
     def _append(self, record: Record) -> None:
         """Add to the ledger while nobody else does."""
@@ -285,16 +295,17 @@ class Desk:
         yield Warned(f"{image.path.name} failed: {record.reason}")
 
     def _set_aside(self, plan: Record, last: Record | None) -> Iterator[Event]:
-        """Rename a result that was edited since we wrote it."""
-        if last is None or last.output != plan.output:
-            return
-        path = self._output / last.output
-        if self.plans.standing(last.output) in (
-            "",
-            last.output_sha256,
-            last.next_sha256,
-        ):
-            return
-        kept = aside(path, self.plans.config.suffix)
-        move(path, kept)
-        yield Warned(f"{path.name} was edited; it is kept as {kept.name}.")
+        """Rename what stands in the way and is not as we wrote it."""
+        ours = {""}
+        if last is not None:
+            ours |= {last.sha256(name) for name in WRITTEN}
+            ours |= {last.next_sha256, *last.next_beside}
+        why = "was there before" if last is None else "was edited"
+        for name, file in plan.files.items():
+            if self.plans.standing(file) in ours:
+                continue
+            path = self._output / file
+            suffix = ".csv" if name == "table" else self.plans.config.suffix
+            kept = aside(path, suffix)
+            move(path, kept)
+            yield Warned(f"{file} {why}; it is kept as {kept.name}.")

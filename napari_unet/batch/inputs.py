@@ -247,7 +247,7 @@ def _sorted(folder: Path) -> list[Path]:
 def _results_in(folder: Path) -> set[str]:
     """Folded names of the results that an earlier batch wrote into a folder."""
     records = latest(folder / LEDGER).values()
-    return {fold(name) for r in records for name in (r.output, r.table) if name}
+    return {fold(name) for record in records for name in record.files.values()}
 
 
 def _is_passed_over(name: str, ours: set[str]) -> bool:

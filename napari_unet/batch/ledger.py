@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEDGER = "unet-ledger.jsonl"
+WRITTEN = ("output", "table", "probabilities")
 
 
 class Record(Config):
@@ -50,7 +51,11 @@ class Record(Config):
     next_sha256 : str
         SHA-256 of a result that is whole and about to take that place.
     table, table_sha256 : str
-        Name and SHA-256 of the table of measurements, empty where there is none.
+        Likewise of the table of measurements, empty where there is none.
+    probabilities, probabilities_sha256 : str
+        Likewise of the probabilities, empty where they are not written beside.
+    next_beside : tuple of str
+        SHA-256 of table and probabilities about to take their places.
     began : str
         When the work began, UTC.
     seconds : float
@@ -86,6 +91,9 @@ class Record(Config):
     next_sha256: str = ""
     table: str = ""
     table_sha256: str = ""
+    probabilities: str = ""
+    probabilities_sha256: str = ""
+    next_beside: tuple[str, ...] = ()
     began: str = ""
     seconds: float = 0.0
     numerics: dict[str, str] = Field(default_factory=dict)
@@ -94,6 +102,17 @@ class Record(Config):
     passing: bool = False
     deaths: int = 0
     elsewhere: bool = False
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Names of what is written: output, and table and probabilities if wanted."""
+        names = {name: getattr(self, name) for name in WRITTEN}
+        return {name: file for name, file in names.items() if file}
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of one of `WRITTEN`, empty where it has none."""
+        found: str = getattr(self, f"{name}_sha256")
+        return found
 
 
 @dataclass
@@ -218,7 +237,7 @@ def _parse(line: bytes) -> Record | None:
         record = Record(**fields)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None  # a pydantic ValidationError is a ValueError
-    safe = _is_plain_name(record.output) and _is_plain_name(record.table or "none")
+    safe = bool(record.output) and all(map(_is_plain_name, record.files.values()))
     same = check == _checksum(fields) and line == _text(fields)
     return record if safe and same else None
 

@@ -11,7 +11,7 @@ from napari_unet.errors import OutputError
 from napari_unet.files import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_unet.batch.inputs import Input
@@ -26,7 +26,7 @@ class Made:
     numerics : dict of str to str
         Fingerprint of the arithmetic; empty where it is not known.
     sums : tuple of str
-        SHA-256 of result and table, where who wrote them hashed them.
+        SHA-256 of what was written, where who wrote it hashed it.
     """
 
     numerics: dict[str, str] = field(default_factory=dict)
@@ -40,15 +40,16 @@ class Made:
         return cls(result) if isinstance(result, dict) else cls()
 
 
-def success(image: Input, waiting: Sequence[Path], made: Made) -> dict[str, object]:
+def success(image: Input, waiting: Mapping[str, Path], made: Made) -> dict[str, object]:
     """Fields of the record of a result that is whole.
 
     Parameters
     ----------
     image : Input
         As it was when the work began.
-    waiting : sequence of pathlib.Path
-        Where the result lies, and the table if there is one; read back from the disk.
+    waiting : mapping of str to pathlib.Path
+        Where the result lies, and what was written beside it, as
+        `napari_unet.batch.names.files_of` names it; read back from the disk.
     made : Made
         What is known of them.
 
@@ -59,7 +60,7 @@ def success(image: Input, waiting: Sequence[Path], made: Made) -> dict[str, obje
     ChangedError
         If the image is not what it was.
     """
-    if not waiting[0].exists():
+    if not waiting["output"].exists():
         raise OutputError("The result was not written")
     now = examine(image.path)
     if (now.size, now.mtime_ns, now.fault) != (image.size, image.mtime_ns, ""):
@@ -67,7 +68,7 @@ def success(image: Input, waiting: Sequence[Path], made: Made) -> dict[str, obje
             f"{image.path.name} was changed while it was read",
             hint="Its result is thrown away; run the batch again.",
         )
-    sums = made.sums or [digest(path) for path in waiting]
-    names = ("output_sha256", "table_sha256")
-    fields = dict(zip(names, sums, strict=False))
+    sums = made.sums or [digest(path) for path in waiting.values()]
+    names = (f"{name}_sha256" for name in waiting)
+    fields = dict(zip(names, sums, strict=True))
     return {"outcome": "done", **fields, "numerics": made.numerics}

@@ -9,12 +9,17 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet.batch.report import REPORTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from napari_unet.config import BatchConfig
 
 _SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".ome.btf", ".imagej.tif")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST = 200  # bytes; file systems allow 255, temporary names need some
+_BESIDE = ".probabilities"
 
 
 class Names:
@@ -58,7 +63,7 @@ class Names:
         if known.endswith(self._suffix):
             return known
         whole = label or image.rsplit("/", 1)[-1]
-        free = (n for n in self._candidates(whole, part) if fold(n) not in self._taken)
+        free = filter(self._is_free, self._candidates(whole, part))
         name = self._known[image] = next(free)
         self._owners[fold(name)] = image
         self._taken.add(fold(name))
@@ -80,6 +85,20 @@ class Names:
             self._known[image] = name
             self._owners[fold(name)] = image
             self._taken.add(fold(name))
+
+    def _is_free(self, name: str) -> bool:
+        """Whether nothing has a name, nor those of what may be written beside it.
+
+        No result is called as if it were the probabilities of another, so these need
+        not be known of other images.
+        """
+        base = name.removesuffix(self._suffix)
+        beside = f"{base}{_BESIDE}{self._suffix}"
+        return (
+            self._taken.isdisjoint({fold(name), fold(beside)})
+            and not fold(base).endswith(_BESIDE)
+            and fold(f"{base}.csv") not in REPORTS
+        )
 
     def _candidates(self, whole: str, part: str) -> Iterator[str]:
         """Try the stem, the whole name, then numbers."""
@@ -114,13 +133,20 @@ def safe(name: str) -> str:
     return f"{cut}-{mark}"
 
 
-def table_of(result: Path, suffix: str) -> Path:
-    """Name of the table of measurements beside a result."""
-    return result.with_name(result.name.removesuffix(suffix) + ".csv")
+def files_of(result: Path, config: BatchConfig) -> dict[str, Path]:
+    """Name what is written for an image, by what it is called in its `Record`."""
+    base = result.name.removesuffix(config.suffix)
+    files = {"output": result}
+    if config.measure:
+        files["table"] = result.with_name(f"{base}.csv")
+    if config.probabilities:
+        beside = f"{base}{_BESIDE}{config.suffix}"
+        files["probabilities"] = result.with_name(beside)
+    return files
 
 
 def aside(path: Path, suffix: str) -> Path:
-    """Find a free name beside a result that says it was edited."""
+    """Find a free name beside a file with this ending that says it was edited."""
     base = path.name.removesuffix(suffix)
     names = [f"{base} (edited){suffix}"]
     names += [f"{base} (edited {number}){suffix}" for number in range(2, 10_000)]
@@ -129,7 +155,7 @@ def aside(path: Path, suffix: str) -> Path:
 
 def unedited(name: str) -> str:
     """Take back what `aside` did to a name."""
-    return re.sub(r" \(edited(?: \d+)?\)(?=\.(ome|imagej)\.)", "", name)
+    return re.sub(r" \(edited(?: \d+)?\)(?=\.(ome\.|imagej\.|csv$))", "", name)
 
 
 def key(path: Path, output: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet import __version__
 from napari_unet.batch.ledger import Record
-from napari_unet.batch.names import key, table_of
+from napari_unet.batch.names import files_of, key
 from napari_unet.files import digest
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # Settings that choose which images are done, or how fast, but not what comes out.
 _NO_MATTER = {
-    "pattern", "retry_failed", "device", "batch_size", "table", "measure", "by_content",
-    "memory_limit", "time_limit", "workers", "scheduler", "certificates", "dashboard",
+    "pattern", "retry_failed", "device", "batch_size", "table", "measure",
+    "probabilities", "by_content", "memory_limit", "time_limit", "workers",
+    "scheduler", "certificates", "dashboard",
 }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ class Plans:
             name, part = f"{name}|{image.series}", f" {image.series}"
         label = image.label or image.path.name
         output = self.names.name(name, label, part)
-        table = table_of(self.output / output, config.suffix).name
+        files = files_of(self.output / output, config)
         return Record(
             input=name,
             size=image.size,
@@ -83,9 +84,8 @@ class Plans:
             model=self.network.digest,
             settings=self._digests[config],
             version=__version__,
-            output=output,
-            table=table if config.measure else "",
             outcome="started",
+            **{name: path.name for name, path in files.items()},
         )
 
     def content(self, image: Input) -> str:
@@ -113,14 +113,14 @@ class Plans:
             return False
         if last.outcome == "failed":
             return not (last.passing or self.config.retry_failed)
-        return last.outcome == "done" and self.is_untouched(last, plan.table)
+        return last.outcome == "done" and self._are_untouched(plan, last)
 
-    def is_untouched(self, record: Record, table: str = "") -> bool:
-        """Whether a result, and its table if wanted, have the recorded hash."""
-        wanted = {record.output: record.output_sha256}
-        if table:
-            wanted[table] = record.table_sha256
-        return all(self.standing(name) == sha256 for name, sha256 in wanted.items())
+    def _are_untouched(self, plan: Record, last: Record) -> bool:
+        """Whether all that is wanted was written and has the recorded hash."""
+        wanted = {file: last.sha256(name) for name, file in plan.files.items()}
+        return all(
+            sha256 and self.standing(file) == sha256 for file, sha256 in wanted.items()
+        )
 
     def standing(self, name: str) -> str:
         """Hash of what stands under a name, empty where nothing does."""

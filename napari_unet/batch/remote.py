@@ -20,7 +20,7 @@ from napari_unet import __version__
 from napari_unet.batch.isolated import Died, Isolated
 from napari_unet.batch.locks import Locks
 from napari_unet.batch.made import Made
-from napari_unet.batch.names import table_of
+from napari_unet.batch.names import files_of
 from napari_unet.batch.numerics import versions
 from napari_unet.events import Cancelled, CancelToken, Finished, Progress, Warned
 from napari_unet.execution.wire import EventSender
@@ -196,9 +196,7 @@ def _done(task: Task, cancel: CancelToken) -> Made | None:
     apart = _isolated(task.model)
     for event in apart.run(source, target, task.digest, task.config, cancel):
         if isinstance(event, Finished):
-            written = [target]
-            if task.config.measure:
-                written.append(table_of(target, task.config.suffix))
+            written = files_of(target, task.config).values()
             return Made(event.result, tuple(map(digest, written)))
         if isinstance(event, Cancelled):
             return None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CSV, JSON, TABLE = "unet-report.csv", "unet-report.json", "unet-measurements.csv"
 REPORTS = (CSV, JSON, TABLE)
 _COLUMNS = (
-    "input", "outcome", "reason", "output", "table", "seconds", "began", "deaths",
-    "output_sha256", "model", "settings", "version",
+    "input", "outcome", "reason", "output", "table", "probabilities", "seconds",
+    "began", "deaths", "output_sha256", "model", "settings", "version",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.batch.measure import measure
-from napari_unet.batch.names import table_of
+from napari_unet.batch.names import files_of
 from napari_unet.batch.numerics import fingerprint
 from napari_unet.errors import ModelError
 from napari_unet.events import Finished
 from napari_unet.images.readers import open_image
 from napari_unet.images.sinks import sink_for
 from napari_unet.inference.predict import predict
+from napari_unet.inference.probabilities import Probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ def segment(
     network: Network,
     config: PredictConfig,
     cancel: CancelToken | None = None,
+    beside: Path | None = None,
 ) -> Iterator[Event]:
     """Run a network over one image file.
 
@@ -47,6 +49,8 @@ def segment(
         How to read and predict.
     cancel : CancelToken, optional
         Checked between tiles.
+    beside : pathlib.Path, optional
+        Where its probabilities go, from the same pass.
 
     Yields
     ------
@@ -58,8 +62,13 @@ def segment(
     UNetError
         If the image cannot be read, does not fit the model, or cannot be written.
     """
+    probabilities = None if beside is None else Probabilities(sink_for(beside))
     with open_image(source, axes=config.axes, series=config.series) as stack:
-        yield from predict(stack, network, config, sink_for(target), cancel=cancel)
+        yield from predict(
+            *(stack, network, config, sink_for(target)),
+            probabilities=probabilities,
+            cancel=cancel,
+        )
 
 
 def work(
@@ -78,13 +87,14 @@ def work(
     Event
         The last is `Finished` with the fingerprint of the arithmetic, or `Cancelled`.
     """
-    done = False
-    for event in segment(source, target, network, config, cancel):
+    done, files = False, files_of(target, config)
+    beside = files.get("probabilities")
+    for event in segment(source, target, network, config, cancel, beside):
         done = isinstance(event, Finished)
         if not done:
             yield event
     if done and config.measure:
-        measure(source, target, table_of(target, config.suffix), config)
+        measure(source, target, files["table"], config)
     if done:
         yield Finished(fingerprint(config))
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.view import View
 
 
-_WRITTEN = ("kind", "measure", "suffix")
+_WRITTEN = ("kind", "probabilities", "measure", "suffix")
 _OPTIONS = ("table", "by_content", "memory_limit", "time_limit")
 
 
@@ -53,7 +53,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         self._predict = predict
         self._kind = ""
         self.form = Form(BatchConfig, _WRITTEN, words.LOOKS)
-        self.form.fields["kind"].changed.connect(self._offer_measuring)
+        self.form.fields["kind"].changed.connect(self._offer_files)
         self.options = Form(BatchConfig, _OPTIONS)
         self.folder = push_button("Folder …", self._choose_folder)
         self.files = push_button("Files …", self._choose_files)
@@ -130,12 +130,17 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
 
-    def _offer_measuring(self, kind: str) -> None:
-        """Offer to measure what can be measured."""
-        measure = self.form.fields["measure"]
-        measure.enabled = kind in ("labels", "instances")
-        if not measure.enabled:
-            measure.value = False
+    def _offer_files(self, kind: str) -> None:
+        """Offer what can be written beside this kind of result."""
+        can = {
+            "measure": kind in ("labels", "instances"),
+            "probabilities": kind != "probabilities",
+        }
+        for name, enabled in can.items():
+            field = self.form.fields[name]
+            field.enabled = enabled
+            if not enabled:
+                field.value = False
 
     def _choose_folder(self) -> None:
         """Ask for a folder of images."""

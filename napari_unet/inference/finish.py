@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -87,6 +87,21 @@ class Blend:
         rows = self._plan.spans[0][row].write[0], self._target[0][1]
         target = rows, *self._target[1:]
         return RollingSum(self._channels, self._plan.tile[0], target)
+
+
+class Reduced(NamedTuple):
+    """What is kept of the logits of a part until the result is complete.
+
+    Attributes
+    ----------
+    own : numpy.ndarray
+        What the finisher needs of them.
+    beside : numpy.ndarray or None
+        Probabilities (C, *spatial) float32, where they are written too.
+    """
+
+    own: np.ndarray
+    beside: np.ndarray | None = None
 
 
 class Finisher(Protocol):

@@ -14,7 +14,7 @@ from napari_unet.images import intensity
 from napari_unet.images.intensity import Normalization, Scaling
 from napari_unet.images.sinks import OutputSpec
 from napari_unet.inference import augmented, footprint, shared, tiling, turns
-from napari_unet.inference.finish import Finisher, finisher
+from napari_unet.inference.finish import Finisher, Reduced, finisher
 from napari_unet.inference.layout import Layout, lay_out
 from napari_unet.inference.plan import Memory, Plan, RowCost, plan
 from napari_unet.networks import device as devices
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_unet.events import CancelToken
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.layout import Region
+    from napari_unet.inference.probabilities import Probabilities
     from napari_unet.inference.tiling import Range
     from napari_unet.networks.network import Network
     from napari_unet.networks.spec import ModelSpec
@@ -88,6 +89,8 @@ class Job:
         By which it was planned; None for a network with a recipe.
     others : tuple of Network
         The same network on further GPUs that share the tiles.
+    beside : Probabilities, optional
+        Takes the probabilities too.
     """
 
     stack: ImageStack
@@ -100,6 +103,7 @@ class Job:
     batch: int
     memory: Memory | None = None
     others: tuple[Network, ...] = ()
+    beside: Probabilities | None = None
 
     @cached_property
     def passes(self) -> tuple[Plan, ...]:
@@ -120,6 +124,11 @@ class Job:
         others = (other.accelerated(self.config.backend) for other in self.others)
         placed = self.placed.accelerated(self.config.backend)
         return replace(self, placed=placed, others=tuple(others))
+
+    def reduce(self, logits: torch.Tensor) -> Reduced:
+        """Return what is needed of the logits (C, *spatial) of a part."""
+        values = None if self.beside is None else self.beside.values(logits)
+        return Reduced(self.finisher.reduce(logits), values)
 
     def output(self, scaling: Scaling) -> OutputSpec:
         """Describe the result."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import UsageError
@@ -74,8 +75,7 @@ def predict(
     measure : callable
         Measures it.
     probabilities : Probabilities, optional
-        Takes the probabilities beside the result; not asked for a network that brings
-        a procedure of its own, nor by a run that goes on.
+        Takes the probabilities beside the result, from the same pass.
     cancel : CancelToken, optional
         Checked between tiles.
 
@@ -92,17 +92,19 @@ def predict(
         aborted then; what is finished stays only where trying again may help.
     """
     cancel = cancel or CancelToken()
-    kept = keeper(sink, stack, network, config, region, scaling)
+    kept = keeper(sink, stack, network, config, region, scaling, probabilities)
     try:
         with kept:
             if network.spec.recipe is not None:
-                work = _by_recipe(stack, network, config, sink, region, kept, cancel)
+                work = _by_recipe(
+                    *(stack, network, config, sink, region, kept, probabilities),
+                    cancel,
+                )
             else:
                 job = _prepared(stack, network, config, region, kept)
+                job = replace(job, beside=probabilities)
                 known = None if scaling is None else lambda *_: scaling
-                work = _by_plan(
-                    job, sink, known or measure, kept, probabilities, cancel
-                )
+                work = _by_plan(job, sink, known or measure, kept, cancel)
             result = yield from work
     except Stopped as stopped:
         yield Cancelled(kept.advice(str(stopped)))
@@ -131,7 +133,6 @@ def _by_plan(
     sink: Sink,
     measure: Callable[[Job, CancelToken], Scaling],
     kept: Keeper,
-    probabilities: Probabilities | None,
     cancel: CancelToken,
 ) -> Generator[Event, None, Any]:
     """Run a network over frames that are planned beforehand."""
@@ -144,15 +145,15 @@ def _by_plan(
     job, notes = (past.settle(job), []) if past else precision.settle(job, scaling)
     job = job.accelerated()
     yield from (Warned(note) for note in (*notes, *_unused(job)))
-    with _aborting(sink):
+    with _aborting(sink, job.beside):
         sink.open(job.output(scaling))
+        if job.beside is not None:
+            job.beside.open(job, scaling)
         reached = ways.start(job)
         kept.begin(Decisions.of(job, scaling), reached)
-        if past is None and probabilities is not None:
-            probabilities.open(job, scaling)
         yield from replay(job, sink, kept, reached, cancel)
-        yield from _run(job, sink, scaling, kept, probabilities, reached, cancel)
-        return sink.close()
+        yield from _run(job, sink, scaling, kept, reached, cancel)
+        return _closed(sink, job.beside)
 
 
 def _by_recipe(
@@ -162,18 +163,20 @@ def _by_recipe(
     sink: Sink,
     region: Region | None,
     kept: Keeper,
+    beside: Probabilities | None,
     cancel: CancelToken,
 ) -> Generator[Event, None, Any]:
     """Run a network that was trained with a fixed procedure around it."""
     notes = [*_notes(stack, network.spec), *kept.take_notes()]
-    with _aborting(sink):
+    with _aborting(sink, beside):
         yield from by_recipe.predict(
             *(stack, network, config, sink, kept),
             region=region,
+            beside=beside,
             cancel=cancel,
             notes=notes,
         )
-        return sink.close()
+        return _closed(sink, beside)
 
 
 def _run(
@@ -181,7 +184,6 @@ def _run(
     sink: Sink,
     scaling: Scaling,
     kept: Keeper,
-    probabilities: Probabilities | None,
     reached: Reached,
     cancel: CancelToken,
 ) -> Iterator[Event]:
@@ -191,10 +193,8 @@ def _run(
         for done, advance in enumerate(advances, begun):
             yield from (Warned(note) for note in advance.notes)
             for write, logits in advance.parts:
-                part = write, job.finisher.reduce(logits)
+                part = write, job.reduce(logits)
                 kept.add(*part)
-                if probabilities is not None:
-                    probabilities.add(advance.position, write, logits)
                 yield from deliver(job, sink, advance.position, part)
             if advance.ends_frame:
                 yield from deliver(job, sink, advance.position, None, True)
@@ -205,13 +205,22 @@ def _run(
 
 
 @contextmanager
-def _aborting(sink: Sink) -> Iterator[None]:
+def _aborting(sink: Sink, beside: Probabilities | None) -> Iterator[None]:
     """Leave nothing behind if anything fails, is stopped or is dropped."""
     try:
         yield
     except BaseException:
         sink.abort()
+        if beside is not None:
+            beside.abort()
         raise
+
+
+def _closed(sink: Sink, beside: Probabilities | None) -> Any:
+    """Complete what was written, the result last, and return what its sink does."""
+    if beside is not None:
+        beside.close()
+    return sink.close()
 
 
 def _unused(job: Job) -> list[str]:

@@ -41,10 +41,11 @@ def start(tmp_path):
         tifffile.imwrite(path, pixels, photometric="minisblack")
     config = BatchConfig(device="cpu", tiling="exact", tile=(48, 48), axes="TYX")
 
-    def start(folder, cancel=None):
+    def start(folder, cancel=None, **settings):
         inputs = [tmp_path / "in"]
         network = checkpoints.load(model)  # in this process, event for event
-        return api.iter_batch(inputs, network, folder, config, cancel=cancel)
+        asked = config.model_copy(update=settings)
+        return api.iter_batch(inputs, network, folder, asked, cancel=cancel)
 
     return start
 
@@ -76,6 +77,27 @@ def test_killed_inside_a_stack(start, tmp_path) -> None:
         assert results(copy) == wanted
         summary = events[-1].result
         assert [item.status for item in summary.items] == ["skipped", "done", "done"]
+
+
+def test_killed_while_probabilities_are_written_too(start, tmp_path) -> None:
+    """Labels and probabilities both go on, to the last bit."""
+    copies = []
+    for event in start(tmp_path / "out", probabilities=True):
+        if isinstance(event, Progress) and event.done % 1 and int(event.done) == 1:
+            copies.append(tmp_path / f"out{len(copies)}")
+            snapshot(tmp_path / "out", copies[-1], without=(LOCKS,))
+    wanted = results(tmp_path / "out")
+    assert len(wanted) == 6
+    for copy in copies[1:-1:4]:
+        events = list(start(copy, probabilities=True))
+        assert any(GOES_ON in text for text in told(events))
+        assert results(copy) == wanted
+    text = "An earlier run is begun anew, since the settings changed."
+    events = list(start(copies[2]))  # whose journal holds more than is wanted now
+    assert any(text in message for message in told(events))
+    labels = {name: wanted[name] for name in ("a.ome.tif", "b.ome.tif", "c.ome.tif")}
+    assert results(copies[2]).items() >= labels.items()
+    assert not any("part" in name for name in results(copies[2]))
 
 
 def test_stopped_inside_a_stack(start, tmp_path) -> None:

@@ -82,6 +82,17 @@ def test_only_what_has_objects_is_measured(page):
     assert measure.enabled
 
 
+def test_probabilities_are_offered_beside_other_results(desk, page):
+    beside, kind = page.form.fields["probabilities"], page.form.fields["kind"]
+    beside.value = True
+    page.run.click()
+    assert desk.job.arguments["config"] == BatchConfig(probabilities=True)
+    kind.value = "probabilities"
+    assert (beside.enabled, beside.value) == (False, False)
+    kind.value = "logits"
+    assert beside.enabled
+
+
 def test_a_row_opens_its_image_and_result(desk, page, tmp_path):
     out = tmp_path / "out.tif"
     tifffile.imwrite(out, np.eye(20, 30, dtype=np.uint8))
@@ -123,6 +134,7 @@ def test_the_copied_command_does_the_same(desk, page, tmp_path):
     page._predict.options.fields["tile"].value = "24, 32"
     page._predict.options.fields["tta"].value = "flips"
     page.form.fields["measure"].value = True
+    page.form.fields["probabilities"].value = True
     page.form.fields["suffix"].value = ".ome.zarr"
     page.options.fields["memory_limit"].value = "2.5"
     page.pattern.setText("*.tif")
@@ -133,6 +145,7 @@ def test_the_copied_command_does_the_same(desk, page, tmp_path):
     run = desk.job.arguments
     assert read_settings(BatchConfig, args) == run["config"]
     assert run["config"].measure
+    assert run["config"].probabilities
     assert (args.inputs, args.model) == (run["inputs"], run["model"])
     assert args.output == run["output"]
 

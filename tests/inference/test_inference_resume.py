@@ -25,6 +25,7 @@ from napari_unet.files import digest
 from napari_unet.images.readers import open_image
 from napari_unet.images.sinks import sink_for
 from napari_unet.inference import augmented, job, objects
+from napari_unet.inference.finish import Reduced
 from napari_unet.inference.plan import RowCost
 from napari_unet.inference.predict import predict
 from napari_unet.inference.resuming import keeper as resuming
@@ -385,16 +386,16 @@ def test_records_are_bound_to_those_before(tmp_path) -> None:
     ],
 )
 def test_blocks_come_back(block) -> None:
-    facts, data = pack(block)
+    facts, data = pack(Reduced(block))
     facts["shape"] = list(facts["shape"])
-    np.testing.assert_array_equal(unpack(facts, bytes(data), (3, 4)), block)
+    np.testing.assert_array_equal(unpack(facts, bytes(data), (3, 4)).own, block)
 
 
 def test_hostile_blocks_are_refused() -> None:
     """Sizes that do not fit, a bomb, and types that are more than numbers."""
-    facts, data = pack(np.zeros((3, 4), np.uint8))
+    facts, data = pack(Reduced(np.zeros((3, 4), np.uint8)))
     facts["shape"] = [3, 4]
-    _, bomb = pack(np.zeros(100_000_000, np.uint8))
+    _, bomb = pack(Reduced(np.zeros(100_000_000, np.uint8)))
     assert unpack(facts, bytes(data), (3, 4)) is not None
     assert unpack(facts, bytes(data), (3, 5)) is None
     assert unpack(facts, bomb, (3, 4)) is None

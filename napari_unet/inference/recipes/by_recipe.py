@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from napari_unet.events import Event
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
+    from napari_unet.inference.finish import Reduced
     from napari_unet.inference.layout import Layout, Region
+    from napari_unet.inference.probabilities import Probabilities
     from napari_unet.inference.resuming.keeper import Keeper
     from napari_unet.networks.network import Network
     from napari_unet.networks.recipe import Recipe
@@ -62,6 +64,7 @@ def predict(
     kept: Keeper,
     *,
     region: Region | None = None,
+    beside: Probabilities | None = None,
     cancel: CancelToken | None = None,
     notes: Sequence[str] = (),
 ) -> Iterator[Event]:
@@ -76,13 +79,18 @@ def predict(
         As there; the sink stays open.
     kept : Keeper
         Keeps the volumes that are finished.
+    beside : Probabilities, optional
+        Takes the probabilities; stays open.
     notes : sequence of str
         Told after `Started`.
     """
     job, work, own = _prepare(stack, network, config, region, cancel or CancelToken())
+    job = replace(job, beside=beside)
     yield Started(f"{stack.name}: {job.plan.describe()}", job.layout.frames, "patches")
     yield from (Warned(note) for note in (*notes, *own))
     sink.open(job.output(_NO_SCALING))
+    if beside is not None:
+        beside.open(job, _NO_SCALING)
     target, frames = job.layout.target, job.layout.frames
     reached = Reached([target], frames, frozenset([target[0][1]]))
     kept.begin(Decisions.of(job, _NO_SCALING), reached)
@@ -167,9 +175,9 @@ def _volume(job: Job, position: Mapping[str, int]) -> np.ndarray:
     return pixels if len(job.layout.spatial) == 3 else pixels[:, None]
 
 
-def _reduced(job: Job, logits: np.ndarray) -> np.ndarray:
+def _reduced(job: Job, logits: np.ndarray) -> Reduced:
     """Cut the wanted part out of a volume's logits, and keep what is needed of it."""
     if len(job.layout.spatial) == 2:
         logits = logits[:, 0]
     part = logits[(slice(None), *(slice(*r) for r in job.layout.target))]
-    return job.finisher.reduce(torch.from_numpy(np.ascontiguousarray(part)))
+    return job.reduce(torch.from_numpy(np.ascontiguousarray(part)))

@@ -9,11 +9,9 @@ from napari_unet.events import Preview, Stopped, Warned
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy as np
-
     from napari_unet.events import CancelToken, Event
     from napari_unet.images.sinks import Sink
-    from napari_unet.inference.finish import Block
+    from napari_unet.inference.finish import Block, Reduced
     from napari_unet.inference.job import Job
     from napari_unet.inference.resuming.keeper import Keeper
     from napari_unet.inference.resuming.reached import Box, Reached
@@ -23,7 +21,7 @@ def deliver(
     job: Job,
     sink: Sink,
     position: Mapping[str, int],
-    part: tuple[Box, np.ndarray] | None,
+    part: tuple[Box, Reduced] | None,
     ends_frame: bool = False,
 ) -> Iterator[Event]:
     """Finish a part of a frame and write what is known then.
@@ -37,7 +35,7 @@ def deliver(
     position : mapping of str to int
         The frame's position along the looped axes.
     part : tuple, optional
-        Where it lies in the frame, and what `Finisher.reduce` gave for it.
+        Where it lies in the frame, and what `Job.reduce` gave for it.
     ends_frame : bool
         Whether nothing of the frame comes after it.
 
@@ -46,6 +44,10 @@ def deliver(
     Event
         A `Preview` for each block.
     """
+    if part is not None and job.beside is not None:
+        write, (_, values) = part
+        assert values is not None
+        job.beside.write(position, write, values)
     for write, block in _finished(job, part, ends_frame):
         region, values = job.layout.place(position, write, block)
         sink.write(region, values)
@@ -75,10 +77,11 @@ def replay(
 
 
 def _finished(
-    job: Job, part: tuple[Box, np.ndarray] | None, ends_frame: bool
+    job: Job, part: tuple[Box, Reduced] | None, ends_frame: bool
 ) -> Iterator[Block]:
     """Blocks of the frame that are final now."""
     if part is not None:
-        yield from job.finisher.add(*part)
+        write, reduced = part
+        yield from job.finisher.add(write, reduced.own)
     if ends_frame:
         yield from job.finisher.end_frame()

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-
     from napari_unet.config import PredictConfig
     from napari_unet.images.intensity import Scaling
     from napari_unet.images.sinks import Sink
     from napari_unet.images.stack import ImageStack
+    from napari_unet.inference.finish import Reduced
     from napari_unet.inference.layout import Region
+    from napari_unet.inference.probabilities import Probabilities
     from napari_unet.inference.resuming.reached import Box, Reached
     from napari_unet.networks.network import Network
 
@@ -56,6 +56,8 @@ class Keeper:
         Writes the result. Nothing is kept without.
     facts : dict, optional
         What the run is about. Nothing is kept without.
+    beside : Probabilities, optional
+        What is written beside the result.
 
     Attributes
     ----------
@@ -63,10 +65,15 @@ class Keeper:
         Those of an earlier run that goes on, None where a new one begins.
     """
 
-    def __init__(self, sink: FileSink | None, facts: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        sink: FileSink | None,
+        facts: dict[str, Any] | None,
+        beside: Probabilities | None = None,
+    ) -> None:
         self.past: Decisions | None = None
         self._facts = facts
-        self._sink = sink
+        self._sink, self._beside = sink, beside
         self._path = journal_of(sink.path) if sink and facts else None
         self._notes: list[str] = []
         self._records: Iterator[tuple[dict[str, Any], bytes]] = iter(())
@@ -108,11 +115,13 @@ class Keeper:
                 self._journal.clear()
                 head = {"about": self._facts, **decisions.to_json()}
                 self._journal.append(head)
-            self._journal.hidden = [path.name for path in self._sink.hidden]
+            beside = self._beside.hidden if self._beside else ()
+            hidden = (*self._sink.hidden, *beside)
+            self._journal.hidden = [path.name for path in hidden]
         except OSError as error:
             self._give_up(error)
 
-    def replay(self) -> Iterator[tuple[int, Box, np.ndarray, bool]]:
+    def replay(self) -> Iterator[tuple[int, Box, Reduced, bool]]:
         """Give the parts an earlier run finished, up to the first that is damaged.
 
         Yields
@@ -121,8 +130,8 @@ class Keeper:
             Number of the frame.
         write : tuple of tuple of int
             Where the part lies in it.
-        reduced : numpy.ndarray
-            What `Finisher.reduce` gave for it.
+        reduced : Reduced
+            What `Job.reduce` gave for it.
         ends : bool
             Whether it is the frame's last.
         """
@@ -132,11 +141,13 @@ class Keeper:
             frame = self._reached.frame
             write = _ranges(head.get("write"))
             reduced = unpack(head, payload, [b - a for a, b in write])
-            if reduced is None or not self._reached.take(write):
+            if reduced is None or (reduced.beside is None) != (self._beside is None):
+                return
+            if not self._reached.take(write):
                 return
             yield frame, write, reduced, self._reached.frame > frame
 
-    def add(self, write: Box, reduced: np.ndarray) -> None:
+    def add(self, write: Box, reduced: Reduced) -> None:
         """Keep a part that was just finished.
 
         From a part on that is not the next one of the plan, since the memory was too
@@ -223,6 +234,7 @@ def keeper(
     config: PredictConfig,
     region: Region | None = None,
     scaling: Scaling | None = None,
+    beside: Probabilities | None = None,
 ) -> Keeper:
     """Make the keeper of a run, which does nothing unless the sink writes a file.
 
@@ -231,7 +243,7 @@ def keeper(
 
     Parameters
     ----------
-    sink, stack, network, config, region, scaling
+    sink, stack, network, config, region, scaling, beside
         As in `napari_unet.inference.predict.predict`.
 
     Raises
@@ -241,7 +253,10 @@ def keeper(
     """
     if region or not isinstance(sink, FileSink):
         return Keeper(None, None)
-    return Keeper(sink, identity(stack, network, config, scaling))
+    facts = identity(stack, network, config, scaling)
+    if facts is not None and beside is not None:
+        facts["settings"].append("with probabilities")
+    return Keeper(sink, facts, beside)
 
 
 def journal_of(path: Path) -> Path:
