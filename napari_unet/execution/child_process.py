@@ -100,22 +100,27 @@ class Child:
         """
         if turn == "usual" and self._job is not None and not self._job.done:
             raise RuntimeError("one job at a time")
-        arguments = pickle.dumps((args, kwargs))
-        if self._worker is None or not self._worker.alive:
-            self._worker = _Worker(self._allow, self._stop_after)
+        number, arguments = next(self._numbers), pickle.dumps((args, kwargs))
         patience = self._stop_after if stop_after is None else stop_after
-        number, worker = next(self._numbers), self._worker
-        job = JobHandle(number, turn, on_event, patience, worker.stop, worker.send)
-        if turn == "usual":
-            self._job = job
-        self._worker.start(job, (job.number, turn, target, arguments, previews))
-        return job
+        while True:
+            worker = self._living()
+            job = JobHandle(number, turn, on_event, patience, worker.stop, worker.send)
+            if turn == "usual":
+                self._job = job
+            if worker.start(job, (number, turn, target, arguments, previews)):
+                return job
 
     def close(self) -> None:
         """End the child process; jobs that run are asked to stop first."""
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.close()
+
+    def _living(self) -> _Worker:
+        """Find the process, or start one."""
+        if self._worker is None or not self._worker.alive:
+            self._worker = _Worker(self._allow, self._stop_after)
+        return self._worker
 
     def __enter__(self) -> Child:
         return self
@@ -133,6 +138,7 @@ class _Worker:
         self._process = _spawn(allow, self._errors)
         self._jobs: dict[int, JobHandle] = {}
         self._lock = threading.Lock()
+        self._is_ending = False
         self._ended = threading.Event()
         self._reader = threading.Thread(
             target=self._read, name="U-Net events", daemon=True
@@ -146,20 +152,23 @@ class _Worker:
     @property
     def alive(self) -> bool:
         """Whether it runs; `Popen.poll` cannot tell while the reader waits for it."""
-        if self._ended.is_set():
+        if self._is_ending or self._ended.is_set():
             return False
         try:
             return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
-    def start(self, job: JobHandle, message: tuple[Any, ...]) -> None:
-        """Send a job; if the process is lost, the reader tells it."""
+    def start(self, job: JobHandle, message: tuple[Any, ...]) -> bool:
+        """Send a job, unless the process is being ended; the reader tells a loss."""
         with self._lock:
+            if self._is_ending:
+                return False
             self._jobs[job.number] = job
         self.send(("job", *message))
         if self._ended.is_set():
             self._tell_loss()
+        return True
 
     def stop(self, job: JobHandle) -> None:
         """Ask the job to stop, and see to it that it does.
@@ -191,10 +200,11 @@ class _Worker:
         if job.wait(job.stop_after):
             return
         with self._lock:
-            others = any(other.turn == "usual" for other in self._jobs.values())
-        if job.turn == "usual" or not others:
-            self._give_up_all()
-            self._end()
+            if job.turn != "usual" and any(map(_is_wanted, self._jobs.values())):
+                return
+            self._is_ending = True
+        self._give_up_all()
+        self._end()
 
     def _give_up_all(self) -> None:
         """Take the loss of any job for a stop, not for an error."""
@@ -263,6 +273,11 @@ class _Worker:
             self._errors.seek(max(0, size - _TAIL))
             return self._errors.read().decode(errors="replace")
         return ""
+
+
+def _is_wanted(job: JobHandle) -> bool:
+    """Whether somebody waits for a job."""
+    return job.turn == "usual" or (job.turn == "first" and not job.cancelled)
 
 
 def _load(body: bytes) -> Any:

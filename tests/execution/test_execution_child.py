@@ -137,6 +137,29 @@ def test_stop_ends_a_process_that_does_not_answer(child):
     assert not psutil.pid_exists(pid)
 
 
+def test_a_job_asked_for_while_the_process_is_ended_gets_another(child, monkeypatch):
+    log, ending, go_on = Log(), threading.Event(), threading.Event()
+    stuck = child.run("toy_jobs:stubborn", on_event=log, turn="first")
+    log.wait_for(Started)
+    worker, end = child._worker, child._worker._end
+
+    def end_slowly():
+        ending.set()
+        go_on.wait(30)
+        end()
+
+    monkeypatch.setattr(worker, "_end", end_slowly)
+    pid = child.pid
+    stuck.cancel()
+    assert ending.wait(30)
+    try:
+        assert run(child, "pid")[-1].result != pid
+    finally:
+        go_on.set()
+    assert stuck.wait(30)
+    assert isinstance(log.events[-1], Cancelled)
+
+
 @pytest.mark.parametrize(
     ("stop_after", "last"), [(None, Cancelled("stopped")), (20.0, Finished("kept"))]
 )

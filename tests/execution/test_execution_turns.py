@@ -178,6 +178,16 @@ def test_stopping_a_request_does_not_cost_the_job(child):
     assert isinstance(diary.events("job")[-1], Finished)
 
 
+def test_stopping_a_request_does_not_cost_the_next_one(child):
+    diary = Diary()
+    view = start(child, diary, "view", "stuck", turn="first", stop_after=0.1)
+    diary.wait_for("view")
+    view.cancel()
+    newer = start(child, diary, "newer", "sleepy", "newer", 2, turn="first")
+    assert newer.wait(30)
+    assert isinstance(diary.events("newer")[-1], Finished)
+
+
 def test_a_stuck_request_alone_is_ended(child):
     diary = Diary()
     view = start(child, diary, "view", "stubborn", turn="first", stop_after=0.1)
