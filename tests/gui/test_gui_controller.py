@@ -124,9 +124,14 @@ def test_file_of_a_prediction_goes_when_it_is_replaced_or_removed(desk):
     desk.open_model()
     first = predict_all(desk)
     assert first.exists()
-    second = predict_all(desk)
+    layer = desk.viewer.layers["cells · prediction"]
+    layer.opacity, layer.visible = 0.3, False
+    second = predict_all(desk, np.full((32, 48), 2, np.uint8))
     assert second.exists()
     assert not first.exists()
+    assert desk.viewer.layers["cells · prediction"] is layer
+    assert layer.data.max() == 2
+    assert (layer.opacity, layer.visible) == (0.3, True)
     desk.viewer.layers.remove("cells · prediction")
     assert not second.exists()
 
