@@ -25,12 +25,14 @@ def iter_shown(
     *,
     keep: str | Path | None = None,
     region: Mapping[str, slice] | None = None,
+    view: Mapping[str, slice] | None = None,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
     """Run a model and fill a .npy file that others look at meanwhile.
 
     As `napari_unet.api.iter_predict`, with these differences: `output` is written in
     place and stays as it is when the run stops; `Written` comes in place of `Preview`;
+    it goes outwards from `view`, see `napari_unet.inference.order`;
     the probabilities go to `keep`, so that `iter_regroup` and
     `napari_unet.tasks.decisions` can make other results of them. A network that brings
     a procedure of its own writes no `keep`.
@@ -51,7 +53,7 @@ def iter_shown(
     with opened(image, config) as stack:
         for event in predict(
             stack, network, config, GrowingSink(output),
-            region=region, measure=warm.scaling, probabilities=probabilities,
+            region=region, view=view, measure=warm.scaling, probabilities=probabilities,
             cancel=cancel,
         ):  # fmt: skip
             if isinstance(event, Preview):

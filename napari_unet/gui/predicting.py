@@ -119,7 +119,7 @@ class Predicting:
             return
         image, model = state.image.name, state.model
         config = PredictConfig.build(**settings, channels=state.channels)
-        pixels = self._layers.pixels(image)
+        pixels, view = self._layers.pixels(image), self._view(image)
         output = self._staging.new_file()
         keep = self._staging.new_file() if self._can_keep(state, config) else None
         run = _Run(image, model, config, output, keep)
@@ -131,6 +131,7 @@ class Predicting:
                 "output": str(output),
                 "config": config,
                 "keep": keep and str(keep),
+                "view": view,
             }
 
         def finish(_: Any) -> str:
@@ -147,6 +148,13 @@ class Predicting:
             *("predict", title, target, prepare, finish),
             watch=lambda event: self._watch(run, event),
         )
+
+    def _view(self, image: str) -> dict[str, slice] | None:
+        """Find what the canvas shows of an image, None where that is nothing."""
+        try:
+            return self._layers.visible_region(image)
+        except UNetError:
+            return None
 
     def _can_keep(self, state: State, config: PredictConfig) -> bool:
         """Whether the disk has room for the probabilities too."""

@@ -18,7 +18,7 @@ from napari_unet.errors import ImageError, ModelError, UsageError
 from napari_unet.images import axes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from napari_unet.images.stack import ImageStack
     from napari_unet.inference.tiling import Range
@@ -45,6 +45,9 @@ class Layout:
         Start and stop of the wanted part of every axis but C.
     dropped : str
         Axes the result lacks because a single position was asked for.
+    middle : mapping of str to float, optional
+        Pixel from which the frames come by their distance, for who looks on; in the
+        order of the result when not given.
     """
 
     looped: str
@@ -53,6 +56,7 @@ class Layout:
     size: tuple[int, ...]
     wanted: Mapping[str, Range]
     dropped: str = ""
+    middle: Mapping[str, float] | None = None
 
     @property
     def target(self) -> tuple[Range, ...]:
@@ -65,9 +69,13 @@ class Layout:
         return math.prod(b - a for a, b in (self.wanted[x] for x in self.looped))
 
     def positions(self) -> Iterator[dict[str, int]]:
-        """Position of each frame along the looped axes, in the order of the result."""
+        """Position of each frame along the looped axes, one after another."""
         ranges = [range(*self.wanted[a]) for a in self.looped]
-        for position in itertools.product(*ranges):
+        positions: Iterable[tuple[int, ...]] = itertools.product(*ranges)
+        if self.middle is not None:
+            here = [self.middle[a] for a in self.looped]
+            positions = sorted(positions, key=lambda place: math.dist(place, here))
+        for position in positions:
             yield dict(zip(self.looped, position, strict=True))
 
     def axes(self, channels: bool) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_unet.errors import UsageError
 from napari_unet.inference import tiling
 from napari_unet.inference.cuts import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_unet.inference.tiling import Grid, Range, Span
     from napari_unet.networks.receptive_field import Geometry
 
+T = TypeVar("T")
 Way = Literal["whole", "stream", "exact", "blend"]
 
 PATCH = {2: (512, 512), 3: (64, 128, 128)}
@@ -106,6 +107,11 @@ class Plan:
         Stream only: rows that go through the layers at a time.
     windows : tuple of tuple of numpy.ndarray
         Blend only: the weights that belong to `spans`.
+    order : tuple of int
+        Numbers of tiles or strips in the order in which they are computed; the first
+        axis slowest where it is empty.
+    begin : int, optional
+        Stream only: row with which each strip begins; those before come at last.
     """
 
     way: Way
@@ -119,6 +125,8 @@ class Plan:
     windows: tuple[tuple[np.ndarray, ...], ...] = field(
         default=(), compare=False, repr=False
     )
+    order: tuple[int, ...] = ()
+    begin: int | None = None
 
     @property
     def tile(self) -> tuple[int, ...]:
@@ -139,16 +147,26 @@ class Plan:
         wanted = (s[-1].write[1] - s[0].write[0] for s in self.spans)
         return tiling.forwarded(self.spans) / math.prod(wanted)
 
-    def indices(self) -> Iterator[tuple[int, ...]]:
-        """Position of each tile in `spans`, the first axis slowest."""
-        return itertools.product(*(range(len(spans)) for spans in self.spans))
+    def indices(self) -> list[tuple[int, ...]]:
+        """Position of each tile in `spans`, in the order in which they are computed."""
+        axes = (range(len(spans)) for spans in self.spans)
+        return self._in_order(list(itertools.product(*axes)))
 
     def boxes(self) -> list[tuple[Range, ...]]:
         """Return what each tile or strip writes, in order; patches do it together."""
         if self.way == "blend":
             return [tuple((s[0].write[0], s[-1].write[1]) for s in self.spans)]
         writes = ([span.write for span in spans] for spans in self.spans)
-        return list(itertools.product(*writes))
+        boxes = self._in_order(list(itertools.product(*writes)))
+        if self.begin is None:
+            return boxes
+        rest = [((self.begin, stop), *others) for (_, stop), *others in boxes]
+        start = [((first, self.begin), *others) for (first, _), *others in boxes]
+        return [box for box in (*rest, *start) if box[0][0] < box[0][1]]
+
+    def _in_order(self, tiles: list[T]) -> list[T]:
+        """Reorder tiles or strips of which the first axis is slowest."""
+        return [tiles[number] for number in self.order] if self.order else tiles
 
     def describe(self) -> str:
         """Tell the plan in one sentence without its full stop."""

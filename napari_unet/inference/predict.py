@@ -19,6 +19,7 @@ from napari_unet.events import (
 )
 from napari_unet.inference import precision, ways
 from napari_unet.inference.job import Job, measure, prepare
+from napari_unet.inference.order import from_view
 from napari_unet.inference.recipes import by_recipe
 from napari_unet.inference.resuming.decisions import Decisions
 from napari_unet.inference.resuming.delivery import deliver, replay
@@ -50,6 +51,7 @@ def predict(
     region: Region | None = None,
     scaling: Scaling | None = None,
     measure: Callable[[Job, CancelToken], Scaling] = measure,
+    view: Region | None = None,
     probabilities: Probabilities | None = None,
     cancel: CancelToken | None = None,
 ) -> Iterator[Event]:
@@ -74,6 +76,10 @@ def predict(
         Intensity scaling, measured over the whole stack when not given.
     measure : callable
         Measures it.
+    view : mapping of str to int or slice, optional
+        What somebody looks at, in voxels: the run goes outwards from there as far as it
+        can, see `napari_unet.inference.order`. Only for a sink that takes regions in
+        any order.
     probabilities : Probabilities, optional
         Takes the probabilities beside the result, from the same pass.
     cancel : CancelToken, optional
@@ -92,17 +98,18 @@ def predict(
         aborted then; what is finished stays only where trying again may help.
     """
     cancel = cancel or CancelToken()
-    kept = keeper(sink, stack, network, config, region, scaling, probabilities)
+    kept = keeper(sink, stack, network, config, region, scaling, view, probabilities)
     try:
         with kept:
             if network.spec.recipe is not None:
                 work = _by_recipe(
-                    *(stack, network, config, sink, region, kept, probabilities),
+                    *(stack, network, config, sink, region, view, kept, probabilities),
                     cancel,
                 )
             else:
                 job = _prepared(stack, network, config, region, kept)
                 job = replace(job, beside=probabilities)
+                job = job if view is None else from_view(job, view)
                 known = None if scaling is None else lambda *_: scaling
                 work = _by_plan(job, sink, known or measure, kept, cancel)
             result = yield from work
@@ -162,6 +169,7 @@ def _by_recipe(
     config: PredictConfig,
     sink: Sink,
     region: Region | None,
+    view: Region | None,
     kept: Keeper,
     beside: Probabilities | None,
     cancel: CancelToken,
@@ -172,6 +180,7 @@ def _by_recipe(
         yield from by_recipe.predict(
             *(stack, network, config, sink, kept),
             region=region,
+            view=view,
             beside=beside,
             cancel=cancel,
             notes=notes,

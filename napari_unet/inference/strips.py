@@ -127,7 +127,8 @@ class Strips:
         """Compute the rows of a strip from `begin` on."""
         plan = self._job.plan
         around = tiling.extent_span if plan.exact else tiling.whole_span
-        axes = zip(plan.grids, plan.size, box, strict=True)
+        rows = box[0] if plan.begin is None else plan.spans[0][0].write
+        axes = zip(plan.grids, plan.size, (rows, *box[1:]), strict=True)
         spans = tuple(around(*axis) for axis in axes)
         stream, ranges = self._begin(spans[0], begin)
         kept = (replace(spans[0], write=(begin, box[0][1])), *spans[1:])

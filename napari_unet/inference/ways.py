@@ -103,7 +103,7 @@ def _tiled(
     """
     runners = [_runner(job, placed) for placed in (job.placed, *job.others)]
     blend = Blend(job.plan, job.network.spec.out_channels)
-    last = [len(spans) - 1 for spans in job.plan.spans]
+    is_blended = job.plan.way == "blend"
     first = _first_tile(job.plan, reached)
     begin = first - first % job.batch
     reading = pieces(job.stack, job.layout, job.plan, scaling, begin)
@@ -115,10 +115,10 @@ def _tiled(
                 if number < first:
                     continue
                 parts = assemble(job.plan, piece, logits, blend)
-                if number // job.plan.pieces == reached.frame:
+                if is_blended and number // job.plan.pieces == reached.frame:
                     parts = [part for part in parts if part[0][0][1] > reached.row]
                 notes = [note for runner in runners for note in runner.take_notes()]
-                ends = list(piece.index) == last
+                ends = (number + 1) % job.plan.pieces == 0
                 yield Advance(piece.position, parts, ends, notes)
 
 

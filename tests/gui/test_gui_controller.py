@@ -111,6 +111,21 @@ def test_preview_sends_the_visible_region_and_lays_it_there(desk):
     assert "cells · preview" not in desk.viewer.layers
 
 
+def test_predict_all_begins_with_what_is_in_view(desk):
+    desk.add_image((7, 300, 400), ("z", "y", "x"))
+    desk.viewer.scene.camera.zoom = 2
+    desk.viewer.scene.camera.center = (0, 150, 200)
+    desk.viewer.dims.set_point(0, 5)
+    desk.open_model()
+    desk.controller.predicting.predict({})
+    view = {"Z": slice(5, 6), "Y": slice(125, 176), "X": slice(150, 251)}
+    assert desk.job.arguments["view"] == view
+    finish_prediction(desk.job, (7, 300, 400))
+    desk.viewer.scene.camera.center = (0, 9000, 9000)  # nothing of it
+    desk.controller.predicting.predict({})
+    assert desk.job.arguments["view"] is None
+
+
 def predict_all(desk, result=None):
     desk.controller.predicting.predict({})
     file = Path(desk.job.arguments["output"])

@@ -19,6 +19,7 @@ from napari_unet.inference.backoff import Runner
 from napari_unet.inference.finish import finisher
 from napari_unet.inference.job import Job, normalizations
 from napari_unet.inference.layout import lay_out
+from napari_unet.inference.order import from_view
 from napari_unet.inference.pipeline import read_channels
 from napari_unet.inference.recipes.pixel_size import spacing_of
 from napari_unet.inference.recipes.prepared import Prepared, check_memory
@@ -64,6 +65,7 @@ def predict(
     kept: Keeper,
     *,
     region: Region | None = None,
+    view: Region | None = None,
     beside: Probabilities | None = None,
     cancel: CancelToken | None = None,
     notes: Sequence[str] = (),
@@ -75,7 +77,7 @@ def predict(
 
     Parameters
     ----------
-    stack, network, config, sink, region, cancel
+    stack, network, config, sink, region, view, cancel
         As there; the sink stays open.
     kept : Keeper
         Keeps the volumes that are finished.
@@ -86,6 +88,7 @@ def predict(
     """
     job, work, own = _prepare(stack, network, config, region, cancel or CancelToken())
     job = replace(job, beside=beside)
+    job = job if view is None else from_view(job, view)
     yield Started(f"{stack.name}: {job.plan.describe()}", job.layout.frames, "patches")
     yield from (Warned(note) for note in (*notes, *own))
     sink.open(job.output(_NO_SCALING))

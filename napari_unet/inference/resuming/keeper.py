@@ -234,6 +234,7 @@ def keeper(
     config: PredictConfig,
     region: Region | None = None,
     scaling: Scaling | None = None,
+    view: Region | None = None,
     beside: Probabilities | None = None,
 ) -> Keeper:
     """Make the keeper of a run, which does nothing unless the sink writes a file.
@@ -243,7 +244,7 @@ def keeper(
 
     Parameters
     ----------
-    sink, stack, network, config, region, scaling, beside
+    sink, stack, network, config, region, scaling, view, beside
         As in `napari_unet.inference.predict.predict`.
 
     Raises
@@ -254,8 +255,8 @@ def keeper(
     if region or not isinstance(sink, FileSink):
         return Keeper(None, None)
     facts = identity(stack, network, config, scaling)
-    if facts is not None and beside is not None:
-        facts["settings"].append("with probabilities")
+    if facts is not None:
+        facts["settings"] += [str(view), beside is not None]
     return Keeper(sink, facts, beside)
 
 
