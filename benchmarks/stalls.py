@@ -190,12 +190,13 @@ class Steps:
         with self.heart.over(f"{name}: chosen in the dock"):
             self.dock.controller.choose_image(name)
             self.wait(lambda: False, 2)
-        with self.heart.over(f"{name}: predicted"):
-            settings = self.dock.predict.settings()
-            self.dock.controller.predicting.predict(settings)  # asks about nothing
-            self.wait_for_job(self.seconds)
-            self.stop()
-            self.wait(lambda: False, 1)
+        for again in ("", " again") if data.ndim == 2 else ("",):  # type: ignore[attr-defined]
+            with self.heart.over(f"{name}: predicted{again}"):
+                settings = self.dock.predict.settings()
+                self.dock.controller.predicting.predict(settings)  # asks about nothing
+                self.wait_for_job(self.seconds)
+                self.stop()
+                self.wait(lambda: False, 1)
         self.viewer.layers.remove(name)
         for layer in list(self.viewer.layers):
             self.viewer.layers.remove(layer)

@@ -17,9 +17,10 @@ which a view that moves fills with shapes that never come again."""
 def keep() -> None:
     """Let freed memory stay with this process, where glibc can, and bound its caches.
 
-    To be called before torch is imported. A network frees large tensors and takes as large ones again all the time; by default
+    A network frees large tensors and takes as large ones again all the time; by default
     each of them is given back to the system and mapped anew, page by page. Not for the
-    viewer's process, which has other things to do with its memory.
+    viewer's process, which has other things to do with its memory. To be called before
+    torch is imported.
     """
     for name in _CACHES:
         os.environ.setdefault(name, _CACHED)
