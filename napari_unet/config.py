@@ -186,6 +186,13 @@ class FinetuneConfig(ReadConfig):
         title="Time budget",
         description="Seconds after which training stops and keeps the best state.",
     )
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        title="Most steps",
+        description="Steps after which training ends, if the time has not before. A "
+        "CPU then gives the same weights for the same seed, however fast it is.",
+    )
     seed: int = Field(
         0, ge=0, title="Seed", description="Seed of all random choices in training."
     )

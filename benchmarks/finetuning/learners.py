@@ -77,6 +77,7 @@ class Ours:
             **{
                 "strokes": "classes",
                 "ndim": pairs[0].image.ndim if self.base is None else None,
+                "max_steps": self.budget.steps,
                 **self.settings,
             },
         )
@@ -85,7 +86,7 @@ class Ours:
         network = None if self.base is None else checkpoints.load(self.base)
         made = drain(
             finetune(
-                examples, network, config, path, max_steps=self.budget.steps,
+                examples, network, config, path,
                 earlier=[] if self.base is None else [self.base],
             )
         )  # fmt: skip

@@ -22,6 +22,8 @@ class AnnotationView:
 
     layers: tuple[str, ...]
     strokes: str
+    has_strokes: bool
+    """Whether there are strokes that lie on the image."""
     rows: tuple[ClassRow, ...]
     objects: str
     """Said in place of the rows where ids are objects."""
@@ -46,6 +48,7 @@ def annotation(state: State) -> AnnotationView:
     return AnnotationView(
         layers=state.stroke_layers,
         strokes=state.strokes.name if state.strokes else "",
+        has_strokes=state.strokes is not None and state.strokes.fits,
         rows=legend(state),
         objects=_objects(state),
         kind=state.kind,

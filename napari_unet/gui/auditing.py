@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import FinetuneConfig
-from napari_unet.gui.state import Suspect
+from napari_unet.gui.learning import Suspect
+from napari_unet.gui.teaching import Taught
 from napari_unet.gui.words import count
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import CancelToken
     from napari_unet.gui.layers import Layers
+    from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
     from napari_unet.gui.teaching import Teaching
 
@@ -30,6 +32,8 @@ class Auditing:
         Shared with the pages.
     layers : Layers
         Where the image is.
+    projects : Projects
+        Shows other images.
     teaching : Teaching
         Takes images and strokes to the computing process.
     """
@@ -38,11 +42,14 @@ class Auditing:
         self,
         session: Session,
         layers: Layers,
+        projects: Projects,
         teaching: Teaching,
     ) -> None:
         self._session = session
         self._layers = layers
+        self._projects = projects
         self._teaching = teaching
+        self._taught = Taught([], {})
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Train a few times without some of the strokes and judge those."""
@@ -55,12 +62,20 @@ class Auditing:
         self._session.attempt(lambda: self._begin(settings, *job, self._show_patches))
 
     def go_to(self, number: int) -> None:
-        """Go to one of the strokes that were found."""
-        state = self._session.state
-        if state.image is None or not 0 <= number < len(state.suspects):
-            return
-        name, place = state.image.name, dict(state.suspects[number].place)
-        self._session.attempt(lambda: self._layers.go_to(name, place))
+        """Go to one of the strokes that were found, on whichever image it is."""
+        suspects = self._session.state.suspects
+        if 0 <= number < len(suspects):
+            self._session.attempt(lambda: self._go_to(suspects[number]))
+
+    def _go_to(self, suspect: Suspect) -> None:
+        """Show an image where it is not shown, and a place on it."""
+        strokes = self._session.state.strokes
+        here = self._projects.picture_of(strokes.name) if strokes else ""
+        if suspect.picture not in ("", here):
+            self._projects.show(suspect.picture)
+        image = self._session.state.image
+        if image is not None:
+            self._layers.go_to(image.name, dict(suspect.place))
 
     def _begin(
         self,
@@ -81,27 +96,26 @@ class Auditing:
         taught = self._teaching.gather()
 
         def prepare(token: CancelToken, progress: Callable[[float], None]) -> Any:
-            return {
-                **taught(token, progress),
-                "model": base,
-                "config": config,
-            }
+            self._taught = taught(token, progress)
+            return {**self._taught.arguments, "model": base, "config": config}
 
         self._session.begin(kind, title, f"napari_unet.api:{job}", prepare, take)
 
     def _suspects(self, found: Sequence[Mapping[str, Any]]) -> str:
-        """List the strokes of the image that are contradicted, the worst first."""
+        """List the strokes that are contradicted, the worst first."""
+        pictures = self._taught.pictures
         suspects = tuple(
             Suspect(
+                pictures[stroke["image"]],
                 tuple(stroke["place"].items()),
                 int(stroke["painted"]),
                 int(stroke["found"]) + 1,
                 float(stroke["contradiction"]),
             )
             for stroke in found
-            if stroke["image"] == 0 and stroke["contradiction"] > _SURE
+            if stroke["contradiction"] > _SURE
         )[:_MOST]
-        self._session.update(suspects=suspects, audited=True)
+        self._session.update(suspects=suspects)
         if not suspects:
             return "No stroke is contradicted by the others"
         return f"{count(len(suspects), 'stroke')} to look at, the worst first"

@@ -32,7 +32,16 @@ def train(state: State) -> Button:
     start = state.start.name if state.start else "a new U-Net"
     tip = f"Learn from all strokes, from {start} on. Key: {TRAIN}, again to stop."
     text = "Fine-tune on my strokes"
-    return _main(state, text, "train", _no_training(state), tip)
+    return _main(state, text, "train", no_training(state), tip)
+
+
+def next_to_learn(state: State) -> str:
+    """Name the button of the Train page that is of use next, the blue one."""
+    if state.activity is not None or no_image(state):
+        return ""
+    if state.strokes is None or not state.strokes.fits:
+        return "new_strokes"
+    return "paint" if _too_little(state, state.strokes) else "train"
 
 
 def batch(state: State) -> Button:
@@ -141,7 +150,7 @@ def measure(state: State) -> Button:
     return Button(text, True, "Size, place and intensity of each object in a table.")
 
 
-def _no_training(state: State) -> str:
+def no_training(state: State) -> str:
     """Why nothing can be learned, or nothing."""
     if reason := no_image(state):
         return reason
@@ -200,7 +209,7 @@ def pause(state: State) -> Button | None:
 
 
 def go_on(state: State) -> Button | None:
-    """Make the button that continues a round that was cut short, if there is one."""
+    """Make the button that continues a round that was ended early, if there is one."""
     begun = state.cut_short
     if begun is None:
         return None
@@ -209,7 +218,8 @@ def go_on(state: State) -> Button | None:
         return Button(text, False, "One job at a time.")
     if state.strokes is None or not state.strokes.fits:
         return Button(text, False, "Choose the strokes of this image first.")
-    return Button(text, True, "It was cut short; what it has learned is still there.")
+    tip = "It was ended early; it goes on from what it has learned by then."
+    return Button(text, True, tip)
 
 
 def next_spot(state: State) -> Button:
@@ -220,16 +230,19 @@ def next_spot(state: State) -> Button:
 
 def check(state: State) -> Button:
     """Make the button that looks for wrong strokes."""
-    reason = _no_training(state)
+    reason = no_training(state)
     if state.activity is not None:
         reason = "One job at a time"
-    tip = "Train a few times without some strokes, and list those it contradicts."
+    tip = (
+        "Train a few times without some strokes, and list those it contradicts, on all "
+        "images of the project."
+    )
     return Button("Check my strokes", not reason, f"{reason}." if reason else tip)
 
 
 def patches(state: State) -> Button:
     """Make the button that shows augmented patches."""
-    reason = _no_training(state)
+    reason = no_training(state)
     if state.activity is not None:
         reason = "One job at a time"
     tip = "Show how the strokes look to the network with the options below."

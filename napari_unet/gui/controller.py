@@ -17,6 +17,7 @@ from napari_unet.gui.glimpses import Glimpses
 from napari_unet.gui.looks import Looks
 from napari_unet.gui.measuring import Measuring
 from napari_unet.gui.models import Models
+from napari_unet.gui.outlooks import Outlooks
 from napari_unet.gui.painting import Painting
 from napari_unet.gui.planning import Planning
 from napari_unet.gui.predicting import Predicting
@@ -74,7 +75,7 @@ class Controller:
         What can be done with models and on each page.
     projects, painting
         What can be done with strokes and the project they are kept in.
-    versions, compare, doubting, auditing
+    versions, compare, doubting, auditing, outlooks
         What can be done with rounds and strokes on the Train page.
     opening : Opening
         Opens files in the viewer.
@@ -116,12 +117,13 @@ class Controller:
         self.versions = versions = Versions(
             session, models, lambda: projects.rounds_folder or rounds, glimpses.refresh
         )
+        self.outlooks = Outlooks(session, teaching)
         self.training = Training(
             session, teaching, projects, models, versions, glimpses
         )
         self.compare = Compare(session, layers, results, glimpses)
         self.doubting = Doubting(session, layers, self.strokes, results, staging)
-        self.auditing = Auditing(session, layers, teaching)
+        self.auditing = Auditing(session, layers, projects, teaching)
         layers.connect(self.refresh)
         self.refresh()
 
@@ -152,6 +154,8 @@ class Controller:
         self.looks.catch_up()
         self.previews.catch_up()
         self.planning.catch_up()
+        self.outlooks.catch_up()
+        self.doubting.catch_up()
         self.versions.catch_up()
         self.training.catch_up()
 
@@ -177,8 +181,7 @@ class Controller:
             image=self._layers.image(name),
             strokes=None,
             channels=None,
-            suspects=(),
-            audited=False,
+            suspects=tuple(s for s in state.suspects if s.picture),
         )
         self.refresh()
 
@@ -210,4 +213,5 @@ class Controller:
         self.previews.close()
         self.looks.close()
         self.planning.close()
+        self.outlooks.close()
         self.session.update(activity=None, aside=None, live=False)

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
-from qtpy.QtWidgets import QFormLayout, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
 
 from napari_unet.errors import UsageError
 from napari_unet.gui.look import narrow, still
@@ -66,6 +66,14 @@ class Form(QWidget):  # type: ignore[misc]
     def set_shown(self, name: str, shown: bool) -> None:
         """Show or hide a field with its label."""
         self._layout.setRowVisible(self.fields[name].native, shown)
+
+    def set_hint(self, name: str, chosen: str) -> None:
+        """Say what is chosen where a field is left open, which reads ``auto`` then."""
+        text, native = f"auto: {chosen}" if chosen else "auto", self.fields[name].native
+        if isinstance(native, QComboBox):
+            native.setItemText(0, text)
+        else:
+            native.setPlaceholderText(text)
 
     def connect(self, changed: Callable[[], None]) -> None:
         """Call `changed` when a field changes."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UNetError
 from napari_unet.events import Cancelled, Event, Finished
@@ -65,15 +63,7 @@ class Planning:
         pixels, model = self._layers.pixels(state.image.name), state.model.path
 
         def prepare(*_: Any) -> dict[str, Any]:
-            from napari_unet.images.blank import Blank
-            from napari_unet.images.stack import ImageStack
-
-            shape = tuple(int(n) for n in pixels.data.shape)
-            blank = Blank(shape, np.dtype(pixels.data.dtype))
-            stack = ImageStack(
-                blank, pixels.axes, pixels.scale, pixels.units, pixels.name
-            )
-            return {"image": stack, "model": model, "config": config}
+            return {"image": pixels.blank(), "model": model, "config": config}
 
         task = Task(
             "napari_unet.api:iter_forecast",

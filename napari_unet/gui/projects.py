@@ -259,7 +259,9 @@ class Projects:
         self._held.close()
         self._held.project = opened
         classes = opened.contents.classes or first_classes()
-        self._session.update(classes=classes, offer=None, kind=opened.contents.kind)
+        self._session.update(
+            classes=classes, offer=None, kind=opened.contents.kind, suspects=()
+        )
         self.tell()
         self._show_some(opened)
         self._session.say(f"Opened the project {opened.contents.name}.", "good")

@@ -11,7 +11,8 @@ from napari_unet.gui.keys import KEEP
 from napari_unet.gui.words import count
 
 if TYPE_CHECKING:
-    from napari_unet.gui.state import Round, State
+    from napari_unet.gui.learning import Round
+    from napari_unet.gui.state import State
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from napari_unet.files import write
-from napari_unet.gui.state import Begun, Round
+from napari_unet.gui.learning import Begun, Round
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,6 +79,13 @@ def round_from(result: Mapping[str, Any], begun: Begun) -> Round:
     )
 
 
+def made_of(begun: Begun) -> Round | None:
+    """Find what became of a round so far: one that goes on may have been stopped."""
+    folder = Path(begun.path).parent
+    notes = ((known.path, made) for known, made, _ in _notes(folder))
+    return next((made for path, made in notes if path == begun.path), None)
+
+
 def note(begun: Begun, made: Round | None = None) -> None:
     """Write down that a round began, and what became of it.
 
@@ -106,17 +113,28 @@ def known(folder: Path, base: str, image: str) -> list[Round]:
 
 
 def interrupted(folder: Path, image: str) -> Begun | None:
-    """Find the last round on an image that was cut short and can go on.
+    """Find the last round on an image that was stopped or cut short and can go on.
 
     A round that another napari is at is left to it.
     """
-    found = [
-        replace(begun, share=share)
-        for begun, made, pid in _notes(folder)
-        if begun.image == image and (pid == os.getpid() or not psutil.pid_exists(pid))
-        if (share := progress(begun.path)) is not None and not made
-    ]
-    return max(found, key=lambda begun: _time(begun.path), default=None)
+    return max(
+        _resumable(folder, image), key=lambda begun: _time(begun.path), default=None
+    )
+
+
+def give_up(folder: Path, image: str, but: str) -> None:
+    """Let go of what rounds on an image could go on from, but for one.
+
+    Of a round that was stopped its checkpoint stays.
+    """
+    for begun in _resumable(folder, image):
+        if begun.path == but:
+            continue
+        if Path(begun.path).exists():
+            with contextlib.suppress(OSError):
+                _beside(begun.path, _STATE).unlink(missing_ok=True)
+        else:
+            remove(begun.path)
 
 
 def progress(checkpoint: str) -> float | None:
@@ -136,6 +154,30 @@ def remove(checkpoint: str) -> None:
     for ending in reversed(_OURS):
         with contextlib.suppress(OSError):
             _beside(checkpoint, ending).unlink(missing_ok=True)
+
+
+def _resumable(folder: Path, image: str) -> list[Begun]:
+    """List the rounds on an image that can go on, with the share that is done."""
+    return [
+        replace(begun, share=share)
+        for begun, _, pid in _notes(folder)
+        if begun.image == image and not _is_elsewhere(begun.path, pid)
+        if (share := progress(begun.path)) is not None
+    ]
+
+
+def _is_elsewhere(checkpoint: str, pid: int) -> bool:
+    """Whether another program that wrote the note of a round still runs.
+
+    One that was started after that only has the number of the one that wrote it.
+    """
+    if pid == os.getpid():
+        return False
+    try:
+        written = _beside(checkpoint, _NOTE).stat().st_mtime
+        return psutil.Process(pid).create_time() <= written
+    except (OSError, psutil.Error):
+        return False
 
 
 def _notes(folder: Path) -> Iterator[tuple[Begun, Round | None, int]]:

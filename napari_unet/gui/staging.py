@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_unet.events import CancelToken
     from napari_unet.images.source import ImageSource
+    from napari_unet.images.stack import ImageStack
 
 _BLOCK = 32 << 20
 _LOOKED_AT = 64 << 20
@@ -50,6 +51,15 @@ class Pixels:
     scale: Mapping[str, float]
     units: Mapping[str, str]
     name: str
+
+    def blank(self) -> ImageStack:
+        """Make an image of the same kind to stand for them where nothing is read."""
+        from napari_unet.images.blank import Blank
+        from napari_unet.images.stack import ImageStack
+
+        shape = tuple(int(n) for n in self.data.shape)
+        zeros = Blank(shape, np.dtype(self.data.dtype))
+        return ImageStack(zeros, self.axes, self.scale, self.units, self.name)
 
 
 class Staging:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
+
+    from napari_unet.gui.learning import Begun, Outlook, Round, Suspect
 
 Tone = Literal["plain", "good", "bad"]
 
@@ -115,103 +116,6 @@ class Activity:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A training round as it began, all in plain values."""
-
-    path: str
-    """The checkpoint that it makes."""
-    base: str
-    """Checkpoint it starts from, empty for a new network."""
-    image: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    earlier: tuple[str, ...] = ()
-    """Checkpoints of the rounds before, oldest first."""
-    share: float = 0.0
-    """How much of it was done when it was cut short."""
-
-    @property
-    def number(self) -> int:
-        """Its number, 0 where its name tells none."""
-        found = re.search(r"-round-(\d+)$", Path(self.path).stem)
-        return int(found[1]) if found else 0
-
-
-@dataclass(frozen=True)
-class Round:
-    """A training round: its checkpoint, what it learned from, and its scores.
-
-    Attributes
-    ----------
-    path : str
-        Its checkpoint.
-    base, image : str
-        See `Begun`.
-    strokes : int
-        Strokes it learned from.
-    before, after : float or None
-        Score of the round before, and its own, on the same held-out strokes.
-    interval : tuple of float, optional
-        95 % interval of its score.
-    note : str
-        What should be known.
-    worse : tuple of str
-        What speaks against it, see `napari_unet.training.guard`.
-    stopped, kept : bool
-        Whether it was stopped early, and whether the user wants to keep it.
-    """
-
-    path: str
-    before: float | None = None
-    after: float | None = None
-    base: str = ""
-    image: str = ""
-    strokes: int = 0
-    interval: tuple[float, ...] | None = None
-    note: str = ""
-    worse: tuple[str, ...] = ()
-    stopped: bool = False
-    kept: bool = False
-
-    @property
-    def number(self) -> int:
-        """Its number, 0 where its name tells none."""
-        return Begun(self.path, "", "").number
-
-    @property
-    def name(self) -> str:
-        """What it is called, such as ``"Round 2"``."""
-        return f"Round {self.number}" if self.number else "The round"
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether it scores lower than before, or on what judged earlier rounds."""
-        if self.worse:
-            return True
-        known = self.before is not None and self.after is not None
-        return known and self.after < self.before  # type: ignore[operator]
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A stroke that the others contradict, see `napari_unet.training.audit`.
-
-    Attributes
-    ----------
-    place : tuple of (str, int)
-        One of its pixels by axis.
-    painted, found : int
-        Its class, and the class that the others speak for; 1 is background.
-    contradiction : float
-        How sure that is, 0 to 1.
-    """
-
-    place: tuple[tuple[str, int], ...]
-    painted: int
-    found: int
-    contradiction: float
-
-
-@dataclass(frozen=True)
 class Card:
     """A plan in a line, or why there is none, and all of it by name.
 
@@ -299,6 +203,9 @@ class State:
     points: bool = False
     """Whether there is a points layer."""
     from_scratch: bool = False
+    learning: Mapping[str, Any] | None = None
+    """Settings of the Train page; None while a text there is no number."""
+    outlook: Outlook | None = None
     settings: Mapping[str, Any] | None = None
     """Of the Predict page; None while a text there is no number."""
     plan: Card | None = None
@@ -320,8 +227,6 @@ class State:
     future: tuple[Model | None, ...] = ()
     """Models that were undone, the next one first."""
     suspects: tuple[Suspect, ...] = ()
-    audited: bool = False
-    """Whether the strokes were checked since the image was chosen."""
     doubt: bool = False
     """Whether the map of doubt is shown."""
     patches: tuple[Any, Any] | None = field(default=None, compare=False)

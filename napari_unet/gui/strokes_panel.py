@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from napari_unet.projects.schema import Kind
 
 _HINT = "P paints, E erases, Ctrl+Z undoes; right-drag fills an outline."
+_FIRST = (
+    "Paint a few short strokes of each class, where the model is wrong or unsure. What "
+    "is not painted is not learned."
+)
 _KINDS: dict[str, Kind] = {
     "as they look": "auto",
     "classes": "classes",
@@ -96,9 +100,13 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         self.kind_note.setVisible(bool(shown.kind_note))
         self.objects.setText(shown.objects)
         self.objects.setVisible(bool(shown.objects))
-        self.legend.setVisible(not shown.objects)
         self.legend.show_classes(shown.rows, bool(shown.strokes))
-        self.hint.setVisible(bool(shown.strokes))
+        self.legend.setVisible(shown.has_strokes and not shown.objects)
+        for widget in (self.hint, self.paint, self.add_class, self.box, self.accept):
+            widget.setVisible(shown.has_strokes)
+        for widget in (self.first, self.new_strokes):
+            widget.setVisible(not shown.has_strokes)
+        self._form.setRowVisible(self.layers, bool(shown.layers))
         self.offer.setText(shown.offer)
         self.offer_row.setVisible(bool(shown.offer))
         self.pictures.show_pictures(shown.pictures)
@@ -115,9 +123,11 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
         layout.addWidget(self._offer())
-        form = QFormLayout()
-        form.addRow("Strokes", self.layers)
-        layout.addLayout(form)
+        self._form = QFormLayout()
+        self._form.addRow("Strokes", self.layers)
+        layout.addLayout(self._form)
+        self.first = text_label(_FIRST, faint="true")
+        layout.addWidget(self.first)
         layout.addWidget(self.new_strokes)
         layout.addWidget(self.legend)
         layout.addWidget(self.objects)

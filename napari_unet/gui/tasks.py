@@ -85,6 +85,11 @@ class Tasks:
         """Whether a task of the usual turn runs."""
         return any(task.turn == "usual" for task in self._open)
 
+    @property
+    def spare_time_is_used(self) -> bool:
+        """Whether something is done in spare time; another such task would end it."""
+        return any(task.turn == "last" for task in self._open)
+
     def start(self, task: Task) -> None:
         """Start a task.
 

@@ -23,16 +23,33 @@ if TYPE_CHECKING:
     from napari_unet.projects.project import Project
     from napari_unet.projects.schema import Picture
 
-    Prepare = Callable[[CancelToken, Callable[[float], None]], dict[str, Any]]
+    Gather = Callable[[CancelToken, Callable[[float], None]], "Taught"]
 
 
 @dataclass(frozen=True)
-class _Taught:
+class _Painted:
     """An image, an array with its strokes, and boxes, taken on the main thread."""
 
+    picture: str
     image: Pixels | ImageSource
     strokes: Pixels
     boxes: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a job that learns is given, for each image.
+
+    Attributes
+    ----------
+    pictures : list of str
+        Ids in the project, empty where an image is in none.
+    arguments : dict
+        ``images``, ``strokes`` and ``boxes`` of `iter_finetune`.
+    """
+
+    pictures: list[str]
+    arguments: dict[str, Any]
 
 
 class Teaching:
@@ -58,27 +75,64 @@ class Teaching:
         self._projects = projects
         self._staging = staging
 
-    def gather(self) -> Prepare:
+    def gather(self) -> Gather:
         """Take hold of everything that was painted; call on the main thread.
 
         Returns
         -------
         callable
             Copies the strokes and what is not in files, in the background, and returns
-            the arguments ``images``, ``strokes`` and ``boxes`` of `iter_finetune`.
+            what is `Taught`.
 
         Raises
         ------
         UNetError
             If strokes do not fit the image.
         """
+        painted = self._painted()
+
+        def prepare(token: CancelToken, progress: Callable[[float], None]) -> Taught:
+            examples = painted()
+            images = [
+                one.image
+                if isinstance(one.image, ImageSource)
+                else self._staging.source(one.image, token, progress)
+                for one in examples
+            ]
+            return _told(examples, images, [self._copied(e.strokes) for e in examples])
+
+        return prepare
+
+    def outline(self) -> Gather:
+        """As `gather`, for what looks at the strokes and not at the images.
+
+        Nothing is copied that lies in a file; images in memory are stood for by zeros.
+        """
+        painted = self._painted()
+
+        def prepare(token: CancelToken, progress: Callable[[float], None]) -> Taught:
+            examples = painted()
+            images = [
+                one.image if isinstance(one.image, ImageSource) else one.image.blank()
+                for one in examples
+            ]
+            strokes = [
+                self._staging.source(one.strokes, token, progress) for one in examples
+            ]
+            return _told(examples, images, strokes)
+
+        return prepare
+
+    def _painted(self) -> Callable[[], list[_Painted]]:
+        """Take hold of what was painted; the other images are found when called."""
         state = self._session.state
         if state.image is None or state.strokes is None:
             raise UsageError("There are no strokes yet", hint="Make a stroke layer.")
         picture = self._projects.picture_of(state.strokes.name)
         project = self._projects.project
         known = [p for p in self._pictures() if p.id == picture]
-        first = _Taught(
+        first = _Painted(
+            picture,
             self._layers.pixels(state.image.name),
             self._strokes.pixels(state.strokes.name, state.image.name),
             lessons.boxes(known[0]) if known else (),
@@ -87,40 +141,19 @@ class Teaching:
         shown = {p.id: self._projects.image_of(p) for p in others}
         sources = {i: self._layers.pixels(n) for i, n in shown.items() if n}
 
-        def prepare(
-            token: CancelToken, progress: Callable[[float], None]
-        ) -> dict[str, Any]:
-            taught = [first]
-            if project is not None:
-                for other in others:
-                    taught += _of_project(project, other, sources.get(other.id))
-            return self._stage(taught, token, progress)
+        def find() -> list[_Painted]:
+            painted = [first]
+            for other in others:
+                assert project is not None
+                painted += _of_project(project, other, sources.get(other.id))
+            return painted
 
-        return prepare
+        return find
 
     def _pictures(self) -> tuple[Picture, ...]:
         """Pictures of the project, if there is one."""
         project = self._projects.project
         return project.contents.pictures if project is not None else ()
-
-    def _stage(
-        self,
-        taught: list[_Taught],
-        token: CancelToken,
-        progress: Callable[[float], None],
-    ) -> dict[str, Any]:
-        """Copy strokes, and images that lie in no file."""
-        images = [
-            one.image
-            if isinstance(one.image, ImageSource)
-            else self._staging.source(one.image, token, progress)
-            for one in taught
-        ]
-        return {
-            "images": images,
-            "strokes": [self._copied(one.strokes) for one in taught],
-            "boxes": [one.boxes for one in taught],
-        }
 
     def _copied(self, strokes: Pixels) -> ImageSource:
         """Copy strokes as they are now."""
@@ -136,9 +169,18 @@ class Teaching:
         )
 
 
+def _told(painted: list[_Painted], images: list[Any], strokes: list[Any]) -> Taught:
+    """Put together what a job that learns is given."""
+    boxes = [one.boxes for one in painted]
+    return Taught(
+        [one.picture for one in painted],
+        {"images": images, "strokes": strokes, "boxes": boxes},
+    )
+
+
 def _of_project(
     project: Project, picture: Picture, pixels: Pixels | None
-) -> list[_Taught]:
+) -> list[_Painted]:
     """Another image of the project, if it is painted on and unchanged."""
     from napari_unet.gui.staging import Pixels
 
@@ -157,4 +199,4 @@ def _of_project(
         return []
     axes = "".join(picture.sizes)
     strokes = Pixels(data, axes, source.scale, source.units, source.name)
-    return [_Taught(image, strokes, lessons.boxes(picture))]
+    return [_Painted(picture.id, image, strokes, lessons.boxes(picture))]

@@ -18,9 +18,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.config import FinetuneConfig
+from napari_unet.errors import UsageError
 from napari_unet.gui.form import Form
 from napari_unet.gui.look import (
     Folded,
+    mark,
     narrow_combo,
     page,
     push_button,
@@ -28,6 +30,7 @@ from napari_unet.gui.look import (
     show_items,
     text_label,
 )
+from napari_unet.gui.outlook_panel import OutlookPanel
 from napari_unet.gui.patches_panel import PatchesPanel
 from napari_unet.gui.plot import CurvePlot
 from napari_unet.gui.rounds_panel import RoundsPanel
@@ -45,13 +48,8 @@ _OPTIONS = (
     "augment",
     "orientation",
     "learning_rate",
-    "patch",
-    "batch",
+    "max_steps",
     "seed",
-    "ndim",
-    "depth",
-    "width",
-    "poolings",
     "normalize",
     "device",
     "precision",
@@ -77,6 +75,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.form = Form(FinetuneConfig, ("max_seconds",))
         self.form.fields["max_seconds"].native.setSuffix(" s")
         self.options = Form(FinetuneConfig, _OPTIONS)
+        self.outlook = OutlookPanel()
         self.plot = CurvePlot()
         self.score = text_label(title="true")
         self.train = push_button("", self._train, primary=True)
@@ -95,6 +94,9 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.start.textActivated.connect(
             lambda text: controller.set_from_scratch(text == _NEW)
         )
+        for form in self._forms:
+            form.connect(self._settle)
+        self._settle()
         self._lay_out()
 
     def show_view(self, view: View) -> None:
@@ -102,11 +104,14 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.strokes.show_view(view)
         starts = (view.base, _NEW) if view.base else (_NEW,)
         show_items(self.start, starts, _NEW if view.from_scratch else view.base)
+        self.outlook.show_view(view.outlook)
+        self.outlook_fold.set_title(view.outlook.title)
         show_button(self.train, view.train)
         show_button(self.next_spot, view.next_spot)
         show_button(self.check, view.check)
         for name in ("use_anyway", "pause", "go_on"):
             _show_if_any(getattr(self, name), getattr(view, name))
+        self._show_next(view.next_to_learn)
         self.doubt.setChecked(view.doubt)
         self.doubt.setEnabled(view.next_spot.enabled or view.doubt)
         self.suspects.show_view(view)
@@ -120,17 +125,32 @@ class TrainPanel(QWidget):  # type: ignore[misc]
 
     def settings(self) -> dict[str, Any]:
         """Read the settings; raises `UsageError` where a text is no number."""
-        return {**self.form.values(), **self.options.values()}
+        return {k: v for form in self._forms for k, v in form.values().items()}
+
+    @property
+    def _forms(self) -> tuple[Form, ...]:
+        """The forms of the page."""
+        return self.form, self.outlook.form, self.options
+
+    def _settle(self) -> None:
+        """Tell the settings, or that they cannot be read now."""
+        try:
+            settings = self.settings()
+        except UsageError:
+            settings = None
+        self._controller.outlooks.set_settings(settings)
 
     def _lay_out(self) -> None:
         """Place everything from top to bottom in the order of work."""
         area, layout = page()
         self.rounds_fold = Folded("Rounds", self.rounds)
+        self.outlook_fold = Folded("", self.outlook)
         layout.addWidget(self.strokes)
         layout.addLayout(_row(self.next_spot, self.doubt))
         start = QFormLayout()
         start.addRow("Start from", self.start)
         layout.addLayout(start)
+        layout.addWidget(self.outlook_fold)
         layout.addWidget(self.form)
         layout.addLayout(_row(self.train, self.pause, stretch=(1, 0)))
         layout.addWidget(self.go_on)
@@ -148,6 +168,17 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
+
+    def _show_next(self, name: str) -> None:
+        """Make the button blue that is of use next."""
+        strokes = self.strokes
+        steps = {
+            "new_strokes": strokes.new_strokes,
+            "paint": strokes.paint,
+            "train": self.train,
+        }
+        for step, button in steps.items():
+            mark(button, primary="true" if step == name else "false")
 
     def _train(self) -> None:
         """Learn from the strokes."""

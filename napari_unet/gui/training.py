@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.config import FinetuneConfig
 from napari_unet.gui import rounds
 from napari_unet.gui.curves import Curves
+from napari_unet.gui.learning import Begun
 from napari_unet.gui.rounds import round_from, round_path
-from napari_unet.gui.state import Begun
 from napari_unet.gui.words import short
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Training:
         self._session.attempt(lambda: self._new(settings))
 
     def go_on(self) -> None:
-        """Continue the round that was cut short."""
+        """Continue the round that was stopped or cut short."""
         begun = self._session.state.cut_short
         if begun is None or self._session.is_busy():
             return
@@ -103,7 +103,8 @@ class Training:
         self._told, taught = counts, self._teaching.gather()
 
         def make(token: CancelToken) -> list[Any]:
-            strokes: list[Any] = taught(token, lambda _: None)["strokes"]
+            told = taught(token, lambda _: None).arguments
+            strokes: list[Any] = told["strokes"]
             self._copies.append(strokes)
             while len(self._copies) > _COPIES:
                 for source in self._copies.popleft():
@@ -139,11 +140,11 @@ class Training:
         config = FinetuneConfig.build(**begun.settings)
         taught = self._teaching.gather()
         self._told, self._layer = dict(state.strokes.counts), state.strokes.name
-        rounds.note(begun)
+        rounds.note(begun, rounds.made_of(begun) if go_on else None)
 
         def prepare(token: CancelToken, progress: Callable[[float], None]) -> Any:
             return {
-                **taught(token, progress),
+                **taught(token, progress).arguments,
                 "model": begun.base or None,
                 "earlier": list(begun.earlier),
                 "output": begun.path,
@@ -178,20 +179,22 @@ class Training:
         rounds.note(begun, new)
         self._projects.note_round(result)
         self._versions.add(new)
-        self._versions.give_up_cut_short(begun.image)
+        resumable = new.path if new.stopped else ""
+        rounds.give_up(self._versions.folder, begun.image, but=resumable)
         if state.model is not None and new.is_worse:
             self._session.update(declined=new)
-            return (
-                f"Kept {short(state.model.name)}, which is better on held-out strokes"
-            )
-        past = (*state.past, state.model)
+            kept = short(state.model.name)
+            return f"Kept {kept}: {new.name.lower()} is worse, as the Train page tells"
+        again = state.model is not None and state.model.path == new.path
+        past = state.past if again else (*state.past, state.model)
         self._models.use(new.path, then=self._glimpses.refresh, past=past, future=())
         ended = "Stopped early and kept" if new.stopped else "Trained"
         return f"{ended} {Path(new.path).name}"
 
     def _after_all(self) -> None:
-        """Look for a round that was cut short, however this one ended."""
-        state, folder = self._session.state, self._versions.folder
-        if state.image is not None:
-            cut_short = rounds.interrupted(folder, state.image.name)
-            self._session.update(cut_short=cut_short)
+        """Offer a round that was cut short, however this one ended."""
+        self._versions.look_for_cut_short()
+        state = self._session.state
+        if state.cut_short is not None and state.tone == "bad":
+            name = f"round {state.cut_short.number}"
+            self._session.say(f"{state.message} Go on continues {name}.", "bad")

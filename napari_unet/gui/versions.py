@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.gui import rounds
-from napari_unet.gui.state import Begun
+from napari_unet.gui.learning import Begun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_unet.gui.learning import Round
     from napari_unet.gui.models import Models
     from napari_unet.gui.session import Session
-    from napari_unet.gui.state import Model, Round
+    from napari_unet.gui.state import Model
 
 
 class Versions:
@@ -69,10 +70,11 @@ class Versions:
         others = [old for old in self._session.state.rounds if old.path != made.path]
         self._session.update(rounds=(*others, made))
 
-    def give_up_cut_short(self, image: str) -> None:
-        """Forget the round that was cut short on an image: one after it is made."""
-        if (begun := rounds.interrupted(self.folder, image)) is not None:
-            rounds.remove(begun.path)
+    def look_for_cut_short(self) -> None:
+        """Offer the last round on the image that can go on."""
+        image = self._session.state.image
+        found = rounds.interrupted(self.folder, image.name) if image else None
+        self._session.update(cut_short=found)
 
     def undo(self) -> None:
         """Go back to the model that was used before; the round's file stays."""
@@ -135,6 +137,7 @@ class Versions:
             future=tuple(m for m in state.future if m is None or m.path != path),
             declined=None if gone else state.declined,
         )
+        self.look_for_cut_short()
         self._session.say(f"Deleted {made.name.lower()}.")
 
     def _step(

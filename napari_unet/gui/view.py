@@ -9,6 +9,7 @@ from napari_unet.gui import buttons, words
 from napari_unet.gui.annotation_view import annotation
 from napari_unet.gui.legend import class_name, legend
 from napari_unet.gui.open_facts import open_facts
+from napari_unet.gui.outlook_view import outlook_view
 from napari_unet.gui.round_rows import RoundRow, redo, round_rows
 from napari_unet.tasks.decisions import decision_of
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.annotation_view import AnnotationView
     from napari_unet.gui.buttons import Button
+    from napari_unet.gui.learning import Round, Suspect
     from napari_unet.gui.open_facts import OpenFact
+    from napari_unet.gui.outlook_view import OutlookView
     from napari_unet.gui.state import (
         Activity,
         BatchFile,
@@ -25,9 +28,7 @@ if TYPE_CHECKING:
         Image,
         Measured,
         Model,
-        Round,
         State,
-        Suspect,
         Tone,
     )
 
@@ -54,11 +55,13 @@ class View:
     annotation: AnnotationView
     base: str
     from_scratch: bool
+    outlook: OutlookView
     preview: Button
     predict: Button
     measure: Button
     measured: Measured | None
     train: Button
+    next_to_learn: str
     undo: Button
     redo: Button
     pause: Button | None
@@ -66,7 +69,6 @@ class View:
     next_spot: Button
     check: Button
     suspects: tuple[str, ...]
-    audited: bool
     patches_button: Button
     patches: tuple[Any, Any] | None
     doubt: bool
@@ -113,11 +115,13 @@ def resolve(state: State) -> View:
         annotation=annotation(state),
         base=state.base.name if state.base else "",
         from_scratch=buttons.from_scratch(state),
+        outlook=outlook_view(state),
         preview=buttons.preview(state),
         predict=buttons.predict(state),
         measure=buttons.measure(state),
         measured=state.measured,
         train=buttons.train(state),
+        next_to_learn=buttons.next_to_learn(state),
         undo=buttons.undo(state),
         redo=redo(state),
         pause=buttons.pause(state),
@@ -125,7 +129,6 @@ def resolve(state: State) -> View:
         next_spot=buttons.next_spot(state),
         check=buttons.check(state),
         suspects=tuple(_suspect(state, suspect) for suspect in state.suspects),
-        audited=state.audited,
         patches_button=buttons.patches(state),
         patches=state.patches,
         doubt=state.doubt,
@@ -241,7 +244,12 @@ def _suspect(state: State, suspect: Suspect) -> str:
     painted, found = (_class(state, n) for n in (suspect.painted, suspect.found))
     at = ", ".join(f"{axis} {n}" for axis, n in suspect.place)
     odd = f"rather {found}" if suspect.found != suspect.painted else "not sure"
-    return f"{painted}: {odd}, {suspect.contradiction:.0%} ({at})"
+    text = f"{painted}: {odd}, {suspect.contradiction:.0%} ({at})"
+    pictures = state.project.pictures if state.project else ()
+    names = {picture.id: picture.name for picture in pictures}
+    if len(names) < 2:
+        return text
+    return f"{words.short(names.get(suspect.picture, ''), 16)} · {text}"
 
 
 def _class(state: State, number: int) -> str:

@@ -86,7 +86,7 @@ def describe(axes: str, shape: Sequence[int]) -> str:
 
 def count(number: int, noun: str) -> str:
     """Count things, such as ``"1 channel"`` or ``"2 classes"``."""
-    plural = noun + ("es" if noun.endswith(("s", "x")) else "s")
+    plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
     return f"{grouped(number)} {noun if number == 1 else plural}"
 
 

@@ -65,8 +65,6 @@ class Course:
         Settings.
     clock : Clock
         Counts its time.
-    max_steps : int or None
-        Most steps to take.
     previous : Network, optional
         The round before, which this one is compared with; else what it starts from.
     output : pathlib.Path
@@ -81,14 +79,13 @@ class Course:
         lesson: Lesson,
         config: FinetuneConfig,
         clock: Clock,
-        max_steps: int | None,
         previous: Network | None = None,
         *,
         output: Path,
         news: News | None = None,
     ) -> None:
         self.standing = Standing()
-        self.lesson, self._config, self._max_steps = lesson, config, max_steps
+        self.lesson, self._config = lesson, config
         self._clock, self._news = clock, news
         self._trainer = make_trainer(lesson, config)
         windows = windows_of(
@@ -102,7 +99,7 @@ class Course:
         self.stopped = self.resumed = False
         self._output, self._key = output, resume.key_of(lesson, config)
         self._strokes: State = {}
-        self._kept = time.monotonic()
+        self._kept = -math.inf  # the first look is kept, whenever it comes
 
     def run(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Train until the time is up, the score stands still or the user stops it.
@@ -199,10 +196,10 @@ class Course:
 
     def _progress(self) -> float:
         """How much of the training is done."""
-        spent = self._clock.share
-        if self._max_steps is None or spent >= 1:
+        spent, most = self._clock.share, self._config.max_steps
+        if most is None or spent >= 1:
             return spent
-        return self._trainer.steps / self._max_steps
+        return self._trainer.steps / most
 
     def _is_over(self) -> bool:
         """Whether to end; not before the first step, however short the time."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet import checkpoints
-from napari_unet.events import Finished, Started
+from napari_unet.events import Cancelled, Finished, Started, Stopped
 from napari_unet.networks.device import choose_device, free_memory
 from napari_unet.networks.network import Network
 from napari_unet.training import plan
 from napari_unet.training.looking import gather
+from napari_unet.training.planning import step_memory
+from napari_unet.training.typical import typical_size, typical_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,23 +55,37 @@ class Design:
     def facts(self) -> dict[str, Any]:
         """Tell it in plain values, memory in bytes."""
         spec, geometry = self.network.spec, self.network.geometry
-        shape = spec.architecture
-        names = "widths", "strides", "kernels"
-        found: dict[str, Any] = {n: shape[n] for n in names if n in shape}
         seen = zip(geometry.before, geometry.after, strict=True)
+        stacks = self.annotations.examples
         return {
             "axes": spec.spatial,
             "task": spec.task,
             "classes": list(spec.class_names),
             "patch": list(self.batch.patch),
             "batch": self.batch.size,
-            **found,
+            **self._shape(),
             "weights": sum(p.numel() for p in self.network.module.parameters()),
             "receptive_field": [1 + before + after for before, after in seen],
             "smallest_object": spec.smallest,
             "normalization": spec.normalization[0].kind,
-            "memory": None if self.planned is None else self.planned.memory,
+            "painted": len(self.annotations.ids),
+            "painted_as": self.kind,
+            "images": len(stacks),
+            "typical_size": list(typical_size(stacks, spec.spatial)),
+            "typical_spacing": typical_spacing(stacks, spec.spatial),
             "notes": self.notes,
+        }
+
+    def _shape(self) -> dict[str, Any]:
+        """Levels of the network, where it has such, and what a step takes."""
+        told = self.network.spec.architecture
+        names = "strides", "kernels", "widths"
+        levels: dict[str, Any] = {name: told.get(name) for name in names}
+        if not all(levels.values()):
+            return {"memory": None}
+        return {
+            **levels,
+            "memory": step_memory(self.batch.patch, self.batch.size, **levels),
         }
 
 
@@ -152,4 +168,7 @@ def outlook(
         As `design`.
     """
     yield Started("Planning", 1, "plan")
-    yield Finished(design(examples, network, config, cancel).facts())
+    try:
+        yield Finished(design(examples, network, config, cancel).facts())
+    except Stopped as stopped:
+        yield Cancelled(str(stopped))

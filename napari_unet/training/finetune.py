@@ -34,7 +34,6 @@ def finetune(
     output: Path | str,
     *,
     cancel: CancelToken | None = None,
-    max_steps: int | None = None,
     earlier: Sequence[Path] = (),
     go_on: bool = False,
     news: News | None = None,
@@ -42,8 +41,8 @@ def finetune(
     """Teach a network by strokes.
 
     The time budget sets the learning rate's schedule, so the number of steps, and with
-    it the result, depends on the speed of the machine. With `max_steps` the schedule
-    follows the steps, and a CPU gives the same weights for the same seed.
+    it the result, depends on the speed of the machine. Where `config` counts the steps
+    the schedule follows these, and a CPU gives the same weights for the same seed.
 
     With held-out strokes the best state is kept, and training ends early after 400
     steps without a gain; without, the last state is kept. If `cancel` is set, the best
@@ -61,8 +60,6 @@ def finetune(
         The new checkpoint.
     cancel : CancelToken, optional
         Asks the training to stop.
-    max_steps : int, optional
-        Most steps to take.
     earlier : sequence of path-like, optional
         Checkpoints of earlier rounds, oldest first. What judged them judges this round
         too, and its scores are compared with those of the last one.
@@ -106,9 +103,7 @@ def finetune(
     for note in lesson.notes:
         yield Warned(note)
     clock = Clock(begun, config.max_seconds)
-    course = Course(
-        lesson, config, clock, max_steps, previous, output=output, news=news
-    )
+    course = Course(lesson, config, clock, previous, output=output, news=news)
     if news is not None or first is not examples:
         course.record(first)
     if saved is not None:

@@ -261,9 +261,20 @@ def _complete(
     widths = tuple(min(first * 2**n, widest) for n in range(len(kernels)))
     room = round(_STEP_PIXELS[len(patch)] / math.prod(patch))
     batch = wishes.batch or min(max(room, _BATCH[0]), _BATCH[1])
-    memory = batch * _activations(patch, strides, widths)
-    memory += 4 * _COPIES * _weights(kernels, widths)
+    memory = step_memory(patch, batch, strides, kernels, widths)
     return NetworkPlan(tuple(patch), batch, strides, kernels, widths, memory)
+
+
+def step_memory(
+    patch: Sequence[int],
+    batch: int,
+    strides: Sequence[Size],
+    kernels: Sequence[Size],
+    widths: Sequence[int],
+) -> int:
+    """Estimate the bytes that a training step of a network takes; see `NetworkPlan`."""
+    activations = batch * _activations(patch, strides, widths)
+    return activations + 4 * _COPIES * _weights(kernels, widths)
 
 
 def _activations(

@@ -72,7 +72,7 @@ def key_of(lesson: Lesson, config: FinetuneConfig) -> dict[str, str]:
         for target in targets:
             split.update(repr(target.shape).encode() + target.tobytes())
     spec = lesson.network.spec.model_dump_json()
-    settings = config.model_dump_json(exclude={"max_seconds"})
+    settings = config.model_dump_json(exclude={"max_seconds", "max_steps"})
     return {
         "strokes": lesson.annotations.digest,
         "held-out strokes": split.hexdigest(),

@@ -4,6 +4,7 @@ import pytest
 from magicgui.widgets import CheckBox, ComboBox, LineEdit
 
 from napari_unet.gui.batch_panel import BatchPanel
+from napari_unet.gui.form import Form
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.train_panel import TrainPanel
 
@@ -74,8 +75,7 @@ def run(desk, page):
 
 def fields_of(page):
     """All fields of the forms of a page."""
-    forms = [getattr(page, name, None) for name in ("form", "options")]
-    return {n: f for form in forms if form is not None for n, f in form.fields.items()}
+    return {n: f for form in page.findChildren(Form) for n, f in form.fields.items()}
 
 
 @pytest.mark.parametrize("name", ["predict", "train", "batch"])

@@ -19,8 +19,9 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 from napari_unet.gui.dock import dock_for
+from napari_unet.gui.learning import Round
 from napari_unet.gui.look import Folded
-from napari_unet.gui.state import BatchFile, Card, Model, Round
+from napari_unet.gui.state import BatchFile, Card, Model
 
 pytestmark = pytest.mark.gui
 

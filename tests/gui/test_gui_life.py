@@ -1,14 +1,18 @@
 """What happens to the dock and its jobs when things are closed, moved or killed."""
 
 import signal
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
+from safetensors.numpy import load_file
 
 from napari_unet.events import Cancelled, Finished, Progress, Started
+from napari_unet.execution.child_process import Child
+from napari_unet.execution.protocol import is_last
 from napari_unet.gui.closing import Closing
 from napari_unet.gui.dock import dock_for
 from napari_unet.gui.unseen import Unseen
@@ -34,7 +38,7 @@ def kill(processes):
 def test_killed_children_and_closed_docks(
     make_napari_viewer, qtbot, monkeypatch, tmp_path
 ):
-    """A real child: nothing painted is lost, and a job outlives its dock."""
+    """A real child: what runs may die, and a job outlives its dock."""
     notes, before = [], children()
     monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
     monkeypatch.setattr(
@@ -45,18 +49,6 @@ def test_killed_children_and_closed_docks(
     session = dock.controller.session
     dock.try_sample()
     wait(qtbot, dock)
-    strokes = viewer.layers["nuclei · strokes"].data
-    painted = strokes.copy()
-    dock.train.train.click()
-    qtbot.waitUntil(lambda: bool(session.state.curves), timeout=90000)
-    kill(children() - before)
-    state = wait(qtbot, dock)
-    assert (state.tone, notes[-1][0]) == ("bad", "error")
-    assert "process" in state.message
-    np.testing.assert_array_equal(strokes, painted)
-    assert state.model.name == "nuclei.safetensors"
-    assert dock.train.train.isEnabled()
-
     dock.predict.options.fields["tta"].value = "rotations"  # takes a while
     dock.predict.predict.click()
     qtbot.waitUntil(lambda: is_under_way(session.state.activity), timeout=60000)
@@ -75,6 +67,91 @@ def test_killed_children_and_closed_docks(
     assert again.footer.status.text() == state.message
     result = viewer.layers["nuclei · prediction"].data
     assert result.shape == viewer.layers["nuclei"].data.shape
+
+
+def test_a_killed_round_goes_on_to_the_weights_of_one_that_was_not(
+    make_napari_viewer, qtbot, monkeypatch, tmp_path
+):
+    notes, before, sent = [], children(), trainings(monkeypatch)
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
+    monkeypatch.setattr(
+        "napari_unet.gui.shared._notify", lambda *note: notes.append(note)
+    )
+    viewer = make_napari_viewer(show=True)
+    rng = np.random.default_rng(0)
+    viewer.add_image(rng.normal(size=(64, 64)).astype("f4"), name="cells")
+    dock = dock_for(viewer)
+    dock.controller.painting.new()
+    strokes = viewer.layers["cells · strokes"].data
+    strokes[8:56:8, :60], strokes[12:56:8, :60] = 1, 2
+    dock.controller.painting.recount()
+    painted = strokes.copy()
+    count_steps(dock.train, 150)
+    for number in range(1, 5):  # a training may be over before it is killed
+        dock.train.train.click()
+        qtbot.waitUntil(lambda n=number: len(sent) == n, timeout=90000)
+        qtbot.waitUntil(lambda: is_kept(sent[-1]) or not is_busy(dock), timeout=90000)
+        kill(children() - before)
+        if wait(qtbot, dock).cut_short is not None:
+            break
+    first, state = sent[-1], dock.controller.session.state
+    assert (state.tone, notes[-1][0]) == ("bad", "error")
+    assert "process died" in state.message
+    assert state.message.endswith(f"Go on continues round {state.cut_short.number}.")
+    assert dock.train.train.isEnabled()
+    assert 0 < state.cut_short.share < 1
+    dock.train.go_on.click()
+    state = wait(qtbot, dock)
+    assert sent[-1]["go_on"]
+    assert state.tone == "good", state.message
+    np.testing.assert_array_equal(strokes, painted)
+    whole = undisturbed(first, qtbot, tmp_path / "undisturbed.safetensors")
+    resumed = load_file(first["output"])
+    assert list(resumed) == list(whole)
+    for name, weights in whole.items():
+        np.testing.assert_array_equal(resumed[name], weights, err_msg=name)
+
+
+def trainings(monkeypatch):
+    """List what is sent to the child for each training."""
+    sent, run = [], Child.run
+
+    def noted(self, target, **more):
+        if target.endswith("iter_finetune") and not more.get("only_plan"):
+            sent.append(more)
+        return run(self, target, **more)
+
+    monkeypatch.setattr(Child, "run", noted)
+    return sent
+
+
+def count_steps(page, steps):
+    """Let a training end by its steps, which are quick."""
+    page.form.fields["max_seconds"].value = 900
+    small = {"max_steps": steps, "device": "cpu"}
+    small |= {"depth": 1, "width": 8, "patch": 32, "batch": 2}
+    for name, value in small.items():
+        form = page.outlook.form if name in page.outlook.form.fields else page.options
+        form.fields[name].value = str(value)
+
+
+def is_kept(arguments):
+    """Whether a training has kept its state."""
+    return Path(arguments["output"]).with_suffix(".training").exists()
+
+
+def is_busy(dock):
+    return dock.controller.session.state.activity is not None
+
+
+def undisturbed(arguments, qtbot, path):
+    """Do the same training in a child that nobody kills; return its weights."""
+    events = []
+    arguments = {**arguments, "output": str(path), "on_event": events.append}
+    with Child() as child:
+        child.run("napari_unet.api:iter_finetune", **arguments)
+        qtbot.waitUntil(lambda: any(map(is_last, events)), timeout=120000)
+    return load_file(path)
 
 
 def is_under_way(activity):

@@ -14,10 +14,11 @@ from napari_unet.gui.batch_panel import BatchPanel
 from napari_unet.gui.file_table import FileTable
 from napari_unet.gui.footer import Footer
 from napari_unet.gui.form import Form
+from napari_unet.gui.learning import Round
 from napari_unet.gui.model_panel import ImagePanel, ModelPanel
 from napari_unet.gui.plot import CurvePlot, placed
 from napari_unet.gui.predict_panel import PredictPanel
-from napari_unet.gui.state import BatchFile, Card, Round
+from napari_unet.gui.state import BatchFile, Card
 from napari_unet.gui.train_panel import TrainPanel
 
 pytestmark = pytest.mark.gui

@@ -1,6 +1,7 @@
 """Rounds in the dock, without Qt: from their base, joined, compared, cut short."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from napari_unet.errors import ModelError
 from napari_unet.events import Cancelled, Finished, Metric, Progress
 from napari_unet.execution.protocol import Failed
 from napari_unet.gui import glimpses, rounds
-from napari_unet.gui.state import Begun
+from napari_unet.gui.learning import Begun
 
 
 @pytest.fixture
@@ -180,6 +181,76 @@ def test_a_round_that_was_cut_short_is_offered_and_goes_on(ready, tmp_path):
     assert rounds.interrupted(tmp_path / "rounds", "cells") is None
 
 
+def stop_early(desk, job, share=0.5):
+    """Stop a training as a person does: its best is a round, and its state is kept."""
+    desk.controller.stop()
+    path = Path(job.arguments["output"])
+    path.touch()
+    keep_state(path, 50 * share)
+    scores = {"score_before": 0.5, "score_after": 0.7, "strokes": 7}
+    job.play(Finished({"path": str(path), "stopped": True, **scores}))
+    desk.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
+    return str(path)
+
+
+def test_a_round_that_was_stopped_is_used_and_goes_on(ready):
+    job = train(ready)
+    path = stop_early(ready, job)
+    assert ready.state.model.path == path
+    assert ready.view.go_on.text == "Go on with round 1 (50%)"
+    ready.controller.training.go_on()
+    assert (ready.job.arguments["go_on"], ready.job.arguments["output"]) == (True, path)
+    ready.job.play(Failed(ModelError("The computing process died")))
+    assert ready.view.status.endswith("Go on continues round 1.")
+    assert [made.path for made in rounds.known(*known(ready))] == [path]
+    ready.controller.training.go_on()
+    Path(path).with_suffix(".training").unlink()
+    result = {"path": path, "score_before": 0.5, "score_after": 0.9, "strokes": 7}
+    ready.job.play(Finished(result))
+    ready.job.play(Finished({"ndim": 2, "in_channels": 1, "out_channels": 2}))
+    assert ready.view.go_on is None
+    assert ready.view.score.startswith("Dice 0.50 → 0.90")
+    ready.controller.versions.undo()
+    assert ready.state.model.path == "nuclei.pt"
+    assert not ready.view.undo.enabled
+
+
+def known(desk):
+    """Where the rounds of a desk are, and what they are of."""
+    return desk.controller.versions.folder, "nuclei.pt", "cells"
+
+
+def test_a_round_that_is_finished_gives_up_one_that_was_stopped(ready):
+    stopped = Path(stop_early(ready, train(ready)))
+    play_round(ready)
+    assert ready.view.go_on is None
+    assert stopped.exists()
+    assert not stopped.with_suffix(".training").exists()
+    assert len(ready.state.rounds) == 2
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_was_trained_when_the_window_closed_is_offered_next_time(
+    ready, tmp_path, saved
+):
+    if saved:
+        ready.controller.projects.save_as(tmp_path / "mine")
+    job = train(ready, {"max_seconds": 50.0})
+    assert ("mine" in job.arguments["output"]) is saved
+    keep_state(job.arguments["output"], 31.0)
+    ready.controller.close()
+    ready.viewer.layers.clear()
+    ready.controller.projects.close()
+    again = Desk(tmp_path)
+    again.add_image()
+    if saved:
+        again.controller.projects.open(tmp_path / "mine")
+    again.controller.catch_up()
+    assert again.view.go_on.text == "Go on with round 1 (62%)"
+    if saved:
+        again.controller.projects.project.close()
+
+
 def test_a_round_of_another_napari_that_runs_is_left_to_it(tmp_path, monkeypatch):
     path = tmp_path / "a-round-4.safetensors"
     rounds.note(Begun(str(path), "a.pt", "cells"))
@@ -188,7 +259,10 @@ def test_a_round_of_another_napari_that_runs_is_left_to_it(tmp_path, monkeypatch
     assert rounds.interrupted(tmp_path, "other") is None
     monkeypatch.setattr(rounds.os, "getpid", lambda: -1)
     assert rounds.interrupted(tmp_path, "cells") is None
-    (tmp_path / "a-round-4.round.json").write_text("{")
+    note = tmp_path / "a-round-4.round.json"
+    os.utime(note, (1, 1))  # the program that wrote it was another of that number
+    assert rounds.interrupted(tmp_path, "cells").number == 4
+    note.write_text("{")
     assert rounds.known(tmp_path, "a.pt", "cells") == []
 
 
@@ -263,9 +337,9 @@ def test_spots_of_a_stack_move_the_sliders(desk):
     assert desk.viewer.scene.camera.center[-2:] == (20, 40)
 
 
-def suspect(painted, found, sure, **place):
+def suspect(painted, found, sure, image=0, **place):
     return {
-        "image": 0, "place": place, "painted": painted, "found": found,
+        "image": image, "place": place, "painted": painted, "found": found,
         "contradiction": sure, "pixels": 9,
     }  # fmt: skip
 
@@ -278,6 +352,72 @@ def test_strokes_that_may_be_wrong_are_listed_and_gone_to(ready):
     assert ready.view.suspects == ("nucleus: rather background, 93% (Y 4, X 7)",)
     ready.controller.auditing.go_to(0)
     assert ready.viewer.scene.camera.center[-2:] == (4, 7)
+
+
+def test_strokes_of_all_images_are_checked_and_a_click_shows_their_image(ready):
+    other = np.full((16, 16), 7, np.uint16)
+    ready.viewer.add_image(other, name="others", axis_labels=("y", "x"))
+    ready.controller.choose_image("others")
+    ready.controller.painting.new()
+    ready.viewer.layers["others · strokes"].data[:, :2] = [1, 2]
+    ready.controller.painting.recount()
+    ready.controller.auditing.check({})
+    names = [source.name for source in ready.job.arguments["strokes"]]
+    assert names == ["others · strokes", "cells · strokes"]
+    found = [suspect(2, 0, 0.9, image=1, Y=4, X=7), suspect(1, 1, 0.8, Y=3, X=0)]
+    ready.job.play(Finished(found))
+    assert ready.view.suspects == (
+        "cells · nucleus: rather background, 90% (Y 4, X 7)",
+        "others · background: rather nucleus, 80% (Y 3, X 0)",
+    )
+    ready.controller.auditing.go_to(0)
+    assert ready.view.image == "cells"
+    assert ready.state.strokes.name == "cells · strokes"
+    assert ready.viewer.scene.camera.center[-2:] == (4, 7)
+    ready.controller.auditing.go_to(1)
+    assert ready.view.image == "others"
+    assert ready.viewer.scene.camera.center[-2:] == (3, 0)
+
+
+def test_the_map_of_doubt_follows_the_plane_and_the_model(desk):
+    desk.add_image((4, 32, 48), ("t", "y", "x"))
+    desk.open_model("nuclei.pt")
+    doubting = desk.controller.doubting
+    doubting.show(True)
+    desk.job.play(Finished(spots_at(desk)))
+    first = desk.job
+    desk.controller.catch_up()
+    assert desk.job is first
+    desk.viewer.dims.set_point(0, 2)
+    desk.controller.catch_up()
+    job = desk.job
+    assert (job.name, job.turn) == ("iter_where_next", "last")
+    assert job.arguments["region"]["T"] == slice(2, 3)
+    assert not desk.view.busy
+    center = desk.viewer.scene.camera.center
+    job.play(Finished(spots_at(desk)))
+    assert desk.viewer.layers["cells · doubt"].translate[0] == 2
+    assert desk.viewer.scene.camera.center == center
+    desk.open_model("other.pt")
+    desk.controller.catch_up()
+    assert desk.job.arguments["model"] == "other.pt"
+    desk.job.play(Cancelled("replaced"))
+    desk.controller.catch_up()
+    asked = desk.job
+    asked.play(Failed(ModelError("No")))
+    assert desk.view.status == "No."
+    desk.controller.catch_up()
+    assert desk.job is asked
+    doubting.show(False)
+    desk.viewer.dims.set_point(0, 1)
+    desk.controller.catch_up()
+    assert desk.job is asked
+
+
+def spots_at(desk):
+    """What a look at one plane finds."""
+    found = spots((5, 40))
+    return {**found, "axes": "TYX", "doubt": found["doubt"][None]}
 
 
 def test_the_round_before_is_shown_while_the_key_is_held(ready):

@@ -4,16 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from napari_unet.gui.learning import Round
 from napari_unet.gui.legend import class_name
-from napari_unet.gui.state import (
-    Activity,
-    BatchFile,
-    Image,
-    Model,
-    Round,
-    State,
-    Strokes,
-)
+from napari_unet.gui.state import Activity, BatchFile, Image, Model, State, Strokes
 from napari_unet.gui.view import resolve
 
 FACTS = {"ndim": 2, "in_channels": 1, "out_channels": 2, "task": "semantic"}

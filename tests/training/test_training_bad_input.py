@@ -23,8 +23,8 @@ from napari_unet.training.trainer import Trainer
 
 
 def learn(path, examples, network=None, steps=3, **settings):
-    config = quick(**settings)
-    return list(finetune(examples, network, config, path, max_steps=steps))
+    config = quick(**settings, max_steps=steps)
+    return list(finetune(examples, network, config, path))
 
 
 def said(events):

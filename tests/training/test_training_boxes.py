@@ -105,7 +105,7 @@ def test_a_box_teaches(tmp_path):
     strokes[:, 24:] = 0
     path = tmp_path / "a.safetensors"
     events = finetune(
-        [boxed(image, strokes, Box({"X": (0, 24)}))], None, quick(), path, max_steps=60
+        [boxed(image, strokes, Box({"X": (0, 24)}))], None, quick(max_steps=60), path
     )
     list(events)
     found = np.asarray(napari_unet.predict(image, path, device="cpu"))

@@ -32,10 +32,10 @@ def pairs(number, numbered):
 @pytest.mark.parametrize("numbered", [False, True])
 def test_complete_labels_are_learned(tmp_path, numbered):
     strokes = "instances" if numbered else "classes"
-    config = quick(complete=True, strokes=strokes, patch=(48,), batch=2)
+    config = quick(complete=True, strokes=strokes, patch=(48,), batch=2, max_steps=160)
     examples = [example(*pair) for pair in pairs(3, numbered)]
     path = tmp_path / "a.safetensors"
-    list(finetune(examples, None, config, path, max_steps=160))
+    list(finetune(examples, None, config, path))
     network = checkpoints.load(path)
     assert network.spec.task == ("instances" if numbered else "semantic")
     (image, _), (_, truth) = two_tone(9), next(pairs(1, numbered))

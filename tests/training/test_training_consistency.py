@@ -78,7 +78,7 @@ def test_a_checkpoint_is_taught_by_its_strokes_alone(tmp_path):
         [example(two_tone()[0], class_strokes())],
         tmp_path / "a.safetensors",
     )
-    drain(finetune(painted, None, quick(), path, max_steps=1))
+    drain(finetune(painted, None, quick(max_steps=1), path))
     config = FinetuneConfig.build(strokes="classes", device="cpu", patch=(32,))
     lesson = prepare(painted, checkpoints.load(path), config)
     assert make_trainer(lesson, config)._recipe.consistency == 0

@@ -37,12 +37,12 @@ def test_a_family_learns_and_goes_back(family, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_STROKE_PIXELS", {2: 0, 3: 0})  # two patches a step
     network = of_family(family)
     path = tmp_path / "round.safetensors"
-    config = quick(patch=(32,), strokes="classes", depth=None, width=None)
+    config = quick(patch=(32,), strokes="classes", depth=None, width=None, max_steps=2)
     if family.name in TAUGHT_OTHERWISE:
         with pytest.raises(ModelError, match="cannot learn from strokes"):
-            list(finetune([painted(network)], network, config, path, max_steps=2))
+            list(finetune([painted(network)], network, config, path))
         return
-    list(finetune([painted(network)], network, config, path, max_steps=2))
+    list(finetune([painted(network)], network, config, path))
     learned = checkpoints.load(path)
     before = network.module.state_dict()
     after = learned.module.state_dict()

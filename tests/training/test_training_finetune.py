@@ -39,7 +39,7 @@ def painted():
 
 def learn(path, network=None, steps=40, examples=None, **settings):
     events = finetune(
-        examples or [painted()], network, quick(**settings), path, max_steps=steps
+        examples or [painted()], network, quick(**settings, max_steps=steps), path
     )
     return list(events)
 

@@ -65,11 +65,11 @@ def test_classes_have_no_objects():
 
 
 def test_a_round_tells_its_objects(tmp_path):
-    config = quick(complete=True, strokes="instances", validation=0.25)
+    config = quick(complete=True, strokes="instances", validation=0.25, max_steps=2)
     examples = [example(*pair) for pair in pairs(4, True)]
     events = []
     made = drain(
-        finetune(examples, None, config, tmp_path / "a.safetensors", max_steps=2),
+        finetune(examples, None, config, tmp_path / "a.safetensors"),
         events.append,
     )
     assert made.scores["objects"]["true"] == 4

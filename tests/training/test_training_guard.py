@@ -18,8 +18,8 @@ def learn(path, strokes, image=None, steps=60, **more):
     image = two_tone()[0] if image is None else image
     events = list(
         finetune(
-            [example(image, strokes)], more.pop("network", None), quick(**settings),
-            path, max_steps=steps, **more,
+            [example(image, strokes)], more.pop("network", None),
+            quick(**settings, max_steps=steps), path, **more,
         )
     )  # fmt: skip
     return events[-1].result, [e.message for e in events if isinstance(e, Warned)]
@@ -120,8 +120,9 @@ def test_another_scaling_is_not_compared_and_that_is_said(tmp_path):
     first = tmp_path / "a.safetensors"
     learn(first, class_strokes(), steps=1)
     events = finetune(
-        [example(two_tone()[0], class_strokes())], None, quick(normalize="minmax"),
-        tmp_path / "b.safetensors", max_steps=1, earlier=[first],
+        [example(two_tone()[0], class_strokes())], None,
+        quick(normalize="minmax", max_steps=1), tmp_path / "b.safetensors",
+        earlier=[first],
     )  # fmt: skip
     said = []
     made = drain(events, lambda e: said.append(getattr(e, "message", "")))

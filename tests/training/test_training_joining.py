@@ -37,10 +37,8 @@ def run(path, strokes=None, told=None, steps=STEPS, **more):
 
     go_on = more.pop("go_on", False)
     marked = example(IMAGE, class_strokes() if strokes is None else strokes)
-    config = quick(**{**SMALL, **more})
-    return finetune(
-        [marked], None, config, path, max_steps=steps, go_on=go_on, news=news
-    )
+    config = quick(**{**SMALL, **more}, max_steps=steps)
+    return finetune([marked], None, config, path, go_on=go_on, news=news)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ SHIPPED = Path(__file__).parents[2] / "sample_data" / "nuclei.safetensors"
 def learn(path, image, strokes, steps=40, base=None, earlier=(), **settings):
     network = None if base is None else checkpoints.load(base)
     events = finetune(
-        [example(image, strokes)], network, quick(normalize="none", **settings), path,
-        max_steps=steps, earlier=earlier,
+        [example(image, strokes)], network,
+        quick(normalize="none", max_steps=steps, **settings), path, earlier=earlier,
     )  # fmt: skip
     said = []
     made = drain(events, lambda e: isinstance(e, Warned) and said.append(e.message))

@@ -30,10 +30,8 @@ class Killed(BaseException):
 def run(path, network=None, strokes=None, cancel=None, steps=STEPS, **more):
     go_on = more.pop("go_on", False)
     marked = example(two_tone()[0], class_strokes() if strokes is None else strokes)
-    config = quick(**{**SMALL, **more})
-    return finetune(
-        [marked], network, config, path, max_steps=steps, go_on=go_on, cancel=cancel
-    )
+    config = quick(**{**SMALL, **more}, max_steps=steps)
+    return finetune([marked], network, config, path, go_on=go_on, cancel=cancel)
 
 
 def state(path):
