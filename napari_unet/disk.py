@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _IS_WINDOWS = os.name == "nt"
 _CHUNK = 1 << 20
+_BUSY = (errno.EBUSY, errno.ETXTBSY, errno.ESTALE, errno.EAGAIN)
+"""What shares answer while a scanner or another computer holds a file for a moment."""
 _CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 """What file systems answer that have no flushing of folders, such as SMB shares."""
 _observers: list[Observer] = []
@@ -82,16 +84,19 @@ def sync(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename over what is there; on Windows a virus scanner may hold it a moment."""
+    """Rename over what is there; a virus scanner or a share may hold it a moment."""
     _before("rename", target)
     _patiently(lambda: os.replace(source, target))
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are not there."""
+    """Make a folder and those above it, where they are not there, for good."""
     if not path.is_dir():
+        if not path.parent.exists():
+            make_folder(path.parent)
         _before("make", path)
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
 
 
 def remove(path: Path) -> None:
@@ -146,12 +151,13 @@ def lengthen(path: Path, size: int) -> None:
 
 
 def _patiently(call: Callable[[], None]) -> None:
-    """Try again for a while on Windows, where others may hold a file for a moment."""
+    """Try again for some seconds where others may hold a file for a moment."""
     for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0):
         try:
             return call()
-        except PermissionError:
-            if not _IS_WINDOWS:
+        except OSError as error:
+            held = _IS_WINDOWS and isinstance(error, PermissionError)
+            if not held and error.errno not in _BUSY:
                 raise
             time.sleep(wait)
     return call()

@@ -52,6 +52,10 @@ class ImageError(UNetError):
     """An image that cannot be read, or not in the way that was asked."""
 
 
+class UnreadableError(ImageError):
+    """An image that the disk or the network did not give; another try may succeed."""
+
+
 class ModelError(UNetError):
     """A checkpoint that is refused, or a model that does not fit the image."""
 

@@ -219,21 +219,36 @@ def test_shares_that_cannot_flush_folders(tmp_path, monkeypatch, number):
     assert (tmp_path / "a").read_bytes() == b"x"
 
 
-def test_windows_scanner_gets_time(tmp_path, monkeypatch):
-    tries, replace = [], os.replace
+HELD = [
+    (errno.EACCES, True), (errno.EBUSY, False), (errno.ETXTBSY, False),
+    (errno.ESTALE, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "is_windows"), HELD)
+@pytest.mark.parametrize("times", [2, 100])
+def test_who_holds_a_file_gets_time(tmp_path, monkeypatch, number, is_windows, times):
+    """A scanner on Windows, another computer of a share; for some seconds only."""
+    waited, replace, tries = [], os.replace, []
 
     def held(source, target):
         tries.append(1)
-        if len(tries) < 3:
-            raise PermissionError(errno.EACCES, "held")
+        if len(tries) <= times:
+            raise OSError(number, "held")
         replace(source, target)
 
-    monkeypatch.setattr(disk, "_IS_WINDOWS", True)
-    monkeypatch.setattr(disk.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(disk, "_IS_WINDOWS", is_windows)
+    monkeypatch.setattr(disk.time, "sleep", waited.append)
     monkeypatch.setattr(os, "replace", held)
-    with commit(tmp_path / "a") as part:
-        part.touch()
+    if times > 2:
+        with pytest.raises(OutputError):
+            fill(tmp_path / "a")
+        assert len(tries) == 7
+        assert 2.5 < sum(waited) < 2.6
+        return
+    fill(tmp_path / "a")
     assert names(tmp_path) == ["a"]
+    assert len(waited) == 2
 
 
 @pytest.mark.parametrize("portable", [False, True])

@@ -67,10 +67,15 @@ def iter_finetune_project(
 
 def _note(folder: Path, made: Round) -> Iterator[Event]:
     """Note a round in its project, unless the project is open elsewhere."""
+    from napari_unet.projects.folders import SilentError
     from napari_unet.projects.project import Project
 
     try:
-        project = Project.open(folder)
+        try:
+            project = Project.open(folder)
+        except SilentError as error:
+            yield Warned(f"{error} Waiting.")
+            project = Project.open(folder, wait=True)
     except ProjectError as error:
         yield Warned(f"The round is not noted in the project. {error}")
         return

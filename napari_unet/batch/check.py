@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.batch.ledger import LEDGER, Content, Record, read
+from napari_unet.batch.ledger import LEDGER, Content, Record, newest_of, read
 from napari_unet.errors import UsageError
 from napari_unet.events import Cancelled, Finished, Progress, Started
 from napari_unet.files import digest
@@ -170,7 +170,7 @@ def _model_fault(model: str | Path, done: list[Record]) -> str:
         found = checkpoints.load(model).digest
     except UNetError as error:
         return str(error)
-    newest = max(done, key=lambda record: record.began, default=None)
+    newest = newest_of(done)
     if newest is None or found == newest.model:
         return ""
     return "not the checkpoint that the results were made with"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_unet import disk
@@ -14,6 +15,7 @@ from napari_unet.batch.lanes import Waiting
 from napari_unet.batch.ledger import WRITTEN
 from napari_unet.batch.made import Made, success
 from napari_unet.batch.names import aside, files_of
+from napari_unet.batch.patience import patiently
 from napari_unet.batch.plans import Plans, is_same
 from napari_unet.batch.summary import Item
 from napari_unet.errors import ImageError
@@ -183,12 +185,13 @@ class Desk:
                 if plan.deaths >= MOST_DEATHS:
                     fields = poison(plan.deaths)
                 else:
-                    fields = yield from self._attempt(image, plan, lock)
+                    attempt = partial(self._attempt, image, plan, lock)
+                    again = partial(self._may_go_on, plan)
+                    fields = yield from patiently(attempt, again)
             except Died as death:
-                if not self._is_asked_to_stop():
+                if self._may_go_on(plan):
                     plan = plan.model_copy(update={"deaths": plan.deaths + 1})
                     self._append_stopped(plan)
-                    self.sweep(plan)
                     yield Warned(f"{image.path.name}: {death}")
                     continue
             except (KeyboardInterrupt, GeneratorExit):
@@ -201,6 +204,13 @@ class Desk:
                 return None
             seconds = round(time.monotonic() - begin, 3)
             return plan.model_copy(update={**fields, "seconds": seconds})
+
+    def _may_go_on(self, plan: Record) -> bool:
+        """Clear up after an attempt, unless the user wants no other."""
+        if self._is_asked_to_stop():
+            return False
+        self.sweep(plan)
+        return True
 
     def _attempt(
         self, image: Input, plan: Record, lock: Lock

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from napari_unet.errors import DeviceError, ImageError, OutputError, UNetError
+from napari_unet.errors import (
+    DeviceError,
+    ImageError,
+    OutputError,
+    UNetError,
+    UnreadableError,
+)
 
 _LOG = logging.getLogger(__name__)
 MOST_DEATHS = 3
@@ -13,6 +19,10 @@ MOST_DEATHS = 3
 
 class ChangedError(ImageError):
     """An image that was replaced while it was read."""
+
+
+_PASSING = (OutputError, DeviceError, MemoryError, ChangedError, UnreadableError)
+"""What lies outside the image, or may be over at the next run."""
 
 
 def poison(deaths: int) -> dict[str, object]:
@@ -28,7 +38,7 @@ def poison(deaths: int) -> dict[str, object]:
 
 def failure(error: Exception) -> dict[str, object]:
     """Fields of the record of an image that failed."""
-    passing = isinstance(error, (OutputError, DeviceError, MemoryError, ChangedError))
+    passing = isinstance(error, _PASSING)
     if isinstance(error, UNetError):
         reason = str(error)
     elif isinstance(error, MemoryError):

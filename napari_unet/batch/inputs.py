@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import stat
@@ -17,7 +18,7 @@ from napari_unet.errors import UNetError, UsageError
 from napari_unet.images.readers import series_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _TEMPORARY = ("~", ".tmp", ".part", ".partial", ".crdownload", ".swp")
@@ -273,11 +274,15 @@ def _identity(path: Path) -> str:
 
 def _folder_state(folder: Path) -> tuple[int, int]:
     """Sum of the bytes and latest change of all files in a folder."""
-    states = [os.stat(p) for p in _files(folder)]
+    states = list(_states(folder))
     newest = max((s.st_mtime_ns for s in states), default=0)
     return sum(s.st_size for s in states), newest
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    """All regular files below a folder."""
-    return (p for p in folder.rglob("*") if p.is_file())
+def _states(folder: Path) -> Iterator[os.stat_result]:
+    """States of all regular files below a folder; one may vanish meanwhile."""
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            if stat.S_ISREG(state.st_mode):
+                yield state

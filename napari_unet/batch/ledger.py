@@ -20,6 +20,7 @@ from napari_unet.config import Config
 from napari_unet.files import telling_write_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 LEDGER = "unet-ledger.jsonl"
@@ -122,7 +123,7 @@ class Content:
     Attributes
     ----------
     records : dict of str to Record
-        The last one of each image.
+        The last one of each image, in the order they were written.
     damaged : list of int
         Numbers of the lines, from 1, that are not what was written.
     """
@@ -200,13 +201,15 @@ def latest(path: Path) -> dict[str, Record]:
 
 def fingerprint_of(folder: Path, model: str) -> dict[str, str]:
     """Fingerprint of the newest result that a model gave; empty if there is none."""
-    done = [
-        record
-        for record in latest(folder / LEDGER).values()
-        if record.outcome == "done" and record.model == model
-    ]
-    newest = max(done, key=lambda record: record.began, default=None)
+    records = latest(folder / LEDGER).values()
+    newest = newest_of(r for r in records if r.model == model)
     return {} if newest is None else newest.numerics
+
+
+def newest_of(records: Iterable[Record]) -> Record | None:
+    """Last record of a result; the order of lines counts, clocks may be wrong."""
+    done = [record for record in records if record.outcome == "done"]
+    return done[-1] if done else None
 
 
 def read(path: Path) -> Content:
@@ -223,6 +226,7 @@ def _content(lines: list[bytes]) -> Content:
     for number, line in enumerate(lines, 1):
         record = _parse(line)
         if record is not None:
+            found.records.pop(record.input, None)
             found.records[record.input] = record
         elif line:
             found.damaged.append(number)

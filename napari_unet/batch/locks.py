@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_unet import disk
-from napari_unet.batch.owners import Owner, is_gone, myself, parse
+from napari_unet.batch.owners import Owner, is_gone, is_here, myself, parse
 from napari_unet.disk_errors import telling_write_errors
 from napari_unet.errors import OutputError
 
@@ -34,6 +34,7 @@ LOCKS = ".unet-locks"
 STALE = 30.0
 """Seconds without a heartbeat after which an owner counts as dead."""
 _BEAT = 5.0
+_LOOK_AGAIN = 0.1
 _GONE = (errno.ENOENT, errno.ESTALE)
 """What is not there; a share may notice that only when a file is used."""
 
@@ -129,6 +130,26 @@ class Locks:
         self.others.pop(name, None)
         self._held[mine] = Lock(mine, text, known)
         return self._held[mine]
+
+    def take_over(self, name: str) -> Lock | None:
+        """Take a lock, waiting whether an owner elsewhere shows any life.
+
+        That takes `stale` seconds if it shows none.
+
+        Returns
+        -------
+        Lock or None
+            None as soon as the owner is known to be alive.
+        """
+        first = None
+        while (lock := self.take(name)) is None:
+            owner = self.others.get(name)
+            beats = {path: beat for path, (beat, _) in self._seen.items()}
+            first = first or beats
+            if (owner is not None and is_here(owner, self._me)) or beats != first:
+                return None
+            time.sleep(_LOOK_AGAIN)
+        return lock
 
     def is_lost(self, lock: Lock) -> bool:
         """Whether another process took over, since this one stood still too long."""

@@ -158,16 +158,17 @@ def unedited(name: str) -> str:
     return re.sub(r" \(edited(?: \d+)?\)(?=\.(ome\.|imagej\.|csv$))", "", name)
 
 
-def key(path: Path, output: Path) -> str:
-    """Name an image in the ledger.
+def way(folder: Path, output: Path) -> str:
+    """Give what comes before the name of an image in the ledger.
 
-    Its path relative to the output folder, so that a project can be moved as a whole.
+    Relative to the output folder, so that both can be moved together.
     """
-    absolute = path.parent.resolve() / path.name
+    absolute = folder.resolve()
     try:
-        return Path(os.path.relpath(absolute, output.resolve())).as_posix()
+        found = Path(os.path.relpath(absolute, output.resolve()))
     except ValueError:  # another drive
-        return absolute.as_posix()
+        found = absolute
+    return "" if found == Path() else f"{found.as_posix().rstrip('/')}/"
 
 
 def fold(name: str) -> str:

@@ -84,6 +84,12 @@ def is_gone(owner: Owner, me: Owner) -> bool:
         return False
 
 
+def is_here(owner: Owner, me: Owner) -> bool:
+    """Whether the owner runs where this process would see its end."""
+    mine = me.host, me.computer, me.start, me.space
+    return (owner.host, owner.computer, owner.start, owner.space) == mine
+
+
 def _born(process: psutil.Process) -> float:
     """When a process started, in seconds since the computer did; no clock counts."""
     return float(process.create_time() - psutil.boot_time())

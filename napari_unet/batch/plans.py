@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet import __version__
 from napari_unet.batch.ledger import Record
-from napari_unet.batch.names import files_of, key
+from napari_unet.batch.names import files_of, way
 from napari_unet.files import digest
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Plans:
     names: Names
     _digests: dict[BatchConfig, str] = field(default_factory=dict)
     _contents: dict[Input, str] = field(default_factory=dict)
+    _ways: dict[Path, str] = field(default_factory=dict)
 
     def settings(self, image: Input) -> BatchConfig:
         """Give the settings of one image: those of the batch, and what is told."""
@@ -71,7 +72,10 @@ class Plans:
         config = self.settings(image)
         if config not in self._digests:
             self._digests[config] = settings_digest(config, self.network)
-        name, part = key(image.path, self.output), ""
+        folder, part = image.path.parent, ""
+        if folder not in self._ways:
+            self._ways[folder] = way(folder, self.output)
+        name = self._ways[folder] + image.path.name
         if image.series is not None:
             name, part = f"{name}|{image.series}", f" {image.series}"
         label = image.label or image.path.name

@@ -11,6 +11,7 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -29,6 +30,7 @@ from napari_unet.execution.protocol import Failed, UnexpectedError, is_last, tol
 if TYPE_CHECKING:
     from napari_unet.execution.protocol import OnEvent, Turn
 
+_LOG = logging.getLogger(__name__)
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from napari_unet.execution.child import main; main(sys.argv[2])"
@@ -136,6 +138,7 @@ class _Worker:
         self._stop_after = stop_after
         self._errors = tempfile.TemporaryFile()
         self._process = _spawn(allow, self._errors)
+        self._logged = 0
         self._jobs: dict[int, JobHandle] = {}
         self._lock = threading.Lock()
         self._is_ending = False
@@ -245,6 +248,7 @@ class _Worker:
         if is_last(event):
             with self._lock:
                 del self._jobs[number]
+            self._log_words()
         job.deliver(event)
 
     def _tell_loss(self) -> None:
@@ -273,6 +277,18 @@ class _Worker:
             self._errors.seek(max(0, size - _TAIL))
             return self._errors.read().decode(errors="replace")
         return ""
+
+    def _log_words(self) -> None:
+        """Log what was printed since the last time: warnings, errors of threads."""
+        if not hasattr(os, "pread"):  # seeking would move the place of its writing
+            return
+        with contextlib.suppress(OSError, ValueError):
+            handle = self._errors.fileno()
+            begin, self._logged = self._logged, os.fstat(handle).st_size
+            begin = max(begin, self._logged - _TAIL)
+            words = os.pread(handle, self._logged - begin, begin)
+            if text := words.decode(errors="replace").strip():
+                _LOG.warning("The computing process said: %s", text)
 
 
 def _is_wanted(job: JobHandle) -> bool:

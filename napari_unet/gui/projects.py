@@ -10,6 +10,7 @@ from napari_unet.errors import UNetError, UsageError
 from napari_unet.gui.opening import is_file_of, open_picture
 from napari_unet.gui.state import Offer, PictureRow, ProjectFacts
 from napari_unet.projects import packing, places, recovery, stroke_files
+from napari_unet.projects.folders import SilentError
 from napari_unet.projects.newcomers import NewPicture
 from napari_unet.projects.project import Project
 from napari_unet.projects.schema import first_classes
@@ -71,6 +72,7 @@ class Projects:
         self._strokes = strokes
         self._place = place
         self._held = _Held(place)
+        self._awaited: Path | None = None
         self._asked: set[tuple[str, tuple[int, ...]]] = set()
         self._mirrored: dict[str, str] = {}
         self._states: dict[str, places.State] = {}
@@ -245,8 +247,32 @@ class Projects:
         self._held.close()
 
     def _open(self, folder: Path) -> None:
-        """Open a project and show its first image."""
-        opened = Project.open(folder)
+        """Open a project, after a while where another computer may have it."""
+        if self._awaited == folder:
+            return
+        self._awaited = None
+        try:
+            self._show_opened(Project.open(folder))
+        except SilentError as error:
+            self._awaited = folder
+            self._session.say(f"{error} Waiting.")
+            self._session.tasks.aside(
+                lambda: Project.open(folder, wait=True),
+                lambda opened: self._opened_late(folder, opened),
+            )
+
+    def _opened_late(self, folder: Path, opened: Project | UNetError) -> None:
+        """Show a project that was waited for, unless another was opened meanwhile."""
+        wanted, self._awaited = self._awaited == folder, None
+        if isinstance(opened, UNetError):
+            self._session.fail(opened)
+        elif wanted:
+            self._session.attempt(lambda: self._show_opened(opened))
+        else:
+            opened.close()
+
+    def _show_opened(self, opened: Project) -> None:
+        """Take a project and show its first image."""
         for picture in opened.contents.pictures:
             try:
                 opened.strokes(picture.id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from napari_unet.errors import ImageError, UNetError
+from napari_unet.errors import ImageError, UNetError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,11 +22,23 @@ LARGEST_RATIO = 10_000
 OpenImageIO (AcademySoftwareFoundation/OpenImageIO#5319)."""
 LARGEST_IMAGE = 1 << 50
 _UNSUSPICIOUS = 1 << 24
+_PASSING = {
+    getattr(errno, name, errno.EIO)
+    for name in (
+        "EIO", "EREMOTEIO", "ESTALE", "EAGAIN", "EBUSY", "ENOLCK", "ETIMEDOUT",
+        "ENOTCONN", "ECONNRESET", "ECONNABORTED", "EHOSTDOWN", "EHOSTUNREACH",
+        "ENETDOWN", "ENETUNREACH",
+    )
+}  # fmt: skip
+"""What a network share or a disk says that may do better at the next try."""
 
 
 @contextlib.contextmanager
 def telling_read_errors(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `ImageError` about `name`."""
+    """Turn whatever a decoder raises into an `ImageError` about `name`.
+
+    It is an `UnreadableError` where another try may succeed.
+    """
     try:
         yield
     except UNetError:
@@ -36,7 +48,14 @@ def telling_read_errors(name: str) -> Iterator[None]:
             f"{name} could not be read", found="not enough memory for this part of it"
         ) from error
     except OSError as error:
-        raise ImageError(f"{name} could not be read", found=_words(error)) from error
+        kind = UnreadableError if error.errno in _PASSING else ImageError
+        raise kind(f"{name} could not be read", found=_words(error)) from error
+    except ImportError as error:  # of one of the codecs
+        raise ImageError(
+            f"{name} could not be read",
+            found=_words(error),
+            hint="Install what it lacks, or save the image without compression.",
+        ) from error
     except Exception as error:
         raise ImageError(
             f"{name} could not be read",

@@ -173,7 +173,8 @@ class _Opened:
         leading = _leading(shape, axes, math.prod(page.shape))
         layout = Layout.of(page, axes[leading:], self.tif.byteorder)
         if layout.raw is None:
-            page.decode(None, 0)  # raises where no decoder is there
+            tiff_checks.check_codec(page, self.name)
+            page.decode(None, 0)  # raises where it decodes no such pages
             checks.check_memory(layout.segment_bytes, f"A piece of {self.name}")
         pages = self._segments(math.prod(shape[:leading]))
         check_complete(pages, layout, self.name)

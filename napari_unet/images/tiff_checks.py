@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tifffile import TIFF
 
 from napari_unet.errors import ImageError
 
@@ -116,6 +117,26 @@ def check_colours(page: TiffPage, kind: str, name: str) -> tuple[str, ...]:
     if code == _MIN_IS_WHITE:
         return ("0 is shown as white in this file; values are taken as stored.",)
     return ()
+
+
+def check_codec(page: TiffPage, name: str) -> None:
+    """Refuse a compression that is not decoded here.
+
+    Raises
+    ------
+    ImageError
+        With its name, and the package that may be lacking.
+    """
+    try:
+        TIFF.DECOMPRESSORS[page.compression]
+        TIFF.UNPREDICTORS[page.predictor]
+    except KeyError as error:
+        raise ImageError(
+            f"{name} is compressed in a way that is not read here",
+            found=str(error.args[0]).replace("<", "").replace(">", ""),
+            hint="Install imagecodecs where it lacks, or save the image without "
+            "compression, such as with Fiji.",
+        ) from error
 
 
 def colour_samples(page: TiffPage) -> int:

@@ -67,7 +67,9 @@ class Project:
         return project
 
     @classmethod
-    def open(cls, folder: Path | str, *, writable: bool = True) -> Project:
+    def open(
+        cls, folder: Path | str, *, writable: bool = True, wait: bool = False
+    ) -> Project:
         """Open a project.
 
         Parameters
@@ -76,9 +78,14 @@ class Project:
             Its folder, or the ``project.json`` in it.
         writable : bool
             Whether it is painted on, which only one program at a time may do.
+        wait : bool
+            Whether to wait, for half a minute at most, if another computer that has it
+            shows no life any more.
 
         Raises
         ------
+        SilentError
+            If another computer has it, which may have crashed; without `wait` only.
         ProjectError
             If it is none, is damaged, or is in use.
         """
@@ -86,7 +93,8 @@ class Project:
         folder = folder.parent if folder.name == FILE else folder
         text = folders.read(folder)
         contents = schema.read(text, f"{folder.name}/{FILE}")
-        project = cls(folder, contents, folders.locked(folder) if writable else None)
+        lock = folders.locked(folder, wait=wait) if writable else None
+        project = cls(folder, contents, lock)
         project._saved = text
         return project
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_unet.batch.names import Names, aside, fold, key, safe, unedited
+from napari_unet.batch.names import Names, aside, fold, safe, unedited, way
 
 
 def test_stem_then_whole_name_then_number(tmp_path):
@@ -73,8 +73,9 @@ def test_names_never_meet_nor_leave(texts):
         assert len(name.encode()) <= 255
 
 
-def test_key_is_relative(tmp_path):
-    assert key(tmp_path / "in" / "a.tif", tmp_path / "out") == "../in/a.tif"
+def test_the_way_to_an_image_is_relative(tmp_path):
+    assert way(tmp_path / "in", tmp_path / "out") == "../in/"
+    assert way(tmp_path, tmp_path / "out") == "../"
 
 
 def test_aside_counts(tmp_path):

@@ -65,6 +65,14 @@ def test_prints_do_not_disturb_and_input_is_empty(child):
     assert run(child, "talkative") == [Finished(True)]
 
 
+def test_what_threads_say_is_logged_once(child, caplog):
+    said = [f"{what} in a thread" for what in ("printed", "warned", "raised")]
+    assert run(child, "threaded") == [Finished("done")]
+    assert all(words in caplog.text for words in said)
+    assert run(child, "silent")[-1] == Finished()
+    assert len(caplog.records) == 1
+
+
 def test_job_without_last_event_is_finished(child):
     assert run(child, "silent") == [Started("silent"), Finished()]
 

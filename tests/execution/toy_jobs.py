@@ -2,7 +2,9 @@
 
 import os
 import sys
+import threading
 import time
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,6 +67,18 @@ def talkative(cancel):
     print("noise on standard output", flush=True)
     os.write(1, b"more noise")
     yield Finished(input_is_empty())
+
+
+def threaded(cancel):
+    def work():
+        print("printed in a thread")
+        warnings.warn("warned in a thread", stacklevel=1)
+        raise LookupError("raised in a thread")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    yield Finished("done")
 
 
 def input_is_empty():

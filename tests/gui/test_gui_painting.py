@@ -1,13 +1,17 @@
 """Strokes, classes, boxes and the project of a viewer, without Qt."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
+from napari_unet.batch.locks import Locks
+from napari_unet.batch.owners import Owner
 from napari_unet.events import Finished
 from napari_unet.gui.strokes import stroke_colours
 from napari_unet.images.readers import open_image
+from napari_unet.projects import folders
 from napari_unet.projects.project import Project
 from napari_unet.projects.schema import Region
 from napari_unet.training.boxes import Box
@@ -96,6 +100,22 @@ def test_painting_goes_on_in_the_folder_it_was_saved_to(desk, page, tmp_path):
     assert desk.controller.projects.project.folder == tmp_path / "mine"
     desk.controller.projects.save_as(tmp_path / "mine")
     assert "there already" in desk.view.status
+
+
+def test_a_project_that_a_crashed_computer_left_is_waited_for(
+    desk, tmp_path, monkeypatch
+):
+    Project.create(tmp_path / "theirs").close()
+    theirs = Locks(tmp_path / "theirs")
+    theirs._me = Owner("elsewhere", 1, 0.0)
+    assert theirs.take("project") is not None
+    theirs._held.clear()  # its heart stops
+    monkeypatch.setattr(folders, "Locks", partial(Locks, stale=0.3))
+    desk.controller.projects.open(tmp_path / "theirs")
+    said = [view.status for view in desk.views]
+    assert any("process 1 on elsewhere" in s and "Waiting" in s for s in said)
+    assert desk.controller.projects.project.folder == tmp_path / "theirs"
+    theirs.close()
 
 
 def test_strokes_that_lie_in_memory_are_kept_when_they_are_painted_on(desk):

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 
 from napari_unet import disk, files
+from napari_unet.batch.locks import Locks
+from napari_unet.batch.owners import Owner
 from napari_unet.errors import OutputError, ProjectError
-from napari_unet.projects import marks, places, recovery, stroke_files
-from napari_unet.projects.folders import is_project
+from napari_unet.projects import folders, marks, places, recovery, stroke_files
+from napari_unet.projects.folders import SilentError, is_project
 from napari_unet.projects.newcomers import NewPicture
 from napari_unet.projects.packing import copy
 from napari_unet.projects.project import Project
@@ -108,6 +111,37 @@ def test_two_programs_do_not_paint_on_one_project(tmp_path):
         looking.strokes(made.id)[0] = 1
     first.close()
     Project.open(tmp_path / "project").close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A project that another computer has open, and the locks of that one."""
+    Project.create(tmp_path / "project").close()
+    theirs = Locks(tmp_path / "project", stale=0.4)
+    theirs._me = Owner("elsewhere", 1, 0.0)
+    assert theirs.take("project") is not None
+    yield theirs
+    theirs.close()
+
+
+def test_a_project_of_a_computer_that_crashed_is_free_after_a_while(
+    elsewhere, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(folders, "Locks", partial(Locks, stale=0.4))
+    with pytest.raises(SilentError, match=r"process 1 on elsewhere.*free in 30 sec"):
+        Project.open(tmp_path / "project")
+    elsewhere._held.clear()  # its heart stops
+    Project.open(tmp_path / "project", wait=True).close()
+
+
+def test_a_project_of_a_computer_that_lives_is_not_taken(elsewhere, tmp_path):
+    with pytest.raises(ProjectError, match=r"elsewhere\. Close it there") as told:
+        Project.open(tmp_path / "project", wait=True)
+    assert not isinstance(told.value, SilentError)
+    mine = Project.create(tmp_path / "mine")
+    with pytest.raises(ProjectError, match="Close it there"):  # told at once
+        Project.open(tmp_path / "mine")
+    mine.close()
 
 
 def test_an_image_is_found_again_when_it_moved_and_told_when_it_changed(tmp_path):
