@@ -24,7 +24,7 @@ from napari_unet.gui.predicting import Predicting
 from napari_unet.gui.previews import Previews
 from napari_unet.gui.projects import Projects
 from napari_unet.gui.recent import Recent
-from napari_unet.gui.results import Results, warm_up
+from napari_unet.gui.results import Results, collect, warm_up
 from napari_unet.gui.session import Session
 from napari_unet.gui.staging import Staging
 from napari_unet.gui.stroke_layers import StrokeLayers
@@ -147,7 +147,7 @@ class Controller:
         """
         if self.session.state.model is not None and not self._is_warm:
             self._is_warm = True
-            self.session.tasks.aside(warm_up, lambda _: None)
+            self.session.tasks.aside(warm_up, collect)
         if self._files.catch_up():
             return
         self.projects.look_for_lost()

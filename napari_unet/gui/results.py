@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from napari_unet.gui.layers import MARK
 from napari_unet.gui.strokes import class_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from napari.layers import Layer
@@ -33,23 +34,44 @@ def warm_up() -> None:
 
     napari then imports and compiles what it needs for labels, also for those that are
     mapped and cannot be written, and computes its patterns of dashes, which would
-    otherwise hold the viewer up for seconds. May be called on any thread; meanwhile
-    threads take turns more often, so that the viewer's does not wait for this one at
-    every call.
+    otherwise hold the viewer up for seconds. May be called on any thread.
+    Call `collect` afterwards.
     """
     from vispy.visuals.line.dash_atlas import DashAtlas
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SHORT_TURN)
-    try:
+    with _giving_way():
         for kind, dtype in (("labels", np.uint8), ("instances", np.uint32)):
             trial = np.zeros((1, 1), dtype)
             for writeable in (True, False):
                 trial.flags.writeable = writeable
                 _result_layer("trial", 0, trial, kind, {})
         DashAtlas()
+
+
+def collect(_: object = None) -> None:
+    """Collect the garbage of `warm_up` on the viewer's thread.
+
+    That takes 0.2 s, which would else be added to those of the first result.
+    """
+    gc.collect()
+
+
+@contextlib.contextmanager
+def _giving_way() -> Iterator[None]:
+    """Let the viewer's thread not wait for this one at every call, or for its garbage.
+
+    To look through all objects of napari takes 0.2 s in which no thread runs, and many
+    new objects bring that about more than once; Qt's must not go on this thread.
+    """
+    interval, collects = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(_SHORT_TURN)
+    gc.disable()
+    try:
+        yield
     finally:
         sys.setswitchinterval(interval)
+        if collects:
+            gc.enable()
 
 
 class Results:

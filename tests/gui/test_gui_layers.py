@@ -1,13 +1,17 @@
 """Where results land, what is visible, how strokes are counted; no window."""
 
+import gc
+import sys
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils.colormaps import _accelerated_cmap
 
 from napari_unet.errors import ImageError, StrokesError, UsageError
 from napari_unet.gui import geometry
 from napari_unet.gui.layers import Layers
-from napari_unet.gui.results import Results
+from napari_unet.gui.results import Results, warm_up
 from napari_unet.gui.stroke_layers import StrokeLayers
 
 
@@ -233,3 +237,22 @@ def test_painting_is_noticed(viewer, strokes):
 def test_missing_layer_is_told(layers):
     with pytest.raises(ImageError, match="not there any more"):
         layers.pixels("gone")
+
+
+def test_after_warming_up_nothing_is_compiled_for_a_result(tmp_path, layers, results):
+    pytest.importorskip("numba")
+    before = sys.getswitchinterval(), gc.isenabled()
+    warm_up()
+    assert (sys.getswitchinterval(), gc.isenabled()) == before
+    loops = (
+        _accelerated_cmap._zero_preserving_modulo_inner_loop,
+        _accelerated_cmap._labels_raw_to_texture_direct_inner_loop,
+    )
+    compiled = [list(loop.signatures) for loop in loops]
+    layers.viewer.add_image(np.zeros((3, 8, 9)), name="a", axis_labels=("t", "y", "x"))
+    for kind, dtype in (("labels", np.uint8), ("instances", np.uint32)):
+        np.save(tmp_path / f"{kind}.npy", np.ones((3, 8, 9), dtype))
+        result = np.load(tmp_path / f"{kind}.npy", mmap_mode="r")
+        results.add("a", kind, result, kind)
+        results.add("a", kind, np.ones((3, 8, 9), dtype), kind)
+    assert [list(loop.signatures) for loop in loops] == compiled
