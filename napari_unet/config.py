@@ -152,6 +152,14 @@ class PredictConfig(ReadConfig):
         title="Batch size",
         description="Tiles or planes per forward pass; chosen when not given.",
     )
+    memory: float | None = Field(
+        None,
+        gt=0.0,
+        title="Memory",
+        description="GB that one forward pass of the network may take at most; a frame "
+        "that takes more is streamed or cut, patches to blend stay as they are. Chosen "
+        "from what is free when not given.",
+    )
     backend: Backend = Field(
         "auto",
         title="Backend",

@@ -110,6 +110,12 @@ class UNetDock(QWidget):  # type: ignore[misc]
         for panel in self._panels:
             panel.show_view(view)
 
+    def follow_preferences(self) -> None:
+        """Take over what was changed on napari's page of preferences."""
+        self.predict.preferred.take()
+        if "train" in self.__dict__:
+            self.train.preferred.take()
+
     def press(self, key: str) -> None:
         """Do what a key of the viewer stands for, or say why that cannot be done."""
         activity = self.controller.session.state.activity

@@ -31,6 +31,7 @@ _OPTIONS = (
     "tta",
     "backend",
     "batch_size",
+    "memory",
     "device",
     "precision",
     "nan",
@@ -64,7 +65,7 @@ class PredictPanel(QWidget):  # type: ignore[misc]
         self.summary.setAccessibleName("Plan")
         self._lines = text_label()
         self.card = Folded("Plan", self._lines)
-        self.options.fields["device"].value = preferences.preferences()["device"]
+        self.preferred = preferences.Preferred(self.options, "device", "memory")
         self.options.connect(self._settle)
         self.result = ResultPanel(self._settle)
         self._settle()

@@ -14,10 +14,14 @@ from napari.utils.notifications import show_warning
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_unet.gui.form import Form
+
 NAME = "unet-napari"
 DEFAULTS: dict[str, Any] = {
     "device": "auto",
+    "memory": 0.0,
     "preview_delay": 300,
+    "autosave": 4.0,
     "scratch_folder": "",
     "rounds_folder": "",
 }
@@ -41,6 +45,30 @@ def watch(changed: Callable[[], None]) -> Callable[[], None]:
 
     events.connect(call)
     return lambda: events.disconnect(call)
+
+
+class Preferred:
+    """Fields of a form that begin as the preferences say and follow their changes.
+
+    Parameters
+    ----------
+    form : Form
+        The form.
+    *names : str
+        Its fields, called as the preferences are.
+    """
+
+    def __init__(self, form: Form, *names: str) -> None:
+        self._fields = {name: form.fields[name] for name in names}
+        self._taken: dict[str, Any] = {}
+        self.take()
+
+    def take(self) -> None:
+        """Take what has changed since the last time; 0 stands for nothing."""
+        for name, value in preferences().items():
+            if name in self._fields and self._taken.get(name) != value:
+                self._fields[name].value = str(value or "")
+                self._taken[name] = value
 
 
 def scratch_folder() -> Path:

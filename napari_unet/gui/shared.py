@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.view import View
 
 _RECOUNT_AFTER = 250
-_SAVE_AFTER = 4000
 
 
 class Shared:
@@ -55,7 +54,7 @@ class Shared:
             notify=_notify,
         )
         self._recount = _timer(_RECOUNT_AFTER, self._count)
-        self._autosave = _timer(_SAVE_AFTER, self.controller.projects.autosave)
+        self._autosave = _timer(_pause(), self.controller.projects.autosave)
         self.controller.strokes.on_paint(self._save_soon)
         self.controller.strokes.connect(self._recount.start)
         self._catch_up = _timer(_delay(), self._catch_up_if_shown)
@@ -128,7 +127,7 @@ class Shared:
             self._recount.start()
 
     def _save_soon(self, _: str) -> None:
-        """Save a few seconds after the first stroke that is not saved."""
+        """Save some seconds after the first stroke that is not saved."""
         if not self._autosave.isActive():
             self._autosave.start()
 
@@ -143,9 +142,12 @@ class Shared:
             self.controller.catch_up()
 
     def follow_preferences(self) -> None:
-        """Take the pause before a live preview from the preferences."""
+        """Take pauses, device and memory from the preferences."""
         with contextlib.suppress(RuntimeError):  # Qt may have deleted it at exit
             self._catch_up.setInterval(_delay())
+            self._autosave.setInterval(_pause())
+            for _, dock in self._docks.values():
+                dock.follow_preferences()
 
     def _press(self, key: str) -> None:
         """Hand a key to the dock that came last."""
@@ -170,6 +172,11 @@ def _follower(shared: weakref.ref[Shared]) -> Callable[[], None]:
 def _delay() -> int:
     """Milliseconds before a live preview."""
     return int(preferences.preferences()["preview_delay"])
+
+
+def _pause() -> int:
+    """Milliseconds from a stroke to its saving."""
+    return int(1000 * preferences.preferences()["autosave"])
 
 
 def _timer(interval: int, call: Callable[[], None]) -> QTimer:

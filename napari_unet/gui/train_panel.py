@@ -33,6 +33,7 @@ from napari_unet.gui.look import (
 from napari_unet.gui.outlook_panel import OutlookPanel
 from napari_unet.gui.patches_panel import PatchesPanel
 from napari_unet.gui.plot import CurvePlot
+from napari_unet.gui.preferences import Preferred
 from napari_unet.gui.rounds_panel import RoundsPanel
 from napari_unet.gui.strokes_panel import StrokesPanel
 
@@ -76,6 +77,7 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.form.fields["max_seconds"].native.setSuffix(" s")
         self.options = Form(FinetuneConfig, _OPTIONS)
         self.outlook = OutlookPanel()
+        self.preferred = Preferred(self.options, "device")
         self.plot = CurvePlot()
         self.score = text_label(title="true")
         self.train = push_button("", self._train, primary=True)

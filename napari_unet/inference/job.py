@@ -198,7 +198,7 @@ def prepare(
     finish = finisher(network.spec, config, layout.target)
     placed = shared.placed(network, config.device, config.precision)
     if memory is None:
-        memory = _memory(network, placed, shared.per_pixel(network))
+        memory = _memory(network, placed, shared.per_pixel(network), config.memory)
         chosen = shared.planned(network, layout.size, config, memory, layout.target)
     else:
         chosen = plan(layout.size, network.geometry, config, memory, layout.target)
@@ -242,9 +242,13 @@ def normalizations(spec: ModelSpec, wish: str) -> tuple[Normalization, ...]:
     return (Normalization.build(kind=wish),)
 
 
-def _memory(network: Network, placed: Network, per_pixel: float) -> Memory:
-    """Return what a forward pass may and does cost."""
+def _memory(
+    network: Network, placed: Network, per_pixel: float, most: float | None
+) -> Memory:
+    """Return what a forward pass may and does cost; `most` are GB."""
     budget = _budget(placed.device)
+    if most is not None:
+        budget = min(budget, int(most * 1e9))
     is_cpu = placed.device.type == "cpu"
     return Memory(
         budget,

@@ -103,7 +103,7 @@ def planned(
     """
     geometry, kept = network.geometry, _of(network).plans
     is_open = not geometry.exact and config.tiling == "auto" and config.tile is None
-    key = (size, config.device)
+    key = (size, config.device, config.memory)
     before = kept.get(key) if is_open else None
     if before is not None and before.way in ("whole", "blend"):
         settled = config.model_copy(update={"tiling": before.way})

@@ -11,8 +11,10 @@ from torch import nn
 
 from napari_unet.config import PredictConfig
 from napari_unet.errors import UsageError
+from napari_unet.images.stack import ImageStack
 from napari_unet.inference import tiling
 from napari_unet.inference.footprint import SLACK, bytes_per_pixel
+from napari_unet.inference.job import prepare
 from napari_unet.inference.plan import Memory, plan
 from napari_unet.networks.receptive_field import Geometry
 
@@ -150,3 +152,22 @@ def test_a_network_of_one_layer_can_be_measured(make_network) -> None:
         cost = bytes_per_pixel(network, (tiling.Grid(), tiling.Grid()))
     assert cost == pytest.approx(SLACK * 4 * (1 + 2) + 8 * 5)
     assert math.isfinite(cost)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_forward_pass_stays_below_the_memory_that_it_may_take(
+    make_network, noise, exact
+):
+    """Frames that would be taken whole are cut; more than is free is not taken."""
+    network = make_network(widths=(4, 6), norm="batch" if exact else "instance")
+    stack = ImageStack(noise(300, 400), "YX")
+    free = prepare(stack, network, PredictConfig(device="cpu"))
+    assert free.plan.way == "whole"
+    most = free.plan.peak / 3
+    capped = prepare(stack, network, PredictConfig(device="cpu", memory=most / 1e9))
+    assert capped.plan.way == ("stream" if exact else "blend")
+    if exact:  # patches are as large as ever, since the result depends on them
+        assert capped.plan.peak <= most
+    assert capped.memory.budget <= most
+    large = prepare(stack, network, PredictConfig(device="cpu", memory=1e6))
+    assert large.memory.budget == pytest.approx(free.memory.budget, rel=0.2)

@@ -161,7 +161,7 @@ def _forward_bytes(network: Network, recipe: Recipe) -> int:
 def _unused(config: PredictConfig) -> str:
     """Say that settings of the tiling are not looked at."""
     own = PredictConfig.model_fields
-    names = ("tile", "tiling", "overlap", "window", "tta")
+    names = ("tile", "tiling", "overlap", "window", "tta", "memory")
     given = [n for n in names if getattr(config, n) != own[n].default]
     if not given:
         return ""
