@@ -1,12 +1,9 @@
-"""What does a batch cost beside the network, and what do more workers gain?
+"""What does a batch cost beside the network?
 
-    OMP_NUM_THREADS=1 python -m benchmarks.batch --workers [--rounds 5]
-    OMP_NUM_THREADS=1 python -m benchmarks.batch --plan
+    OMP_NUM_THREADS=1 python -m benchmarks.batch
 
---workers: the same files by one worker and by two, each worker pinned to a core of its
-own, rounds taking turns; medians. --plan: measures what each image costs the process
-that owns the ledger, the scheduler and the worker, and simulates 10,000 files on 100
-workers with that.
+Measures what each image costs the process that owns the ledger, the scheduler and the
+worker, and simulates 10,000 files on 100 workers with that.
 """
 
 from __future__ import annotations
@@ -19,108 +16,36 @@ import random
 import statistics
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import psutil
-import tifffile
-import torch
-
+from benchmarks.workers import CONFIG, images, network, saved
 from napari_unet import checkpoints
-from napari_unet.batch.crew import Crew
 from napari_unet.batch.inputs import gather
 from napari_unet.batch.lanes import Waiting
 from napari_unet.batch.made import Made
 from napari_unet.batch.run import run_batch
-from napari_unet.config import BatchConfig
 from napari_unet.events import Finished
 from napari_unet.execution.child_process import Child
 from napari_unet.execution.cluster import LocalCluster
 from napari_unet.files import digest
-from napari_unet.images.intensity import Normalization
-from napari_unet.networks.network import Network
-from napari_unet.networks.spec import ModelSpec
-from napari_unet.networks.unet import UNet, UNetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_unet.networks.network import Network
+
 FILES, WORKERS = 10_000, 100
 FLUSHES = 4
 """Of the ledger and the folder, for each image."""
-CONFIG = BatchConfig(device="cpu", precision="float32")
 
 
 def main() -> None:
-    """Print one of the two tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", action="store_true")
-    parser.add_argument("--plan", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", type=int, default=16)
-    args = parser.parse_args()
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if args.workers:
-            throughput(Path(folder), args.rounds, args.files)
-        if args.plan:
-            simulate(Path(folder))
-
-
-def throughput(folder: Path, rounds: int, files: int) -> None:
-    """Print seconds of one worker and of two, and their ratio."""
-    model = saved(folder / "net.safetensors", (16, 32, 64, 128))
-    source = images(folder / "in", files, (2048, 2048))
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    with pinned(1) as one, pinned(2) as two:
-        for number in range(-1, rounds):  # the first opens the model
-            for cluster in (one, two)[:: 1 if number % 2 else -1]:
-                output = folder / f"{number} {len(cluster.processes)}"
-                begin = time.perf_counter()
-                run(cluster, source, model, output)
-                took = time.perf_counter() - begin
-                if number >= 0:
-                    seconds[len(cluster.processes)].append(took)
-    for workers, times in seconds.items():
-        print(f"{workers} workers: {statistics.median(times):.2f} s for {files} files")
-    ratios = [a / b for a, b in zip(seconds[1], seconds[2], strict=True)]
-    print(f"speed-up {statistics.median(ratios):.2f} ({min(ratios):.2f} at least)")
-
-
-@contextmanager
-def pinned(workers: int) -> Iterator[LocalCluster]:
-    """Start workers, each on a core of its own, before they start threads."""
-    cluster = LocalCluster(workers)
-    cores = sorted(os.sched_getaffinity(0))
-    for process, core in zip(cluster.processes, cores, strict=False):
-        psutil.Process(process.pid).cpu_affinity([core])
-    try:
-        yield cluster
-    finally:
-        cluster.close()
-
-
-def run(cluster: LocalCluster, source: Path, model: Path, output: Path) -> None:
-    """Do a batch; the workers stay, with the model open."""
-    crew = Crew(Kept(cluster), model, output, CONFIG, {})
-    *_, last = run_batch(
-        gather([source], output), checkpoints.load(model), output, CONFIG,
-        segment=crew, crew=crew,
-    )  # fmt: skip
-    crew._locks.close()
-    assert isinstance(last, Finished), last
-    assert last.result.count("failed") == 0, last.result
-
-
-class Kept:
-    """A cluster that outlives the crew."""
-
-    def __init__(self, cluster: LocalCluster) -> None:
-        self.client, self.mend = cluster.client, cluster.mend
-
-    def close(self) -> None:
-        """Stay."""
+        simulate(Path(folder))
 
 
 def simulate(folder: Path) -> None:
@@ -281,36 +206,6 @@ def hashing(folder: Path, size: int = 256 << 20) -> float:
     begin = time.perf_counter()
     digest(path)
     return (time.perf_counter() - begin) * (1e9 / size)
-
-
-def network(widths: tuple[int, ...]) -> Network:
-    """Make a network of random weights."""
-    torch.manual_seed(0)
-    shape = UNetSpec(widths=widths)
-    spec = ModelSpec(
-        ndim=2,
-        in_channels=1,
-        out_channels=2,
-        architecture=shape.model_dump(mode="json"),
-        normalization=(Normalization(kind="zscore"),),
-    )
-    return Network(UNet(shape), spec, digest="d")
-
-
-def saved(path: Path, widths: tuple[int, ...]) -> Path:
-    """Write a network."""
-    checkpoints.save(network(widths), path)
-    return path
-
-
-def images(folder: Path, count: int, shape: tuple[int, int]) -> Path:
-    """Write images of noise."""
-    folder.mkdir(parents=True)
-    noise = np.random.default_rng(1)
-    for number in range(count):
-        pixels = noise.integers(0, 200, shape, np.uint8)
-        tifffile.imwrite(folder / f"{number:05}.tif", pixels)
-    return folder
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Commit:
         """
         try:
             with telling_write_errors(self.path, self._needed):
-                _flush(self.part)
+                flush(self.part)
                 _replace(self.part, self.path)
         except BaseException:
             self.undo()
@@ -208,6 +208,14 @@ def staged(path: Path) -> Path:
     return path.with_name(f".{mark(path)}{'0' * 8}.new{suffix}")
 
 
+def flush(part: Path) -> None:
+    """Force a file, or every file of a folder, to the disk."""
+    if part.is_dir():
+        with ThreadPoolExecutor(_FLUSHERS) as pool:  # waiting for the disk, together
+            list(pool.map(disk.sync, part.rglob("*")))
+    disk.sync(part)
+
+
 def place(source: Path, path: Path) -> None:
     """Give a result that is whole and flushed its name, in the place of what is there.
 
@@ -248,14 +256,6 @@ def digest(path: Path | str) -> str:
         while chunk := file.read(_CHUNK):
             total.update(chunk)
     return total.hexdigest()
-
-
-def _flush(part: Path) -> None:
-    """Force a file, or every file of a folder, to the disk."""
-    if part.is_dir():
-        with ThreadPoolExecutor(_FLUSHERS) as pool:  # waiting for the disk, together
-            list(pool.map(disk.sync, part.rglob("*")))
-    disk.sync(part)
 
 
 def _replace(part: Path, path: Path) -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+FETCH = 2.0
+"""Seconds a result, some hundred bytes, may take from a worker that is done."""
+
+
 @dataclass
 class Admission:
     """Lets workers in that have our versions and one and the same arithmetic.
@@ -133,3 +137,15 @@ class Admission:
             return ""
         other = difference(self._standard, answer["numerics"])
         return f"it computes otherwise ({other})" if other else ""
+
+
+def answer_of(future: Any) -> dict[str, Any] | str | None:
+    """Take the facts of a worker, or why it gave none; None if it died with them."""
+    if future.status != "finished":
+        error = future.exception() if future.status == "error" else "no answer"
+        return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    try:
+        result: dict[str, Any] = future.result(FETCH)
+    except TimeoutError:
+        return None
+    return result

@@ -11,16 +11,19 @@ import threading
 import time
 import uuid
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import __version__
 from napari_unet.batch import remote
-from napari_unet.batch.admission import Admission
+from napari_unet.batch.admission import FETCH, Admission, answer_of
+from napari_unet.batch.divided import Divided, is_begun
 from napari_unet.batch.isolated import Died
 from napari_unet.batch.lanes import Waiting
 from napari_unet.batch.locks import Locks
 from napari_unet.batch.numerics import versions
+from napari_unet.batch.shares import Order, Share, Shares
 from napari_unet.errors import UNetError
 from napari_unet.events import Cancelled, Finished, Warned
 
@@ -38,9 +41,11 @@ _PATIENCE = 20.0
 """Seconds the scheduler may take to answer."""
 _STOP_AFTER = 3.5
 """Seconds a worker has to stop: the promise is five for the whole."""
-_FETCH = 2.0
-"""Seconds a result, some hundred bytes, may take from a worker that is done."""
 _REST = 0.1
+_GROWING = 8
+"""Workers a cluster of others may come to have, though some may not be there yet."""
+LEAST = 4 << 20
+"""Pixels of a slab below which a stack is not divided."""
 _PENDING = object()
 
 
@@ -81,7 +86,8 @@ class Crew:
         here = {"unet-napari": __version__, **versions()}
         self._admission = Admission(here, self._run.read_text(), numerics)
         self._asked: dict[str, Any] = {}  # future of its facts, by address of a worker
-        self._busy: set[str] = set()
+        self._shares = Shares(self._admission.marks)
+        self.least = LEAST
         self._inbox: dict[str, deque[Event]] = {}
         self._news = threading.Event()
         self._looked = self._began = time.monotonic()
@@ -113,7 +119,7 @@ class Crew:
         for address, future in list(self._asked.items()):
             if future.done():
                 del self._asked[address]
-                if (answer := _answer(future)) is not None:
+                if (answer := answer_of(future)) is not None:
                     self._admission.hear(address, answer)
         patient = time.monotonic() - self._began < _PATIENCE
         for address, reason in self._admission.decide(bool(self._asked) and patient):
@@ -136,6 +142,9 @@ class Crew:
     ) -> Iterator[Event]:
         """Have one image done; see `napari_unet.batch.unit.work`.
 
+        A huge stack is divided among the workers that nobody else wants, if its result
+        is an OME-Zarr.
+
         Raises
         ------
         Died
@@ -143,23 +152,51 @@ class Crew:
         UNetError
             As the work itself does.
         """
-        while (address := self._free()) is None:
-            if cancel is not None and cancel.is_set():
-                yield Cancelled()
-                return
-            yield Waiting()
+        order = Order(source.absolute(), target.absolute(), network.digest, config)
+        unit = partial(self._unit, order, cancel)
+        workers = config.workers or max(self.lanes, _GROWING)
+        if target.suffix != ".zarr" or (workers == 1 and not is_begun(target)):
+            yield from unit()
+            return
+        divided = Divided(order.target, unit, Share(self._shares, order), cancel)
+        yield from divided.events(workers, self.least)
+
+    def _unit(
+        self,
+        order: Order,
+        cancel: CancelToken | None,
+        job: str = "",
+        *args: Any,
+        name: str = "",
+    ) -> Iterator[Event]:
+        """Have an image done, or a unit of its work."""
+        with self._shares.wanting(order):
+            while (address := self._shares.free) is None:
+                if cancel is not None and cancel.is_set():
+                    yield Cancelled()
+                    return
+                yield Waiting()
         task = remote.Task(
             key=f"unet-{uuid.uuid4().hex}",
             topic=self._topic,
             worker=self._admission.marks[address],
             run=self._run,
-            source=str(source.absolute()),
-            target=str(target.absolute()),
+            source=str(order.source),
+            target=str(order.target),
             model=self._model,
-            digest=network.digest,
-            config=config,
+            digest=order.digest,
+            config=order.config,
+            job=job,
+            args=args,
+            name=name,
         )
-        self._busy.add(address)
+        with self._shares.busy(address, order):
+            yield from self._done(task, address, cancel)
+
+    def _done(
+        self, task: remote.Task, address: str, cancel: CancelToken | None
+    ) -> Iterator[Event]:
+        """Hand a task to a worker, and let go of it however it ends."""
         self._inbox[task.key] = deque()
         future = self._submit(remote.do, task, address=address, key=task.key)
         try:
@@ -168,7 +205,6 @@ class Crew:
             if not future.done():
                 self._stop(task, address)
             future.cancel()
-            self._busy.discard(address)
             del self._inbox[task.key]
 
     def close(self) -> None:
@@ -213,7 +249,7 @@ class Crew:
             error = future.exception()
             raise Died("The worker died") if isinstance(error, KilledWorker) else error
         try:
-            return future.result(_FETCH) if future.done() else _PENDING
+            return future.result(FETCH) if future.done() else _PENDING
         except TimeoutError:  # the worker died with the result
             return _PENDING
 
@@ -229,10 +265,6 @@ class Crew:
         if key in self._inbox:
             self._inbox[key].append(remote.heard(words))
             self._news.set()
-
-    def _free(self) -> str | None:
-        """Address of a worker that has nothing to do."""
-        return next((a for a in self._admission.marks if a not in self._busy), None)
 
     def _look(self) -> list[str]:
         """Ask who is there; ask newcomers what they are; say who went."""
@@ -273,15 +305,3 @@ class Crew:
         """Ask a worker to stop a task."""
         with contextlib.suppress(Exception):  # it may be gone
             self._client.run(remote.stop, task.key, workers=[address], wait=False)
-
-
-def _answer(future: Any) -> dict[str, Any] | str | None:
-    """Take the facts of a worker, or why it gave none; None if it died with them."""
-    if future.status != "finished":
-        error = future.exception() if future.status == "error" else "no answer"
-        return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    try:
-        result: dict[str, Any] = future.result(_FETCH)
-    except TimeoutError:
-        return None
-    return result

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_unet import disk
 from napari_unet.batch import numerics
-from napari_unet.batch.failures import MOST_DEATHS, failure, poison
+from napari_unet.batch.divided import folder_of
+from napari_unet.batch.failures import MOST_DEATHS, PoisonError, failure, poison
 from napari_unet.batch.isolated import Died
 from napari_unet.batch.lanes import Waiting
 from napari_unet.batch.ledger import WRITTEN
@@ -124,7 +125,7 @@ class Desk:
     def _begin(self, image: Input, plan: Record, last: Record | None) -> Record:
         """Record that the work begins, under a name that nobody else has."""
         deaths = 0
-        if last is not None and is_same(plan, last):
+        if last is not None and last.outcome != "done" and is_same(plan, last):
             deaths = last.deaths + (last.outcome == "started" and not last.elsewhere)
         if self.plans.config.retry_failed and last and last.outcome == "failed":
             deaths = 0
@@ -148,6 +149,8 @@ class Desk:
             self.ledger.append(plan)
         if last is not None:  # else nobody worked on it
             self.sweep(plan)
+            if not self._elsewhere:
+                disk.remove(folder_of(staged(self._output / plan.output)))
         return plan
 
     def _standing(self, plan: Record) -> dict[str, str]:
@@ -197,6 +200,8 @@ class Desk:
             except (KeyboardInterrupt, GeneratorExit):
                 self._append_stopped(plan)
                 raise
+            except PoisonError as error:
+                fields = poison(error.deaths)
             except Exception as error:
                 fields = failure(error) | self._next[plan.input]
             if fields is None:
@@ -224,6 +229,7 @@ class Desk:
             return None
         waiting = self._waiting(plan)
         fields = success(image, waiting, made)
+        fields["deaths"] = plan.deaths + made.deaths
         if not self.locks.is_lost(lock):
             sums = [fields[f"{name}_sha256"] for name in waiting]
             self._next[plan.input] = {

@@ -21,7 +21,21 @@ class ChangedError(ImageError):
     """An image that was replaced while it was read."""
 
 
-_PASSING = (OutputError, DeviceError, MemoryError, ChangedError, UnreadableError)
+class PoisonError(UNetError):
+    """Processes died over and over at the same part of an image.
+
+    Attributes
+    ----------
+    deaths : int
+        How many.
+    """
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__("The computing processes died over the same part of it")
+        self.deaths = deaths
+
+
+PASSING = (OutputError, DeviceError, MemoryError, ChangedError, UnreadableError)
 """What lies outside the image, or may be over at the next run."""
 
 
@@ -38,7 +52,7 @@ def poison(deaths: int) -> dict[str, object]:
 
 def failure(error: Exception) -> dict[str, object]:
     """Fields of the record of an image that failed."""
-    passing = isinstance(error, _PASSING)
+    passing = isinstance(error, PASSING)
     if isinstance(error, UNetError):
         reason = str(error)
     elif isinstance(error, MemoryError):

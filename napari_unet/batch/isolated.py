@@ -65,20 +65,35 @@ class Isolated:
         ImageError
             If the image takes more time or memory than it may.
         """
-        return self.run(source, target, network.digest, config, cancel)
+        return self.run(_JOB, source, target, network.digest, config, cancel=cancel)
 
     def run(
         self,
+        job: str,
         source: Path,
         target: Path,
         digest: str,
         config: BatchConfig,
+        *args: Any,
         cancel: CancelToken | None = None,
     ) -> Iterator[Event]:
-        """Do one image with the model of SHA-256 `digest`; as when called."""
+        """Do one image, or a part of its work; as when called.
+
+        Parameters
+        ----------
+        job : str
+            Empty for all of the work; else as for `Child.run`.
+        source, target, config, cancel
+            As when called.
+        digest : str
+            SHA-256 of the model.
+        *args
+            Further arguments of the job.
+        """
         begin = time.monotonic()
+        job = job or _JOB
         yield from self._events(
-            (_JOB, str(source), str(target), self._model, digest, config),
+            (job, str(source), str(target), self._model, digest, config, *args),
             lambda: self._check(source, config, begin),
             cancel,
         )

@@ -20,13 +20,17 @@ class Waiting(Event):
     """There is nothing to tell yet, others may go ahead; never leaves a batch."""
 
 
-class Crew(Protocol):
-    """Those who compute elsewhere, see `napari_unet.batch.crew.Crew`."""
+class Lanes(Protocol):
+    """Says how much may be under way."""
 
     @property
     def lanes(self) -> int:
-        """How many images may be under way at once, 0 while nobody is there."""
+        """How many may be under way at once, 0 while nobody is there."""
         ...
+
+
+class Crew(Lanes, Protocol):
+    """Those who compute elsewhere, see `napari_unet.batch.crew.Crew`."""
 
     def tend(self) -> Iterator[Event]:
         """Look after who came and who went, and tell it; raise if it is over."""
@@ -51,45 +55,45 @@ class Alone:
 
 
 def interleave(
-    images: Iterable[Iterator[Event]], crew: Crew, stopped: Callable[[], bool]
+    works: Iterable[Iterator[Event]], crew: Lanes, stopped: Callable[[], bool]
 ) -> Iterator[Event]:
     """Run generators by turns, as many at once as the crew has lanes.
 
     Parameters
     ----------
-    images : iterable of iterators of Event
-        One an image; the next is taken when a lane is free.
-    crew : Crew
-        Who computes.
+    works : iterable of iterators of Event
+        The next is taken when a lane is free.
+    crew : Lanes
+        How many there are.
     stopped : callable
-        Whether no other image is to be begun.
+        Whether no other is to be begun.
 
     Yields
     ------
     Event
-        All but `Waiting`. When this ends early all that are under way are closed.
+        `Waiting` where all of them have nothing to tell. When this ends early all that
+        are under way are closed.
     """
     under_way: list[Iterator[Event]] = []
-    coming, more = iter(images), True
+    coming, more = iter(works), True
     try:
         while more or under_way:
-            yield from crew.tend()
             more = more and not stopped()
             while more and len(under_way) < crew.lanes:
-                image = next(coming, None)
-                more = image is not None
-                under_way += [image] if image is not None else []
+                work = next(coming, None)
+                more = work is not None
+                under_way += [work] if work is not None else []
             quiet = True
-            for image in list(under_way):
-                event = next(image, None)
+            for work in list(under_way):
+                event = next(work, None)
                 if event is None:
-                    under_way.remove(image)
+                    under_way.remove(work)
                 elif not isinstance(event, Waiting):
                     yield event
                 quiet &= isinstance(event, Waiting)
             if quiet and (more or under_way):
-                crew.rest()
+                yield Waiting()
     finally:
         with contextlib.ExitStack() as ends:
-            for image in under_way:
-                ends.callback(image.close)  # type: ignore[attr-defined]
+            for work in under_way:
+                ends.callback(work.close)  # type: ignore[attr-defined]

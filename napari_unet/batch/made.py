@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.batch.failures import ChangedError
@@ -27,10 +27,13 @@ class Made:
         Fingerprint of the arithmetic; empty where it is not known.
     sums : tuple of str
         SHA-256 of what was written, where who wrote it hashed it.
+    deaths : int
+        Processes that died over it and were replaced without further ado.
     """
 
     numerics: dict[str, str] = field(default_factory=dict)
     sums: tuple[str, ...] = ()
+    deaths: int = 0
 
     @classmethod
     def of(cls, result: Any) -> Made:
@@ -38,6 +41,10 @@ class Made:
         if isinstance(result, Made):
             return result
         return cls(result) if isinstance(result, dict) else cls()
+
+    def after(self, deaths: int) -> Made:
+        """Return it with that many deaths."""
+        return replace(self, deaths=deaths)
 
 
 def success(image: Input, waiting: Mapping[str, Path], made: Made) -> dict[str, object]:

@@ -46,7 +46,7 @@ _stopped: set[str] = set()
 
 @dataclass(frozen=True)
 class Task:
-    """One image for one worker.
+    """One image, or a unit of the work on it, for one worker.
 
     Attributes
     ----------
@@ -64,6 +64,12 @@ class Task:
         SHA-256 that the checkpoint must have.
     config : BatchConfig
         How to read and predict.
+    job : str
+        Which unit of the work, empty for all of it; see `napari_unet.batch.slabs`.
+    args : tuple
+        Its further arguments.
+    name : str
+        Tells a unit from others on the same image that may be done at the same time.
     """
 
     key: str
@@ -75,6 +81,9 @@ class Task:
     model: str
     digest: str
     config: BatchConfig
+    job: str = ""
+    args: tuple[Any, ...] = ()
+    name: str = ""
 
 
 def facts(run: Path, model: str, config: BatchConfig) -> dict[str, Any]:
@@ -109,8 +118,8 @@ def facts(run: Path, model: str, config: BatchConfig) -> dict[str, Any]:
         }
 
 
-def do(task: Task) -> Made | None:
-    """Do one image; None if it was stopped.
+def do(task: Task) -> Made | dict[str, Any] | None:
+    """Do one image, or a unit of its work, which gives plain values; None if stopped.
 
     Raises
     ------
@@ -127,7 +136,8 @@ def do(task: Task) -> Made | None:
         if task.key in _stopped:
             cancel.set()
     try:
-        with _turn(locks, Path(task.target).name, cancel) as mine:
+        name = f"{Path(task.target).name} {task.name}".rstrip()
+        with _turn(locks, name, cancel) as mine:
             return _done(task, cancel) if mine else None
     finally:
         with _changing:
@@ -189,13 +199,17 @@ def _turn(locks: Locks, name: str, cancel: CancelToken) -> Iterator[bool]:
         yield not cancel.is_set()
 
 
-def _done(task: Task, cancel: CancelToken) -> Made | None:
+def _done(task: Task, cancel: CancelToken) -> Made | dict[str, Any] | None:
     """Compute, hash what was written, and tell events on the way."""
     source, target = Path(task.source), Path(task.target)
     send = EventSender(partial(_tell, task), previews=False, interval=_TELL_EVERY)
     apart = _isolated(task.model)
-    for event in apart.run(source, target, task.digest, task.config, cancel):
+    for event in apart.run(
+        task.job, source, target, task.digest, task.config, *task.args, cancel=cancel
+    ):
         if isinstance(event, Finished):
+            if {"head", "slab"} & event.result.keys():
+                return dict(event.result)
             written = files_of(target, task.config).values()
             return Made(event.result, tuple(map(digest, written)))
         if isinstance(event, Cancelled):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_unet.batch import report
 from napari_unet.batch.clock import Clock
 from napari_unet.batch.desk import Desk, Segment
-from napari_unet.batch.lanes import Alone, interleave
+from napari_unet.batch.lanes import Alone, Waiting, interleave
 from napari_unet.batch.ledger import Ledger
 from napari_unet.batch.locks import Locks
 from napari_unet.batch.names import Names
@@ -166,7 +166,12 @@ class _Run:
         while waiting and not self._stop():
             before, self._left = len(self._desk.items), []
             images = (self._image(number, image) for number, image in waiting)
-            yield from interleave(images, self._crew, self._stop)
+            for event in interleave(images, self._crew, self._stop):
+                yield from self._crew.tend()
+                if isinstance(event, Waiting):
+                    self._crew.rest()
+                else:
+                    yield event
             waiting = self._left
             if len(self._desk.items) == before:
                 time.sleep(_LOOK_AGAIN)

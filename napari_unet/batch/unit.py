@@ -137,6 +137,18 @@ def work_apart(
     UNetError
         As `segment` does.
     """
+    network = model_of(model, digest)
+    yield from work(Path(source), Path(target), network, config, cancel)
+
+
+def model_of(model: str, digest: str) -> Network:
+    """Open a checkpoint in a process of its own, or take the one that is open.
+
+    Raises
+    ------
+    ModelError
+        If it is not the one the batch began with.
+    """
     global _last
     from napari_unet import checkpoints
 
@@ -149,7 +161,7 @@ def work_apart(
                 hint="Run the batch again.",
             )
         _last = digest, network
-    yield from work(Path(source), Path(target), _last[1], config, cancel)
+    return _last[1]
 
 
 def fingerprint_apart(

@@ -49,7 +49,7 @@ class ImageJSink(PagedSink):
     ImageJ's own plugins for label images do, as long as none is over 16,777,216.
     """
 
-    def _check(self, spec: OutputSpec) -> None:
+    def check(self, spec: OutputSpec) -> None:
         """Refuse what ImageJ does not have."""
         size = math.prod(spec.shape) * spec.dtype.itemsize
         for fits, found, expected in (

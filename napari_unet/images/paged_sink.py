@@ -49,7 +49,7 @@ class PagedSink(ABC):
         return (part, part.with_suffix(".pages")) if part else ()
 
     @abstractmethod
-    def _check(self, spec: OutputSpec) -> None:
+    def check(self, spec: OutputSpec) -> None:
         """Refuse results that the format cannot hold."""
 
     def _stored(self, spec: OutputSpec) -> np.dtype[Any]:
@@ -62,7 +62,7 @@ class PagedSink(ABC):
 
     def open(self, spec: OutputSpec) -> None:
         """Check the result and start the thread that writes it."""
-        self._check(spec)
+        self.check(spec)
         self._spec = replace(spec, dtype=self._stored(spec))
         self._needed = math.prod(spec.shape) * spec.dtype.itemsize
         self._commit = commit = Commit(self._path, needed=self._needed)
@@ -97,7 +97,7 @@ class PagedSink(ABC):
             self._behind.finish()
             self._pages.discard()
             with telling_write_errors(self._path, self._needed):
-                _check_whole(self._commit.part, self._path, self._spec)
+                check_whole(self._commit.part, self._path, self._spec)
             self._commit.done()
         except BaseException:
             self.abort()
@@ -114,7 +114,7 @@ class PagedSink(ABC):
             self._commit.undo()
 
 
-def _check_whole(part: Path, path: Path, spec: OutputSpec) -> None:
+def check_whole(part: Path, path: Path, spec: OutputSpec) -> None:
     """Open what was written as anyone would: all of it must be there."""
     from napari_unet.images.readers import open_image
 

@@ -59,10 +59,19 @@ class Pages:
         Name of the scratch file, made when needed.
     ram : int
         Bytes of unfinished planes in memory.
+    span : tuple of int, optional
+        Start and stop of the planes that come; all of them when not given.
     """
 
-    def __init__(self, spec: OutputSpec, scratch: Path, ram: int = RAM_BYTES) -> None:
+    def __init__(
+        self,
+        spec: OutputSpec,
+        scratch: Path,
+        ram: int = RAM_BYTES,
+        span: tuple[int, int] | None = None,
+    ) -> None:
         self._leading, self._plane = spec.shape[:-2], spec.shape[-2:]
+        self._first, self._stop = span or (0, math.prod(self._leading))
         self._dtype = spec.dtype
         self._scratch = scratch
         self._room = ram // max(self._bytes, 1)
@@ -72,18 +81,18 @@ class Pages:
         self._in_ram = 0
         self._slots: list[int] = []
         self._slots_made = 0
-        self._next = 0
+        self._next = self._first
         self._lock = threading.Lock()
 
     @property
     def count(self) -> int:
-        """Number of planes of the result."""
-        return math.prod(self._leading)
+        """Number of planes that come."""
+        return self._stop - self._first
 
     @property
     def missing(self) -> int:
         """Number of planes that have not left yet."""
-        return self.count - self._next
+        return self._stop - self._next
 
     def add(self, region: tuple[slice, ...], block: np.ndarray) -> Iterator[Page]:
         """Take a region and give out the planes that are next in order and complete.

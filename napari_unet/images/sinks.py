@@ -60,7 +60,15 @@ class OutputSpec:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Sink(Protocol):
+class Writer(Protocol):
+    """Takes finished parts of a result."""
+
+    def write(self, region: tuple[slice, ...], block: np.ndarray) -> None:
+        """Take the values of `region`, one slice per axis of the result."""
+        ...
+
+
+class Sink(Writer, Protocol):
     """Takes the finished parts of one result.
 
     The engine calls `open` once, `write` for regions that never overlap and that finish
@@ -70,10 +78,6 @@ class Sink(Protocol):
 
     def open(self, spec: OutputSpec) -> None:
         """Get ready for a result of this shape."""
-        ...
-
-    def write(self, region: tuple[slice, ...], block: np.ndarray) -> None:
-        """Take the values of `region`, one slice per axis of the result."""
         ...
 
     def close(self) -> Any:

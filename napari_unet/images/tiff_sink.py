@@ -39,7 +39,7 @@ class TiffSink(PagedSink):
     (OME-TIFF specification 6.0), which readers without them pass over.
     """
 
-    def _check(self, spec: OutputSpec) -> None:
+    def check(self, spec: OutputSpec) -> None:
         """Refuse types and axes that OME-TIFF does not have."""
         if spec.dtype.name not in _DTYPES:
             raise OutputError(

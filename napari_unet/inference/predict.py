@@ -144,7 +144,7 @@ def _by_plan(
 ) -> Generator[Event, None, Any]:
     """Run a network over frames that are planned beforehand."""
     yield Started(f"{job.stack.name}: {job.plan.describe()}", job.total, "tiles")
-    notes = [*_notes(job.stack, job.network.spec), *kept.take_notes()]
+    notes = [*notes_on(job.stack, job.network.spec), *kept.take_notes()]
     yield from (Warned(note) for note in notes)
     past = kept.past
     scaling = past.scaling if past else measure(job, cancel)
@@ -175,7 +175,7 @@ def _by_recipe(
     cancel: CancelToken,
 ) -> Generator[Event, None, Any]:
     """Run a network that was trained with a fixed procedure around it."""
-    notes = [*_notes(stack, network.spec), *kept.take_notes()]
+    notes = [*notes_on(stack, network.spec), *kept.take_notes()]
     with _aborting(sink, beside):
         yield from by_recipe.predict(
             *(stack, network, config, sink, kept),
@@ -243,7 +243,7 @@ def _unused(job: Job) -> list[str]:
     ]
 
 
-def _notes(stack: ImageStack, spec: ModelSpec) -> list[str]:
+def notes_on(stack: ImageStack, spec: ModelSpec) -> list[str]:
     """Gather what the user should know about the image and the model."""
     return [*stack.notes, *(_assumed(a) for a in spec.assumed)]
 

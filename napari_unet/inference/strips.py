@@ -73,7 +73,12 @@ class Strips:
         self._finite = True
 
     def frame(
-        self, position: Mapping[str, int], strip: int = 0, row: int | None = None
+        self,
+        position: Mapping[str, int],
+        strip: int = 0,
+        row: int | None = None,
+        *,
+        until: int | None = None,
     ) -> Iterator[list[Part]]:
         """Compute one frame.
 
@@ -83,6 +88,9 @@ class Strips:
             The frame's position along the looped axes.
         strip, row : int
             Where to begin, with the very values of a run from the first row on.
+        until : int, optional
+            Row at which a strip may end. Parts then have the rows of those of a run
+            from the first row on; the rows before `row` in them are of no use.
 
         Yields
         ------
@@ -105,7 +113,7 @@ class Strips:
             begin, row = box[0][0] if row is None else row, None
             rest = ((begin, box[0][1]), *box[1:])
             try:
-                for parts in self._strip(position, box, begin):
+                for parts in self._strip(position, box, begin, until):
                     yield parts
                     for write, _ in parts:
                         rest = ((write[0][1], box[0][1]), *box[1:])
@@ -122,16 +130,18 @@ class Strips:
         return Streamed(read_graph(self._network.module, self._network.spec.ndim))
 
     def _strip(
-        self, position: Mapping[str, int], box: Box, begin: int
+        self, position: Mapping[str, int], box: Box, begin: int, until: int | None
     ) -> Iterator[list[Part]]:
-        """Compute the rows of a strip from `begin` on."""
+        """Compute the rows of a strip from `begin` on, to `until` at least."""
+        end = box[0][1] if until is None else min(until, box[0][1])
         plan = self._job.plan
         around = tiling.extent_span if plan.exact else tiling.whole_span
         rows = box[0] if plan.begin is None else plan.spans[0][0].write
         axes = zip(plan.grids, plan.size, (rows, *box[1:]), strict=True)
         spans = tuple(around(*axis) for axis in axes)
         stream, ranges = self._begin(spans[0], begin)
-        kept = (replace(spans[0], write=(begin, box[0][1])), *spans[1:])
+        wanted = (begin if until is None else box[0][0], box[0][1])
+        kept = (replace(spans[0], write=wanted), *spans[1:])
         with closing(read_ahead(self._pieces(position, spans, ranges))) as ahead:
             for piece in ahead:
                 if self._cancel.is_set():
@@ -144,7 +154,7 @@ class Strips:
                     parts += self._cropped(logits, row, kept)
                     row += logits.shape[1]
                 yield parts
-                if row >= box[0][1]:
+                if row >= end:
                     return
 
     def _begin(self, span: Span, row: int) -> tuple[Stream, list[Range]]:

@@ -40,7 +40,11 @@ def start(job: Job) -> Reached:
 
 
 def computed(
-    job: Job, scaling: Scaling, reached: Reached, cancel: CancelToken
+    job: Job,
+    scaling: Scaling,
+    reached: Reached,
+    cancel: CancelToken,
+    until: int | None = None,
 ) -> Generator[Advance]:
     """Work through frames as the settings say.
 
@@ -54,6 +58,9 @@ def computed(
         Where to begin; stays there.
     cancel : CancelToken
         Checked between pieces.
+    until : int, optional
+        Row behind which nothing of a frame is wanted. Parts are then those of a run
+        from the first row on; the rows before `reached` in them are of no use.
 
     Raises
     ------
@@ -63,7 +70,7 @@ def computed(
         If it is cancelled.
     """
     if job.config.tta == "none":
-        return _plain(job, scaling, reached, cancel)
+        return _plain(job, scaling, reached, cancel, until)
 
     def way(part: Job) -> Generator[Advance]:
         return _plain(part, scaling, Reached.none(part.plan, part.layout), cancel)
@@ -72,22 +79,31 @@ def computed(
 
 
 def _plain(
-    job: Job, scaling: Scaling, reached: Reached, cancel: CancelToken
+    job: Job,
+    scaling: Scaling,
+    reached: Reached,
+    cancel: CancelToken,
+    until: int | None = None,
 ) -> Generator[Advance]:
     """Work through frames as they are."""
-    way = _streamed if job.plan.way == "stream" else _tiled
-    return way(job, scaling, reached, cancel)
+    if job.plan.way == "stream":
+        return _streamed(job, scaling, reached, cancel, until)
+    return _tiled(job, scaling, reached, cancel)
 
 
 def _streamed(
-    job: Job, scaling: Scaling, reached: Reached, cancel: CancelToken
+    job: Job,
+    scaling: Scaling,
+    reached: Reached,
+    cancel: CancelToken,
+    until: int | None,
 ) -> Generator[Advance]:
     """Work through frames rows by rows."""
     strips = Strips(job, scaling, cancel, _reduced(job, job.placed))
     begin: tuple[int, ...] = reached.box, reached.row
     with _remembering(job, strips):
         for position in itertools.islice(job.layout.positions(), reached.frame, None):
-            for parts in strips.frame(position, *begin):
+            for parts in strips.frame(position, *begin, until=until):
                 yield Advance(position, parts, False, strips.take_notes())
             yield Advance(position, [], True, strips.take_notes())
             begin = ()

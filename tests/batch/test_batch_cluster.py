@@ -21,14 +21,16 @@ from napari_unet.batch import crew as crews  # noqa: E402
 from napari_unet.batch import remote  # noqa: E402
 from napari_unet.batch.admission import Admission  # noqa: E402
 from napari_unet.batch.crew import Crew  # noqa: E402
+from napari_unet.batch.divided import Notebook  # noqa: E402
 from napari_unet.batch.inputs import gather  # noqa: E402
 from napari_unet.batch.ledger import LEDGER, latest  # noqa: E402
 from napari_unet.batch.locks import Locks  # noqa: E402
 from napari_unet.batch.run import run_batch  # noqa: E402
 from napari_unet.config import BatchConfig  # noqa: E402
 from napari_unet.errors import UNetError, UsageError  # noqa: E402
-from napari_unet.events import Cancelled, CancelToken, Finished, Warned  # noqa: E402
+from napari_unet.events import Cancelled, CancelToken, Finished, Progress, Warned  # noqa: E402
 from napari_unet.execution import cluster as clusters  # noqa: E402
+from napari_unet.images.sinks import OutputSpec, sink_for  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -94,6 +96,95 @@ def run(cluster, work, output, monkeypatch):
 
 async def stay(folder):
     """Do not leave."""
+
+
+@pytest.fixture(scope="module")
+def stack(work):
+    """A stack of planes as OME-Zarr, and what one process makes of it."""
+    folder = work / "stack"
+    sink = sink_for(folder / "stack.ome.zarr")
+    pixels = np.random.default_rng(2).integers(0, 200, (9, 25, 31), np.uint8)
+    sink.open(OutputSpec("TYX", pixels.shape, pixels.dtype, "image"))
+    sink.write(tuple(slice(0, n) for n in pixels.shape), pixels)
+    sink.close()
+    api.run_batch(
+        [folder / "stack.ome.zarr"], work / "net.safetensors", work / "stack alone",
+        device="cpu", suffix=".ome.zarr", measure=True,
+    )  # fmt: skip
+    return folder / "stack.ome.zarr"
+
+
+def cut_small(crew):
+    crew.least = 1
+
+
+def slabs_in(output):
+    """Journals of divided stacks."""
+    return list(output.glob(".unet-*.slabs/slabs.journal"))
+
+
+def test_a_stack_is_divided_and_a_killed_worker_changes_no_byte(
+    run, cluster, work, output, stack
+):
+    begun, workers = iter(range(100)), set()
+
+    def before(address):
+        workers.add(address)
+        if next(begun) == 3:
+            pid = cluster.client.run(os.getpid, workers=[address])[address]
+            os.kill(pid, signal.SIGKILL)
+
+    def prepare(crew):
+        cut_small(crew)
+        at_each_image(crew, before)
+
+    events = list(run(prepare, source=stack, suffix=".ome.zarr"))
+    assert isinstance(events[-1], Finished)
+    assert [item.status for item in events[-1].result.items] == ["done"]
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert any("is computed again" in text for text in said), said
+    assert len(workers) >= 2
+    assert next(begun) == 1 + 9 + 1 + 1  # the beginning, slabs, the killed one, the end
+    assert small_batch.tree(output) == small_batch.tree(work / "stack alone")
+    (record,) = latest(output / LEDGER).values()
+    assert record.deaths == 1
+
+
+def test_a_divided_stack_goes_on_from_its_journal(run, work, output, stack):
+    """The process with the ledger is gone in the middle; other workers may be there."""
+    wish = {"source": stack, "suffix": ".ome.zarr"}
+    batch = run(cut_small, **wish)
+    for event in batch:
+        if isinstance(event, Progress) and event.done > 0.4:
+            break
+    batch.close()
+    (journal,) = slabs_in(output)
+    with Notebook(journal.parent) as book:
+        pass
+    assert 2 <= len(book.done) < 9
+    chunks = journal.parent / book.head["part"] / "0" / "c"
+    written = {n: (chunks / f"{n}/0/0").stat().st_mtime_ns for n in book.done}
+    events = list(run(cut_small, **wish))
+    assert isinstance(events[-1], Finished)
+    assert small_batch.tree(output) == small_batch.tree(work / "stack alone")
+    chunks = output / "stack.ome.zarr" / "0" / "c"
+    assert {n: (chunks / f"{n}/0/0").stat().st_mtime_ns for n in written} == written
+
+
+def test_what_one_worker_has_to_do_alone_is_said(run, output, stack):
+    events = list(
+        run(
+            cut_small,
+            source=stack,
+            suffix=".ome.zarr",
+            tiling="blend",
+            kind="instances",
+        )
+    )
+    assert [item.status for item in events[-1].result.items] == ["done"]
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert any("One worker does all of it, since objects" in t for t in said), said
+    assert not slabs_in(output)
 
 
 def at_each_image(crew, before):

@@ -1,16 +1,22 @@
 """Kills workers at random moments: ``python -m faults.cluster FOLDER``.
 
-A batch is done by one process, then by clusters of 1, 2 and 4 workers; after an image
-was done some worker is killed a little later. The trees must be equal. Prints JSON.
+A batch of images, then one stack whose slabs are shared out, is done by one process and
+by clusters of 1, 2 and 4 workers; after an image or a slab was done some worker is
+killed a little later. A process with the ledger is killed over the stack too, again and
+again. The trees must be equal. Prints JSON.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from faults import small_batch
 from napari_unet import api, checkpoints
@@ -21,44 +27,85 @@ from napari_unet.batch.run import run_batch
 from napari_unet.config import BatchConfig
 from napari_unet.events import Finished, Progress
 from napari_unet.execution.cluster import LocalCluster
+from napari_unet.images.sinks import OutputSpec, sink_for
 
 IMAGES = 30
+"""And planes of the stack, each of which is a slab."""
 KILLS = 3
 LONGEST = 0.5
-"""Seconds between an image that is done and a kill."""
+"""Seconds between an image or a slab that is done and a kill."""
+_LAST = 20
+"""Kills of the process with the ledger at most."""
+_OWNER = """
+import sys
+from pathlib import Path
+from faults import cluster
+output, source, model = map(Path, sys.argv[1:])
+cluster.killing(source, model, output, 2, None, steps=cluster.IMAGES)
+"""
 
 
 def main(folder: Path) -> dict:
-    source, model = (
-        small_batch.images(folder / "in", IMAGES),
-        folder / "net.safetensors",
-    )
+    model = folder / "net.safetensors"
     checkpoints.save(small_batch.network(), model)
-    api.run_batch([source], model, folder / "alone", device="cpu", measure=True)
-    wanted = small_batch.tree(folder / "alone")
-    found, problems = {}, []
+    problems: list[str] = []
+    images = small_batch.images(folder / "in", IMAGES)
+    planes = stack(folder / "stack.ome.zarr")
+    found = {
+        "images": compared(images, model, folder / "images", problems, steps=1),
+        "slabs": compared(planes, model, folder / "slabs", problems, steps=IMAGES),
+        "owner": owners(planes, model, folder / "slabs", problems),
+    }
+    return {**found, "problems": problems}
+
+
+def stack(path: Path) -> Path:
+    pixels = np.random.default_rng(5).integers(0, 200, (IMAGES, 25, 31), np.uint8)
+    sink = sink_for(path)
+    sink.open(OutputSpec("TYX", pixels.shape, pixels.dtype, "image"))
+    sink.write(tuple(slice(0, n) for n in pixels.shape), pixels)
+    sink.close()
+    return path
+
+
+def compared(
+    source: Path, model: Path, folder: Path, problems: list[str], steps: int
+) -> dict:
+    """Compare trees; say how many workers were killed, how many of them at work."""
+    api.run_batch(
+        [source], model, folder / "alone", device="cpu", measure=True,
+        suffix=suffix(steps),
+    )  # fmt: skip
+    wanted, found = small_batch.tree(folder / "alone"), {}
     for workers in (1, 2, 4):
-        output = folder / f"with {workers}"
-        killed = killing(source, model, output, workers, random.Random(workers))
+        output, moments = folder / f"with {workers}", random.Random(workers)
+        killed = killing(source, model, output, workers, moments, steps=steps)
         deaths = sum(r.deaths for r in latest(output / LEDGER).values())
         found[workers] = {"killed": killed, "under way": deaths}
         if small_batch.tree(output) != wanted:
-            problems.append(f"another tree with {workers} workers")
+            problems.append(f"{folder.name}: another tree with {workers} workers")
         if not killed:
-            problems.append(f"nobody was killed of {workers} workers")
-    return {"images": len(wanted), "workers": found, "problems": problems}
+            problems.append(f"{folder.name}: nobody was killed of {workers} workers")
+    return found
 
 
-def killing(source: Path, model: Path, output: Path, workers: int, moments) -> int:
-    """Do a batch; return how many workers were killed.
+def suffix(steps: int) -> str:
+    return ".ome.tif" if steps == 1 else ".ome.zarr"
 
-    One at most after each image that is done, so that none is hit three times.
+
+def killing(
+    source: Path, model: Path, output: Path, workers: int, moments, *, steps: int
+) -> int:
+    """Do a batch; return how many workers were killed, none without `moments`.
+
+    One at most after each image or slab that is done, so that none is hit three times.
     """
-    config = BatchConfig(device="cpu", measure=True)
+    config = BatchConfig(device="cpu", measure=True, suffix=suffix(steps))
     cluster = LocalCluster(workers)
     crew = Crew(cluster, model, output, config, {})
+    crew.least = 1
     rest, done, killed, due = crew.rest, 0, 0, None
-    after = set(moments.sample(range(1, IMAGES * 2 // 3), KILLS))
+    after = set(moments.sample(range(1, IMAGES * 2 // 3), KILLS)) if moments else set()
 
     def resting():
         nonlocal due, killed
@@ -73,14 +120,40 @@ def killing(source: Path, model: Path, output: Path, workers: int, moments) -> i
             gather([source], output), checkpoints.load(model), output, config,
             segment=crew, crew=crew,
         ):  # fmt: skip
-            if isinstance(event, Progress) and int(event.done) > done:
-                done = int(event.done)
-                if done in after:
+            if isinstance(event, Progress) and int(event.done * steps) > done:
+                now = int(event.done * steps)
+                if after & set(range(done + 1, now + 1)):
                     due = time.monotonic() + moments.random() * LONGEST
+                done = now
     finally:
         crew.close()
     assert isinstance(event, Finished), event
     return killed
+
+
+def owners(source: Path, model: Path, folder: Path, problems: list[str]) -> dict:
+    """Kill the process with the ledger, later each time, until one comes to the end."""
+    output, killed, seconds = folder / "owners", 0, 2.0
+    moments, found = random.Random(7), os.pathsep.join(filter(None, sys.path))
+    env = {**os.environ, "PYTHONPATH": found}
+    while killed < _LAST:
+        command = [sys.executable, "-c", _OWNER, str(output), str(source), str(model)]
+        owner = subprocess.Popen(command, env=env)
+        try:
+            code = owner.wait(seconds + 2 * moments.random())
+        except subprocess.TimeoutExpired:
+            owner.kill()
+            owner.wait()
+            killed, seconds = killed + 1, seconds * 1.2
+            continue
+        if code:
+            problems.append(f"the owner ended with {code}")
+        break
+    if not killed:
+        problems.append("the owner was not killed")
+    if small_batch.tree(output) != small_batch.tree(folder / "alone"):
+        problems.append("another tree after kills of the owner")
+    return {"killed": killed}
 
 
 if __name__ == "__main__":

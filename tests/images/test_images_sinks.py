@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from skimage.transform import downscale_local_mean
 
 from napari_unet.errors import OutputError
-from napari_unet.images import npy_sink, palette, pyramid, tiff_sink, zarr_sink
+from napari_unet.images import npy_sink, palette, pyramid, tiff_sink, zarr_levels
 from napari_unet.images import pages as page_module
 from napari_unet.images.pages import Pages
 from napari_unet.images.readers import open_image
@@ -267,7 +267,7 @@ def test_unknown_unit_is_not_taken_for_micrometres(tmp_path):
 
 
 def test_zarr_follows_ome_zarr_0_5(tmp_path, monkeypatch):
-    monkeypatch.setattr(zarr_sink, "CHUNK", 300)
+    monkeypatch.setattr(zarr_levels, "CHUNK", 300)
     path = tmp_path / "a.ome.zarr"
     spec = spec_of("TCYX", (2, 2, 600, 401), "f4", kind="image", **FACTS)
     values = values_of(spec)
@@ -301,7 +301,7 @@ def test_zarr_follows_ome_zarr_0_5(tmp_path, monkeypatch):
 
 
 def test_zarr_label_pyramid_holds_only_ids(tmp_path, monkeypatch):
-    monkeypatch.setattr(zarr_sink, "CHUNK", 150)
+    monkeypatch.setattr(zarr_levels, "CHUNK", 150)
     path = tmp_path / "a.ome.zarr"
     spec = spec_of("ZYX", (2, 301, 603), "u2")
     values = values_of(spec)
@@ -377,7 +377,7 @@ def no_space(*args, **kwargs):
     ("suffix", "target"),
     [
         (".ome.tif", (tiff_sink.TiffWriter, "write")),
-        (".ome.zarr", (zarr_sink, "_create")),
+        (".ome.zarr", (zarr_levels, "_create")),
         (".npy", (npy_sink, "reserve")),
     ],
 )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from napari_unet.events import CancelToken, Event
-    from napari_unet.images.sinks import Sink
+    from napari_unet.images.sinks import Sink, Writer
     from napari_unet.inference.finish import Block, Reduced
     from napari_unet.inference.job import Job
     from napari_unet.inference.resuming.keeper import Keeper
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def deliver(
     job: Job,
-    sink: Sink,
+    sink: Writer,
     position: Mapping[str, int],
     part: tuple[Box, Reduced] | None,
     ends_frame: bool = False,
@@ -30,7 +30,7 @@ def deliver(
     ----------
     job : Job
         The prediction.
-    sink : Sink
+    sink : Writer
         Where the result goes.
     position : mapping of str to int
         The frame's position along the looped axes.

@@ -208,7 +208,7 @@ class Keeper:
         about = head.get("about")
         if self.past is not None and about == self._facts:
             return
-        self.begin_anew(_difference(about, self._facts))
+        self.begin_anew(difference(about, self._facts))
 
     def _check_room(self, size: int) -> None:
         """Leave the last of a disk to the result."""
@@ -266,7 +266,7 @@ def journal_of(path: Path) -> Path:
     return path.with_name(f".unet-{name}.journal")
 
 
-def _difference(old: Any, new: dict[str, Any] | None) -> str:
+def difference(old: Any, new: dict[str, Any] | None) -> str:
     """Say what two runs differ in."""
     if not isinstance(old, dict) or new is None:
         return "its journal is damaged"
