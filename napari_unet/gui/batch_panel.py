@@ -59,6 +59,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         self.files = push_button("Files …", self._choose_files)
         self.pattern = QLineEdit(BatchConfig.model_fields["pattern"].default)
         self.pattern.setToolTip(BatchConfig.model_fields["pattern"].description)
+        self.pattern.setAccessibleName("Pattern")
         self.pattern.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.pattern.editingFinished.connect(
             lambda: controller.batch.set_pattern(self.pattern.text())

@@ -55,6 +55,24 @@ def visible_region(viewer: ViewerModel, layer: Layer, axes: str) -> dict[str, sl
     return region
 
 
+def looked_at(viewer: ViewerModel, layer: Layer, axes: str) -> dict[str, slice]:
+    """Find what a person looks at: in 3D the whole volume that the sliders choose.
+
+    Parameters, result and errors are those of `visible_region`, but for axes that are
+    seen whole, which are not named.
+    """
+    dims = viewer.dims
+    if dims.ndisplay == 2:
+        return visible_region(viewer, layer, axes)
+    first = dims.ndim - layer.ndim
+    here = np.floor(np.asarray(layer.world_to_data(dims.point)) + 0.5).astype(int)
+    return {
+        axis: slice(int(n), int(n) + 1)
+        for number, (axis, n) in enumerate(zip(axes, here, strict=False), first)
+        if number not in dims.displayed and axis != "C"
+    }
+
+
 def _corners(viewer: ViewerModel) -> list[list[float]]:
     """List the corners of the canvas in world coordinates."""
     camera = viewer.scene.camera

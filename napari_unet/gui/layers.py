@@ -158,6 +158,11 @@ class Layers:
         layer = self.layer(name)
         return geometry.visible_region(self.viewer, layer, self.axes_of(layer) or "")
 
+    def looked_at(self, name: str) -> dict[str, slice]:
+        """Find the part of an image that a person looks at, see `geometry`."""
+        layer = self.layer(name)
+        return geometry.looked_at(self.viewer, layer, self.axes_of(layer) or "")
+
     def go_to(self, name: str, place: Mapping[str, int]) -> None:
         """Show a pixel of an image, given by axis, in the middle of the canvas.
 

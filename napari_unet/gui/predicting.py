@@ -150,9 +150,9 @@ class Predicting:
         )
 
     def _view(self, image: str) -> dict[str, slice] | None:
-        """Find what the canvas shows of an image, None where that is nothing."""
+        """Find what is looked at of an image, None where that is nothing."""
         try:
-            return self._layers.visible_region(image)
+            return self._layers.looked_at(image)
         except UNetError:
             return None
 

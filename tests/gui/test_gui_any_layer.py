@@ -58,6 +58,32 @@ KINDS = {
         },
     ),
     "rotated": lambda _: (pixels(32, 48), {"rotate": 30, "translate": (5, 9)}),
+    "rgb time-lapse": lambda _: (
+        pixels(4, 32, 48, 3),
+        {"rgb": True, "axis_labels": ("t", "y", "x")},
+    ),
+    "multiscale stack": lambda _: (
+        [(data := pixels(4, 64, 96)), data[:, ::2, ::2]],
+        {
+            "multiscale": True,
+            "axis_labels": ("z", "y", "x"),
+            "scale": (3, 0.5, 0.5),
+            "units": ("um", "um", "um"),
+        },
+    ),
+    "sheared and moved": lambda _: (
+        pixels(32, 48),
+        {"shear": [0.3], "affine": [[2, 0, 5], [0, 2, -7], [0, 0, 1]]},
+    ),
+    "big-endian": lambda _: (pixels(32, 48).astype(">u2"), {}),
+    "channels over time": lambda _: (
+        pixels(3, 4, 32, 48),
+        {"axis_labels": ("c", "t", "y", "x")},
+    ),
+    "seen from the side": lambda _: (
+        pixels(24, 32, 48),
+        {"axis_labels": ("z", "y", "x"), "scale": (2, 1, 1), "order": (1, 0, 2)},
+    ),
     "odd order": lambda _: (
         pixels(32, 48, 4),
         {"axis_labels": ("y", "x", "t"), "rgb": False},
@@ -94,7 +120,10 @@ def first_channel(layer, data, place):
 @pytest.mark.parametrize("suffix", ["prediction", "preview"])
 def test_result_lies_on_the_pixels_it_was_made_of(desk, tmp_path, kind, suffix):
     data, more = KINDS[kind](tmp_path)
+    order = more.pop("order", None)
     layer = desk.viewer.add_image(data, name="cells", **more)
+    if order is not None:
+        desk.viewer.dims.order = order
     desk.viewer.reset_view()
     corner = [layer.extent.world[:, axis] for axis in desk.viewer.dims.displayed]
     middle = [float(np.mean(ends)) for ends in corner]

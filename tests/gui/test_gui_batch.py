@@ -5,7 +5,7 @@ import shlex
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_unet.cli.options import read_settings
 from napari_unet.cli.parser import parser
@@ -71,6 +71,31 @@ def test_failed_files_are_retried(desk, page, tmp_path):
     assert page.retry.text() == "Retry 2 failed"
     page.retry.click()
     assert desk.job.arguments["config"] == BatchConfig(retry_failed=True)
+
+
+def test_folders_and_files_are_chosen(desk, page, qtbot, tmp_path, monkeypatch):
+    files = [str(tmp_path / "c.tif"), str(tmp_path / "a.tif")]
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: (files, ""))
+    page.files.click()
+    assert [file.path for file in desk.state.files] == files
+    other = tmp_path / "other"
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(other))
+    page.change.click()
+    page.run.click()
+    assert desk.job.arguments["inputs"] == files
+    assert desk.job.arguments["output"] == str(other)
+    desk.job.play(Cancelled())
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    page.folder.click()
+    page.run.click()
+    assert desk.job.arguments["inputs"] == [str(tmp_path)]
+    desk.job.play(Cancelled())
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_: ([], ""))
+    for button in (page.folder, page.files, page.change):  # thought better of
+        button.click()
+    assert len(desk.state.files) == 3
+    assert desk.state.output == str(other)
 
 
 def test_only_what_has_objects_is_measured(page):

@@ -121,6 +121,11 @@ def test_predict_all_begins_with_what_is_in_view(desk):
     view = {"Z": slice(5, 6), "Y": slice(125, 176), "X": slice(150, 251)}
     assert desk.job.arguments["view"] == view
     finish_prediction(desk.job, (7, 300, 400))
+    desk.viewer.dims.ndisplay = 3
+    desk.controller.predicting.predict({})
+    assert desk.job.arguments["view"] == {}  # all of the volume
+    finish_prediction(desk.job, (7, 300, 400))
+    desk.viewer.dims.ndisplay = 2
     desk.viewer.scene.camera.center = (0, 9000, 9000)  # nothing of it
     desk.controller.predicting.predict({})
     assert desk.job.arguments["view"] is None

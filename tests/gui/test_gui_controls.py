@@ -1,10 +1,13 @@
-"""Every field of every form changes what runs."""
+"""Every field of every form changes what runs, and every other control has a test."""
 
 import pytest
+from controls import controls, untested
 from magicgui.widgets import CheckBox, ComboBox, LineEdit
 
 from napari_unet.gui.batch_panel import BatchPanel
+from napari_unet.gui.footer import Footer
 from napari_unet.gui.form import Form
+from napari_unet.gui.model_panel import ImagePanel
 from napari_unet.gui.predict_panel import PredictPanel
 from napari_unet.gui.train_panel import TrainPanel
 
@@ -18,6 +21,41 @@ TYPED = {
     "table": "some.csv",
 }
 """What is typed where 16 would not do."""
+
+
+PANELS = "test_gui_panels.test_"
+TESTS = {
+    "image": {
+        "Image": PANELS + "image_is_picked",
+        "Axes": PANELS + "axes_are_typed",
+        "Channels": PANELS + "channels_are_typed",
+    },
+    "predict": {
+        "Preview view": PANELS + "preview_button_works_while_a_prediction_runs",
+        "Live": PANELS + "live_is_switched_with_the_mouse_and_follows_the_form",
+        "Predict all": PANELS + "predict_page_runs_with_its_settings",
+        "Measure objects": "test_gui_result_panel.test_objects_are_measured",
+        **dict.fromkeys(
+            ("Show the result as", "Threshold", "Split touching objects"),
+            "test_gui_result_panel.test_every_control_changes_the_look_and_the_run",
+        ),
+    },
+    "batch": {
+        **dict.fromkeys(
+            ("Folder …", "Files …", "Change …"),
+            "test_gui_batch.test_folders_and_files_are_chosen",
+        ),
+        **dict.fromkeys(
+            ("Pattern", "Copy as command line", "Run 1 file"),
+            "test_gui_batch.test_the_copied_command_does_the_same",
+        ),
+        "Pause": "test_gui_batch.test_a_paused_batch_goes_on_with_what_is_left",
+        "Retry failed": "test_gui_batch.test_failed_files_are_retried",
+        "Files": "test_gui_batch.test_a_row_opens_its_image_and_result",
+    },
+    "footer": {"Stop": PANELS + "footer_shows_stop_only_while_something_runs"},
+}
+"""Where a control that is no field of a form is tested, by page and name."""
 
 
 def touch(field, name):
@@ -54,6 +92,8 @@ def pages(desk, qtbot):
         "predict": predict,
         "train": TrainPanel(desk.controller),
         "batch": BatchPanel(desk.controller, predict),
+        "image": ImagePanel(desk.controller),
+        "footer": Footer(desk.controller),
     }
     for page in made.values():
         qtbot.addWidget(page)
@@ -92,6 +132,14 @@ def test_every_field_changes_what_runs(desk, qtbot, tmp_path, name):
         changed = {n for n, value in after if value != getattr(before, n)}
         assert changed == {field_name}, field_name
         before = after
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_every_other_control_has_a_test(desk, qtbot, tmp_path, name):
+    """A control that is new and not in the table fails here."""
+    ready(desk, tmp_path)
+    assert controls(pages(desk, qtbot)[name]) == TESTS[name].keys()
+    assert untested(TESTS[name]) == set()
 
 
 def test_the_fields_of_the_predict_page_count_in_a_batch(desk, qtbot, tmp_path):

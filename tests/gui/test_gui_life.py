@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 from safetensors.numpy import load_file
 
-from napari_unet.events import Cancelled, Finished, Progress, Started
+from napari_unet.events import Cancelled, Finished, Progress, Started, Written
 from napari_unet.execution.child_process import Child
 from napari_unet.execution.protocol import is_last
 from napari_unet.gui.closing import Closing
@@ -159,8 +159,11 @@ def is_under_way(activity):
 
 
 def disturb(viewer, rng):
-    """Do what a person may do to the layers at any time."""
-    first = viewer.layers[0]
+    """Do what a person may do at any time, to the image or to any other layer."""
+    if not viewer.layers:
+        return
+    layers = [viewer.layers[0], *viewer.layers]
+    first = layers[rng.integers(len(layers))]
 
     def rename():
         first.name = f"other {rng.integers(99)}"
@@ -170,10 +173,11 @@ def disturb(viewer, rng):
         first.translate = [*first.translate[:-1], 7]
 
     def edit():
-        first.data[..., :4, :4] = 7
+        if first.data.flags.writeable:
+            first.data[..., :4, :4] = 7
 
     def replace():
-        first.data = np.zeros((3, 20, 30), np.uint16)
+        first.data = np.zeros((3, 20, 30), first.data.dtype)
 
     def other_axes():
         first.axis_labels = ("z", "y", "x")
@@ -187,13 +191,29 @@ def disturb(viewer, rng):
     def clear():
         viewer.layers.clear()
 
-    acts = [rename, rescale, edit, replace, other_axes, turn, remove, clear]
+    def hide():
+        first.visible = not first.visible
+
+    def reorder():
+        viewer.layers.move(0, len(viewer.layers))
+
+    def scroll():
+        viewer.dims.set_point(0, int(rng.integers(6)))
+
+    def add():
+        viewer.add_image(np.zeros((9, 9)), name=first.name)
+
+    acts = [
+        *(rename, rescale, edit, replace, other_axes, turn, remove, clear, hide),
+        *(reorder, scroll, add),
+    ]
     acts[rng.integers(len(acts))]()
 
 
-@pytest.mark.parametrize("kind", ["predict", "train", "preview"])
-def test_layers_may_change_at_any_moment(desk, kind):
-    """Twenty moments: no exception, and an end in words that blames nobody."""
+@pytest.mark.parametrize("kind", ["predict", "train", "preview", "batch"])
+def test_layers_may_change_at_any_moment(desk, tmp_path, kind):
+    """Two moments of twenty runs: no exception, and an end that blames nobody."""
+    (tmp_path / "a.tif").write_bytes(b"x")
     desk.open_model()
     desk.viewer.scene.camera.center = (0, 16, 24)
     for seed in range(20):
@@ -204,10 +224,11 @@ def test_layers_may_change_at_any_moment(desk, kind):
         desk.controller.painting.new()
         desk.viewer.layers["cells · strokes"].data[:, :2] = [[1], [2]]
         desk.controller.painting.recount()
+        desk.controller.batch.choose([str(tmp_path / "a.tif")])
         start(desk, kind)
-        job, moment = desk.job, rng.integers(4)
-        for step, event in enumerate([Started(""), Progress(1, 2), end(job, kind)]):
-            if step == moment:
+        job, moments = desk.job, rng.integers(6, size=2)
+        for step, event in enumerate(events(job, kind)):
+            for _ in range(int((moments == step).sum())):
                 disturb(desk.viewer, rng)
             job.play(event)
         if kind == "train" and desk.job is not job:
@@ -225,13 +246,31 @@ def start(desk, kind):
         page.predicting.predict({})
     elif kind == "train":
         page.training.train({})
+    elif kind == "batch":
+        page.batch.run({})
     else:
         page.previews.ask({})
+
+
+def events(job, kind):
+    """Yield what a job tells while its result grows."""
+    yield Started("")
+    output = job.arguments["output"]
+    if kind == "predict":
+        np.save(output, np.zeros((6, 32, 48), np.uint8))
+        for plane in (2, 4):
+            yield Written((slice(plane, plane + 1), slice(0, 32), slice(0, 48)))
+    yield Progress(1, 2)
+    yield end(job, kind)
 
 
 def end(job, kind):
     """Write what a job writes, and make its last event."""
     output = job.arguments["output"]
+    if kind == "batch":
+        (path,) = job.arguments["inputs"]
+        done = {"input": path, "output": "", "status": "done", "reason": ""}
+        return Finished({"items": [done]})
     if kind == "train":
         scores = {"score_before": 0.1, "score_after": 0.8, "stopped": False}
         return Finished({"path": output, **scores})

@@ -62,6 +62,15 @@ def test_moving_the_slider_changes_the_layer_and_runs_nothing(desk, panel, qtbot
     assert panel.result.tally.text() == desk.view.tally != ""
 
 
+def test_objects_are_measured(desk, panel, qtbot):
+    qtbot.mouseClick(panel.predict, LEFT)
+    np.save(desk.job.arguments["output"], np.ones((32, 48), np.uint8))
+    desk.job.play(Finished(""))
+    qtbot.mouseClick(panel.measure, LEFT)
+    assert desk.job.name == "iter_measure"
+    assert desk.job.arguments["labels"].axes == "YX"
+
+
 @pytest.mark.parametrize("answer", ["Yes", "No"])
 def test_a_long_run_is_asked_about(desk, panel, qtbot, monkeypatch, answer):
     asked = []
