@@ -1,12 +1,17 @@
 """Do previews that are asked for and cancelled leave anything behind?
 
     xvfb-run -a -s "-screen 0 1400x900x24" python -m benchmarks.previews [--cycles 1000]
+    python -m benchmarks.previews --inside 600 [--one-size]
 
 In a real napari window, the view is previewed and that cancelled again and again,
 at every moment of its way. Printed are the memory of the viewer and of its computing
 process, threads, open files, widgets, layers and the previews that came to their end
 after each tenth of the cycles. The process has a minute to stop, so that a busy machine
 does not have it ended, which would hide what it keeps; their number is told.
+
+--inside does previews of random size without a window, in this process, as the
+computing process does them, and stops most of them. Two variables of the environment
+tell how many kernels may be kept: ONEDNN_PRIMITIVE_CACHE_CAPACITY, LRU_CACHE_CAPACITY.
 """
 
 from __future__ import annotations
@@ -31,7 +36,12 @@ def main() -> None:
     """Print one row each tenth of the cycles."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--inside", type=int, default=0)
+    parser.add_argument("--one-size", action="store_true")
     args = parser.parse_args()
+    if args.inside:
+        inside(args.inside, args.one_size)
+        return
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
         os.environ["XDG_DATA_HOME"] = folder
@@ -75,6 +85,54 @@ def run(cycles: int) -> None:
         if rng.random() < 0.8:
             dock.controller.stop()
     viewer.close()
+
+
+def inside(previews: int, one_size: bool) -> None:
+    """Preview in this process, and look at its memory and objects."""
+    from napari_unet.execution import memory
+
+    memory.keep()
+    rng = np.random.default_rng(0)
+    print("previews      MB  objects")
+    with tempfile.TemporaryDirectory() as name:
+        view = Path(name) / "view.npy"
+        np.save(view, rng.integers(0, 4000, (512, 512), np.uint16))
+        for n in range(previews + 1):
+            if n % max(1, previews // 10) == 0:
+                gc.collect()
+                memory.give_back()
+                told = f"{n:8} {anonymous() / 1e6:7.1f} {len(gc.get_objects()):8}"
+                print(told, flush=True)
+            begin = (0, 0) if one_size else rng.integers(0, 64, 2)
+            size = (128, 144) if one_size else rng.integers(64, 136, 2)
+            region = {
+                axis: slice(int(first), int(first + length))
+                for axis, first, length in zip("YX", begin, size, strict=True)
+            }
+            stop_at = int(rng.integers(0, 8)) if rng.random() < 0.8 else -1
+            preview(view, region, stop_at)
+
+
+def preview(view: Path, region: dict[str, slice], stop_at: int) -> None:
+    """Predict a part of an image and stop after some event, or not."""
+    from napari_unet.api import iter_shown
+    from napari_unet.config import PredictConfig
+    from napari_unet.events import CancelToken
+
+    output, keep = view.with_name("out.npy"), view.with_name("kept.npy")
+    cancel = CancelToken()
+    for number, _ in enumerate(
+        iter_shown(
+            *(view, MODEL, output, PredictConfig()),
+            keep=keep,
+            region=region,
+            cancel=cancel,
+        )
+    ):
+        if number == stop_at:
+            cancel.set()
+    output.unlink(missing_ok=True)
+    keep.unlink(missing_ok=True)
 
 
 def settle(session: object, wait: object) -> None:
