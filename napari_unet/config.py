@@ -155,7 +155,7 @@ class PredictConfig(ReadConfig):
     memory: float | None = Field(
         None,
         gt=0.0,
-        title="Memory",
+        title="Memory (GB)",
         description="GB that one forward pass of the network may take at most; a frame "
         "that takes more is streamed or cut, patches to blend stay as they are. Chosen "
         "from what is free when not given.",
@@ -347,7 +347,7 @@ class BatchConfig(PredictConfig):
     )
     table: str | None = Field(
         None,
-        title="Table",
+        title="Exceptions",
         description="CSV file with the columns file and some of axes, channels, "
         "series, for files that differ from the rest.",
     )
@@ -364,7 +364,7 @@ class BatchConfig(PredictConfig):
     )
     measure: bool = Field(
         False,
-        title="Measure",
+        title="Table of measurements",
         description="Also write size, place and intensity of each label as CSV, in "
         "physical units; for labels and instances.",
     )
@@ -376,20 +376,20 @@ class BatchConfig(PredictConfig):
     )
     by_content: bool = Field(
         False,
-        title="By content",
+        title="Compare contents",
         description="Tell by their content whether images of a new time have changed.",
     )
     memory_limit: float | None = Field(
         None,
         gt=0.0,
-        title="Memory limit",
+        title="Memory limit (GB)",
         description="GB that the computing process may take; an image that needs more "
         "fails, and the rest goes on.",
     )
     time_limit: float | None = Field(
         None,
         gt=0.0,
-        title="Time limit",
+        title="Time limit (min)",
         description="Minutes that one image may take; beyond, it fails, and the rest "
         "goes on.",
     )

@@ -54,6 +54,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         self._kind = ""
         self.form = Form(BatchConfig, _WRITTEN, words.LOOKS)
         self.form.fields["kind"].changed.connect(self._offer_files)
+        self.form.connect(self._estimate_anew)
         self.options = Form(BatchConfig, _OPTIONS)
         self.folder = push_button("Folder …", self._choose_folder)
         self.files = push_button("Files …", self._choose_files)
@@ -112,7 +113,7 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         form = QFormLayout()
         form.addRow("Images", row)
         form.addRow("Pattern", self.pattern)
-        form.addRow("Results", results)
+        form.addRow("Save in", results)
         layout.addLayout(form)
         layout.addWidget(self.form)
         layout.addWidget(Folded("Options", self.options))
@@ -198,6 +199,11 @@ class BatchPanel(QWidget):  # type: ignore[misc]
             return
         self._estimated = key
         if view.files and view.model_path:
+            self._soon.start(0)
+
+    def _estimate_anew(self) -> None:
+        """Ask again once something else is to be written."""
+        if self._estimated and self._controller.session.state.activity is None:
             self._soon.start(0)
 
     def _estimate(self) -> None:

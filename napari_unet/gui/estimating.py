@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +47,23 @@ class Estimating:
         task = Task(
             "napari_unet.api:iter_forecast",
             prepare,
-            lambda event: self._take(task, event, sizes),
+            lambda event: self._take(task, event, sizes, config),
             turn="last",
         )
         self._task = task
         self._session.tasks.start(task)
 
-    def _take(self, task: Task, event: Event, sizes: list[int]) -> None:
+    def _take(
+        self, task: Task, event: Event, sizes: list[int], config: BatchConfig
+    ) -> None:
         """Show what the plan says."""
         if task is not self._task or not isinstance(event, Finished):
             return
         times = sum(sizes) / max(sizes[0], 1)
         seconds, written = event.result["seconds"], event.result["output_bytes"]
+        if config.probabilities and (model := self._session.state.model):
+            channels = model.facts["out_channels"] if config.kind != "logits" else 1
+            written += 4 * channels * math.prod(event.result["output_shape"])
         self._session.update(
             estimate=f"About {words.seconds(seconds * times)} · "
             f"up to {words.size(written * times)} of results"

@@ -144,6 +144,11 @@ def test_files_are_estimated_from_the_first(desk, page, qtbot, tmp_path):
     assert desk.job.arguments["image"] == str(tmp_path / "a.tif")
     desk.job.play(Finished({"seconds": 20.0, "output_bytes": 1e9}))
     assert page.estimate.text() == "About 60 s · up to 3.0 GB of results"
+    page.form.fields["probabilities"].value = True
+    qtbot.waitUntil(lambda: desk.job.arguments["config"].probabilities)
+    facts = {"seconds": 20.0, "output_bytes": 1e9, "output_shape": (25, 1000, 1000)}
+    desk.job.play(Finished(facts))  # two classes of 4 bytes each
+    assert page.estimate.text() == "About 60 s · up to 3.6 GB of results"
     page.run.click()
     assert page.estimate.isHidden()
 
