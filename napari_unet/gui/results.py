@@ -149,7 +149,8 @@ class Results:
         if _can_hold(shown, parts, kind):
             for layer, data in zip(shown, parts, strict=True):
                 _refill(layer, data, place)
-                layer.visible = layer.visible or file is not None
+                if file is not None and not layer.visible:  # to set it redraws
+                    layer.visible = True
                 self._release(layer)
         else:
             self.remove(image, suffix)
