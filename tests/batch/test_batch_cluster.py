@@ -114,6 +114,16 @@ def stack(work):
     return folder / "stack.ome.zarr"
 
 
+def test_workers_write_the_probabilities_too(run, work, output):
+    list(run(probabilities=True))
+    beside = sorted(output.glob("*.probabilities.ome.tif"))
+    assert len(beside) == 5
+    assert list(api.iter_verify(output))[-1].result.wrong == {}
+    for path in beside:
+        name = path.name.replace(".probabilities", "")
+        assert (output / name).read_bytes() == (work / "alone" / name).read_bytes()
+
+
 def cut_small(crew):
     crew.least = 1
 
