@@ -31,7 +31,7 @@ def train(state: State) -> Button:
     """Make the button that learns."""
     start = state.start.name if state.start else "a new U-Net"
     tip = f"Learn from all strokes, from {start} on. Key: {TRAIN}, again to stop."
-    text = "Fine-tune on my strokes"
+    text = "Fine-tune on my strokes" if state.start else "Train on my strokes"
     return _main(state, text, "train", no_training(state), tip)
 
 

@@ -45,7 +45,7 @@ def outlook_view(state: State) -> OutlookView:
     if plan.trouble:
         return OutlookView(title, plan.trouble, is_new)
     facts = plan.facts
-    short = _network(facts) if is_new else _patches(facts)
+    short = _network(facts) if is_new else _patches(facts, noun="")
     text = "\n".join(_lines(facts, is_new))
     return OutlookView(f"{title}: {short}", text, is_new, _hints(facts))
 
@@ -68,8 +68,7 @@ def _lines(facts: Mapping[str, Any], is_new: bool) -> Iterator[str]:
 def _network(facts: Mapping[str, Any]) -> str:
     """Say in a few words what a network is."""
     first, last = facts["widths"][0], facts["widths"][-1]
-    poolings = words.count(len(facts["strides"]), "pooling")
-    return f"{len(facts['axes'])}D, {poolings}, {first}–{last} channels"
+    return f"{len(facts['axes'])}D, {first}–{last} channels"
 
 
 def _poolings(facts: Mapping[str, Any]) -> str:
@@ -89,9 +88,9 @@ def _halvings(facts: Mapping[str, Any]) -> list[int]:
     ]
 
 
-def _patches(facts: Mapping[str, Any]) -> str:
+def _patches(facts: Mapping[str, Any], noun: str = "patch") -> str:
     """Say how many patches of which size."""
-    count = words.count(facts["batch"], "patch")
+    count = words.count(facts["batch"], noun) if noun else str(facts["batch"])
     return f"{count} of {_sizes(facts['patch'])} px"
 
 

@@ -106,7 +106,8 @@ class StrokesPanel(QWidget):  # type: ignore[misc]
             widget.setVisible(shown.has_strokes)
         for widget in (self.first, self.new_strokes):
             widget.setVisible(not shown.has_strokes)
-        self._form.setRowVisible(self.layers, bool(shown.layers))
+        several = len(shown.layers) > 1 or not shown.has_strokes
+        self._form.setRowVisible(self.layers, several and bool(shown.layers))
         self.offer.setText(shown.offer)
         self.offer_row.setVisible(bool(shown.offer))
         self.pictures.show_pictures(shown.pictures)

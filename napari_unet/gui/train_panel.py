@@ -114,13 +114,12 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         for name in ("use_anyway", "pause", "go_on"):
             _show_if_any(getattr(self, name), getattr(view, name))
         self._show_next(view.next_to_learn)
+        self._show_what_there_is(view)
         self.doubt.setChecked(view.doubt)
         self.doubt.setEnabled(view.next_spot.enabled or view.doubt)
         self.suspects.show_view(view)
         self.rounds.show_view(view)
         self.patches.show_view(view)
-        number = len(view.rounds) - 1
-        self.rounds_fold.set_title(f"Rounds ({number})" if number else "Rounds")
         self.plot.set_curves(view.curves)
         self.score.setText(view.score)
         self.score.setVisible(bool(view.score))
@@ -147,6 +146,9 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         area, layout = page()
         self.rounds_fold = Folded("Rounds", self.rounds)
         self.outlook_fold = Folded("", self.outlook)
+        checks = _column(self.check, self.suspects)
+        self.check_fold = Folded("Check my strokes", checks)
+        self.patches_fold = Folded("Augmented patches", self.patches)
         layout.addWidget(self.strokes)
         layout.addLayout(_row(self.next_spot, self.doubt))
         start = QFormLayout()
@@ -161,10 +163,10 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         layout.addWidget(self.use_anyway)
         layout.addLayout(_row(self.rounds.undo, self.rounds.redo))
         layout.addWidget(self.rounds_fold)
-        layout.addWidget(Folded("Check my strokes", _column(self.check, self.suspects)))
+        layout.addWidget(self.check_fold)
         for fold in self.strokes.folds:
             layout.addWidget(fold)
-        layout.addWidget(Folded("Augmented patches", self.patches))
+        layout.addWidget(self.patches_fold)
         layout.addWidget(Folded("Options", self.options))
         layout.addStretch(1)
         outer = QVBoxLayout(self)
@@ -181,6 +183,21 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         }
         for step, button in steps.items():
             mark(button, primary="true" if step == name else "false")
+
+    def _show_what_there_is(self, view: View) -> None:
+        """Hide what is of no use before there is a model, strokes or a round."""
+        for widget in (self.next_spot, self.doubt):
+            widget.setVisible(bool(view.model_name))
+        for fold in (self.check_fold, self.patches_fold):
+            fold.setVisible(view.annotation.has_strokes)
+        number = len(view.rounds) - 1
+        self.rounds_fold.set_title(f"Rounds ({number})")
+        self.rounds_fold.setVisible(number > 0)
+        for button, shown in (
+            (self.rounds.undo, view.undo),
+            (self.rounds.redo, view.redo),
+        ):
+            button.setVisible(number > 0 or shown.enabled)
 
     def _train(self) -> None:
         """Learn from the strokes."""

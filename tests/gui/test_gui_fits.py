@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 from napari_unet.gui.dock import dock_for
-from napari_unet.gui.learning import Round
+from napari_unet.gui.learning import Begun, Outlook, Round, Suspect
 from napari_unet.gui.look import Folded
 from napari_unet.gui.state import BatchFile, Card, Model
 
@@ -38,6 +38,14 @@ FACTS = {
         {"field": "architecture.align_corners", "value": True, "alternatives": [False]},
     ],
 }
+
+PLAN = {
+    "axes": "ZYX", "patch": [128, 128, 128], "batch": 16, "weights": 31_000_000,
+    "widths": [128, 256, 320, 320], "strides": [[1, 2, 2], [2, 2, 2], [2, 2, 2]],
+    "receptive_field": [101, 221, 221], "memory": 64 << 30, "painted": 12,
+    "painted_as": "instances", "images": 112, "typical_size": [1000, 10000, 10000],
+    "typical_spacing": {"Z": 4, "Y": 1, "X": 1}, "notes": ["Something. " * 9],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -67,6 +75,10 @@ def fill(dock, viewer):
         output=f"/out/{LONG}",
         estimate="About 14 min · up to 1.2e+02 GB of results",
         rounds=(made,),
+        outlook=Outlook(PLAN),
+        cut_short=Begun("/r/nuclei-round-12.safetensors", "", LONG, share=0.625),
+        declined=Round(f"/r/{LONG}-round-13.pt", 0.9, 0.7, worse=("It forgot. " * 9,)),
+        suspects=(Suspect("", (("Z", 999), ("Y", 9999), ("X", 9999)), 2, 1, 0.93),),
         curves={"train_loss": ((0.0, 1.0), (1.0, 0.5))},
         message="Something to be said that takes more than one line. " * 2,
     )

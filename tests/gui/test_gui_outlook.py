@@ -44,7 +44,7 @@ def test_a_new_network_is_planned_once_there_is_something_to_learn(desk):
     desk.controller.catch_up()
     assert (desk.job.name, desk.job.turn) == ("iter_finetune", "last")
     shown = plan(desk)
-    assert shown.title == "New U-Net: 2D, 2 poolings, 16–64 channels"
+    assert shown.title == "New U-Net: 2D, 16–64 channels"
     for words in (
         "2D, 2 poolings; 16, 32, 64 channels.",
         "Each step learns from 16 patches of 32 × 48 px, about ",
@@ -102,7 +102,7 @@ def test_patches_are_planned_for_a_model_too(desk, tmp_path):
     desk.open_model(str(path))
     desk.controller.catch_up()
     shown = plan(desk)
-    assert shown.title == "Patches: 16 patches of 32 × 48 px"
+    assert shown.title == "Patches: 16 of 32 × 48 px"
     assert not shown.is_new
 
 

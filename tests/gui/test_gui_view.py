@@ -82,10 +82,26 @@ def test_train_button_says_why_it_cannot(strokes, reason):
     assert resolve(replace(READY, strokes=strokes)).train.text == reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "button"),
+    [
+        ({"image": None}, ""),
+        ({"strokes": None}, "new_strokes"),
+        ({"strokes": Strokes("s", False)}, "new_strokes"),
+        ({"strokes": Strokes("s", True, {1: 9})}, "paint"),
+        ({}, "train"),
+        ({"activity": Activity("train", "Fine-tuning")}, ""),
+    ],
+)
+def test_one_button_of_the_train_page_is_the_next_step(changes, button):
+    assert resolve(replace(READY, **changes)).next_to_learn == button
+
+
 def test_training_from_scratch_needs_no_fitting_model():
     state = with_facts(in_channels=4)
     assert not resolve(state).train.enabled
-    assert resolve(replace(state, from_scratch=True)).train.enabled
+    anew = resolve(replace(state, from_scratch=True)).train
+    assert (anew.enabled, anew.text) == (True, "Train on my strokes")
     assert resolve(replace(READY, model=None, base=None)).from_scratch
 
 

@@ -122,8 +122,8 @@ def test_paint_train_predict_with_the_mouse(viewer, qtbot, tmp_path):
     qtbot.waitUntil(lambda: dock.train.train.isEnabled(), timeout=5000)
 
     dock.train.form.fields["max_seconds"].value = 200
-    dock.train.options.fields["depth"].value = "2"
-    dock.train.options.fields["width"].value = "8"
+    dock.train.outlook.form.fields["depth"].value = "2"
+    dock.train.outlook.form.fields["width"].value = "8"
     qtbot.mouseClick(dock.train.train, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: has_learned(dock), timeout=200_000)
     qtbot.mouseClick(dock.footer.stop, Qt.MouseButton.LeftButton)
