@@ -122,6 +122,9 @@ class TrainPanel(QWidget):  # type: ignore[misc]
         self.patches.show_view(view)
         self.plot.set_curves(view.curves)
         self.score.setText(view.score)
+        declined = view.use_anyway is not None
+        bold, tone = ("false", "bad") if declined else ("true", "plain")
+        mark(self.score, title=bold, tone=tone)
         self.score.setVisible(bool(view.score))
 
     def settings(self) -> dict[str, Any]:

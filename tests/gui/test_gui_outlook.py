@@ -13,7 +13,6 @@ from napari_unet.execution.protocol import Failed, plain
 from napari_unet.gui.outlooks import SETTINGS
 from napari_unet.gui.train_panel import TrainPanel
 
-pytestmark = pytest.mark.gui
 QUICK = {"max_seconds": 0.01, "validation": 0.0, "device": "cpu"}
 
 
@@ -144,6 +143,7 @@ def trained(desk, page, monkeypatch):
     return {**spec.architecture, "ndim": spec.ndim, "drawn": drawn[0].images.shape}
 
 
+@pytest.mark.gui
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_of_the_plan_changes_the_training(desk, qtbot, monkeypatch, name):
     desk.add_image((8, 32, 48), ("z", "y", "x"))
