@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from napari_unet.events import CancelToken
+    from napari_unet.gui.keeping import Keeping
     from napari_unet.gui.layers import Layers
     from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
@@ -34,6 +35,8 @@ class Auditing:
         Where the image is.
     projects : Projects
         Shows other images.
+    keeping : Keeping
+        Knows whose strokes a layer holds.
     teaching : Teaching
         Takes images and strokes to the computing process.
     """
@@ -43,11 +46,13 @@ class Auditing:
         session: Session,
         layers: Layers,
         projects: Projects,
+        keeping: Keeping,
         teaching: Teaching,
     ) -> None:
         self._session = session
         self._layers = layers
         self._projects = projects
+        self._keeping = keeping
         self._teaching = teaching
         self._taught = Taught([], {})
 
@@ -70,7 +75,7 @@ class Auditing:
     def _go_to(self, suspect: Suspect) -> None:
         """Show an image where it is not shown, and a place on it."""
         strokes = self._session.state.strokes
-        here = self._projects.picture_of(strokes.name) if strokes else ""
+        here = self._keeping.picture_of(strokes.name) if strokes else ""
         if suspect.picture not in ("", here):
             self._projects.show(suspect.picture)
         image = self._session.state.image

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.errors import UNetError
 from napari_unet.gui.auditing import Auditing
 from napari_unet.gui.batching import Batching
+from napari_unet.gui.boxes import Boxes
 from napari_unet.gui.compare import Compare
 from napari_unet.gui.doubting import Doubting
 from napari_unet.gui.file_facts import FileReader
 from napari_unet.gui.file_opening import Opening
 from napari_unet.gui.glimpses import Glimpses
+from napari_unet.gui.keeping import Keeping
 from napari_unet.gui.looks import Looks
+from napari_unet.gui.lost_strokes import LostStrokes
 from napari_unet.gui.measuring import Measuring
 from napari_unet.gui.models import Models
 from napari_unet.gui.outlooks import Outlooks
@@ -73,7 +76,7 @@ class Controller:
         The state, and what runs.
     models, predicting, previews, looks, measuring, planning, training, batch
         What can be done with models and on each page.
-    projects, painting
+    projects, keeping, lost, painting, boxes
         What can be done with strokes and the project they are kept in.
     versions, compare, doubting, auditing, outlooks
         What can be done with rounds and strokes on the Train page.
@@ -98,7 +101,12 @@ class Controller:
         self.session = session = Session(Tasks(runner, post, background), notify)
         self.strokes = StrokeLayers(layers)
         self.projects = projects = Projects(session, layers, self.strokes, recovery)
-        self.painting = Painting(session, layers, self.strokes, self.projects)
+        self.keeping = keeping = Keeping(session, self.strokes, projects)
+        self.lost = LostStrokes(session, projects, recovery)
+        self.boxes = Boxes(session, layers, projects, keeping)
+        self.painting = Painting(
+            session, layers, self.strokes, projects, keeping, self.boxes
+        )
         self.models = models = Models(session, Recent(rounds / "recent.json"))
         self.batch = Batching(session)
         self.opening = Opening(session, layers)
@@ -112,7 +120,7 @@ class Controller:
         self.predicting = Predicting(session, layers, results, looks, staging)
         self.previews = Previews(session, layers, results, looks, staging)
         self.planning = Planning(session, layers)
-        teaching = Teaching(session, layers, self.strokes, projects, staging)
+        teaching = Teaching(session, layers, self.strokes, projects, keeping, staging)
         glimpses = Glimpses(session, layers, results, staging)
         self.versions = versions = Versions(
             session, models, lambda: projects.rounds_folder or rounds, glimpses.refresh
@@ -123,7 +131,7 @@ class Controller:
         )
         self.compare = Compare(session, layers, results, glimpses)
         self.doubting = Doubting(session, layers, self.strokes, results, staging)
-        self.auditing = Auditing(session, layers, projects, teaching)
+        self.auditing = Auditing(session, layers, projects, keeping, teaching)
         layers.connect(self.refresh)
         self.refresh()
 
@@ -150,7 +158,7 @@ class Controller:
             self.session.tasks.aside(warm_up, collect)
         if self._files.catch_up():
             return
-        self.projects.look_for_lost()
+        self.lost.look()
         self.looks.catch_up()
         self.previews.catch_up()
         self.planning.catch_up()

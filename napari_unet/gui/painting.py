@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.errors import UNetError, UsageError
 from napari_unet.gui import guessing, legend, words
 from napari_unet.gui.pointing import Pointing
-from napari_unet.projects.schema import Region, StrokeClass, new_class
+from napari_unet.projects.schema import StrokeClass, new_class
 
 if TYPE_CHECKING:
+    from napari_unet.gui.boxes import Boxes
+    from napari_unet.gui.keeping import Keeping
     from napari_unet.gui.layers import Layers
     from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
@@ -32,7 +34,11 @@ class Painting:
     strokes : StrokeLayers
         Where the strokes are.
     projects : Projects
+        Has them.
+    keeping : Keeping
         Keeps them.
+    boxes : Boxes
+        Shows the boxes of an image with its strokes.
     """
 
     def __init__(
@@ -41,11 +47,15 @@ class Painting:
         layers: Layers,
         strokes: StrokeLayers,
         projects: Projects,
+        keeping: Keeping,
+        boxes: Boxes,
     ) -> None:
         self._session = session
         self._layers = layers
         self._strokes = strokes
         self._projects = projects
+        self._keeping = keeping
+        self._boxes = boxes
         self._pointing = Pointing(layers)
         self._guessed: tuple[str, frozenset[int]] | None = None
         projects.on_show(self._shown)
@@ -79,7 +89,7 @@ class Painting:
             picture, strokes = self._projects.strokes_of(image)
             shown = self._strokes.of_picture(picture)
             name = shown or self._strokes.new(image, strokes, picture)
-            self._show_boxes(image, picture)
+            self._boxes.show(image, picture)
         self.choose(name)
         self.paint(self._session.state.painting)
         self._session.say(
@@ -88,8 +98,7 @@ class Painting:
 
     def _shown(self, image: str, picture: str) -> None:
         """Choose strokes that a project shows, and show their boxes."""
-        if self._pointing.boxes_layer(image) is None:
-            self._show_boxes(image, picture)
+        self._boxes.show(image, picture)
         self.refresh()
         self.choose(self._strokes.of_picture(picture))
 
@@ -116,7 +125,7 @@ class Painting:
         """Paint a class."""
         strokes = self._session.state.strokes
         if strokes is not None:
-            self._projects.check_disk()
+            self._keeping.check_disk()
             self._strokes.paint(strokes.name, number)
         self._session.update(painting=number)
 
@@ -216,76 +225,10 @@ class Painting:
         self.recount()
         self._session.say(f"Made discs of {words.count(len(found), 'point')}.")
 
-    def draw_box(self) -> None:
-        """Let a rectangle be drawn in which nothing was left out."""
-        state = self._session.state
-        if state.image is None or not self._picture():
-            return
-        layer = self._pointing.boxes_layer(state.image.name)
-        if layer is None:
-            layer = self._show_boxes(state.image.name, self._picture(), always=True)
-        self._layers.viewer.layers.selection.active = layer
-        layer.mode = "add_rectangle"
-        self._session.say("Drag a box. What is not painted in it is background.")
-
-    def mark_painting(self) -> None:
-        """Say that the image is nothing but the class that is painted, or not."""
-        picture = self._picture()
-        now = [box.unpainted for box in self._boxes(picture) if not box.bounds]
-        number = self._session.state.painting
-        self.mark_all(None if now == [number] else number)
-        word = "is" if now != [number] else "is no longer taken as"
-        self._session.say(f"What is not painted {word} class {number}.")
-
-    def mark_all(self, number: int | None) -> None:
-        """Say that an image is nothing but a class where it is not painted, or not."""
-        picture = self._picture()
-        if not picture:
-            return
-        rest = [box for box in self._boxes(picture) if box.bounds]
-        if number is not None:
-            rest.append(Region(unpainted=number))
-        self._set_boxes(picture, rest)
-
-    def take_boxes(self) -> None:
-        """Take the boxes as they are drawn."""
-        state, picture = self._session.state, self._picture()
-        if state.image is None or not picture:
-            return
-        if self._pointing.boxes_layer(state.image.name) is None:
-            return
-        kept = [box for box in self._boxes(picture) if not _is_drawn(box)]
-        drawn = [Region(bounds=b) for b in self._pointing.regions(state.image.name)]
-        self._set_boxes(picture, [*kept, *drawn])
-
-    def _show_boxes(self, image: str, picture: str, always: bool = False) -> Any:
-        """Show the boxes of a picture as rectangles, and watch these."""
-        drawn = [dict(box.bounds) for box in self._boxes(picture) if _is_drawn(box)]
-        if not drawn and not always:
-            return None
-        layer = self._pointing.draw_boxes(image, drawn)
-        layer.events.data.connect(lambda _: self.take_boxes())
-        return layer
-
-    def _boxes(self, picture: str) -> tuple[Region, ...]:
-        """Boxes of a picture."""
-        project = self._projects.project
-        known = project is not None and picture
-        return project.picture(picture).boxes if known else ()  # type: ignore[union-attr]
-
-    def _set_boxes(self, picture: str, boxes: list[Region]) -> None:
-        """Keep other boxes of a picture."""
-        project = self._projects.project
-        if project is not None and tuple(boxes) != project.picture(picture).boxes:
-            self._session.attempt(
-                lambda: project.change_picture(picture, boxes=tuple(boxes))
-            )
-            self._projects.tell()
-
     def _picture(self) -> str:
         """Id of the picture that is painted on, or nothing."""
         strokes = self._session.state.strokes
-        return self._projects.picture_of(strokes.name) if strokes is not None else ""
+        return self._keeping.picture_of(strokes.name) if strokes is not None else ""
 
     def _set_classes(self, classes: tuple[StrokeClass, ...]) -> None:
         """Show and keep other classes."""
@@ -330,9 +273,3 @@ class Painting:
         """Show what ids look like."""
         if not isinstance(found, UNetError):
             self._session.update(guess=found)
-
-
-def _is_drawn(box: Region) -> bool:
-    """Whether a box is shown as one rectangle of a plane."""
-    planes = [stop - first for a, (first, stop) in box.bounds.items() if a not in "YX"]
-    return {"Y", "X"} <= set(box.bounds) and all(n == 1 for n in planes)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import UNetError, UsageError
 from napari_unet.gui.opening import is_file_of, open_picture
-from napari_unet.gui.state import Offer, PictureRow, ProjectFacts
-from napari_unet.projects import packing, places, recovery, stroke_files
+from napari_unet.gui.state import PictureRow, ProjectFacts
+from napari_unet.projects import packing, places, recovery
 from napari_unet.projects.folders import SilentError
 from napari_unet.projects.newcomers import NewPicture
 from napari_unet.projects.project import Project
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.layers import Layers
     from napari_unet.gui.session import Session
     from napari_unet.gui.stroke_layers import StrokeLayers
-    from napari_unet.projects.recovery import Found
     from napari_unet.projects.schema import Picture
 
 
@@ -73,12 +72,9 @@ class Projects:
         self._place = place
         self._held = _Held(place)
         self._awaited: Path | None = None
-        self._asked: set[tuple[str, tuple[int, ...]]] = set()
-        self._mirrored: dict[str, str] = {}
         self._states: dict[str, places.State] = {}
         self._on_show: list[Callable[[str, str], None]] = []
         weakref.finalize(layers.viewer, self._held.close)
-        strokes.on_paint(self._painted)
 
     def on_show(self, call: Callable[[str, str], None]) -> None:
         """Call a function with image layer and picture id when strokes are shown."""
@@ -148,32 +144,6 @@ class Projects:
         """Show what the project is."""
         self._session.update(project=self._facts())
 
-    def look_for_lost(self) -> None:
-        """Look once for strokes of an earlier session on the image, in the background.
-
-        They are offered in the dock.
-        """
-        image = self._session.state.image
-        if image is None or image.axes is None or self.project is not None:
-            return
-        if (image.name, image.shape) in self._asked or not self._place.is_dir():
-            return
-        self._asked.add((image.name, image.shape))
-        new, name = self.described(image.name), image.name
-        self._session.tasks.aside(
-            lambda: recovery.matching(self._place, new),
-            lambda found: self._offer(name, found),
-        )
-
-    def take_offer(self) -> None:
-        """Go on with strokes of an earlier session."""
-        if (offer := self._session.state.offer) is not None:
-            self.open(offer.folder)
-
-    def decline_offer(self) -> None:
-        """Leave strokes of an earlier session where they are; they are kept."""
-        self._session.update(offer=None)
-
     def open(self, folder: Path | str) -> None:
         """Open a project in the place of the one that is open, and show its images."""
         self._session.attempt(lambda: self._open(Path(folder)))
@@ -205,36 +175,6 @@ class Projects:
             self._strokes.remove(name)
         self._session.attempt(lambda: self.project.remove(number))  # type: ignore[union-attr]
         self.tell()
-
-    def autosave(self) -> None:
-        """Bring what was painted to the disk, in the background."""
-        project = self.project
-        if project is None:
-            return
-        self.check_disk()
-        mirrors = self._mirrors()
-
-        def save() -> None:
-            for source, target in mirrors:
-                stroke_files.copy_over(source, target)
-            project.flush()
-
-        self._session.tasks.aside(save, self._flushed)
-
-    def check_disk(self) -> None:
-        """Let strokes with holes rest while the disk is nearly full.
-
-        Writing into a hole of a mapped file would end the program then.
-        """
-        project = self.project
-        if project is None:
-            return
-        short = project.is_short_of_disk()
-        for name in self._strokes.names():
-            if self._strokes.picture_of(name):
-                self._strokes.let_paint(name, not short)
-        if short:
-            self._session.say("The disk is nearly full: make room, then Paint.", "bad")
 
     def close(self) -> None:
         """Let go of the project; it stays open while its strokes are shown."""
@@ -357,60 +297,6 @@ class Projects:
             recovery.drop(project)
         self.tell()
         self._session.say(f"Saved as {folder.name}; painting goes on in it.", "good")
-
-    def _painted(self, name: str) -> None:
-        """Note a stroke; one on a layer from elsewhere gets a file of its own."""
-        picture = self.picture_of(name) or self._adopt(name)
-        if picture and self.project is not None:
-            self.project.touch(picture)
-
-    def _adopt(self, name: str) -> str:
-        """Keep a copy of strokes that lie in memory only; its picture, or nothing."""
-        state = self._session.state
-        chosen = state.strokes
-        if state.image is None or chosen is None or chosen.name != name:
-            return ""
-        if not chosen.fits or self._strokes.layer_dtype(name) is None:
-            return ""
-        try:
-            dtype = self._strokes.layer_dtype(name)
-            picture, kept = self.strokes_of(state.image.name, dtype)
-        except UNetError as error:
-            self._session.fail(error)
-            return ""
-        if kept.any():  # the strokes of another layer on this image
-            return ""
-        self._mirrored[name] = picture
-        return picture
-
-    def picture_of(self, name: str) -> str:
-        """Id of the picture whose strokes a layer holds or mirrors, or nothing."""
-        return self._strokes.picture_of(name) or self._mirrored.get(name, "")
-
-    def _mirrors(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Arrays of layers that lie in memory, and where they are kept."""
-        project = self.project
-        if project is None:
-            return []
-        names = [name for name in self._strokes.names() if name in self._mirrored]
-        return [
-            (self._strokes.array(name), project.strokes(self._mirrored[name]))
-            for name in names
-        ]
-
-    def _offer(self, image: str, found: list[Found] | Exception) -> None:
-        """Offer the latest strokes of an image."""
-        if isinstance(found, Exception) or not found or self.project is not None:
-            return
-        latest = found[0]
-        self._session.update(
-            offer=Offer(str(latest.folder), image, latest.painted, latest.saved)
-        )
-
-    def _flushed(self, result: Any) -> None:
-        """Say what went wrong with saving."""
-        if isinstance(result, UNetError):
-            self._session.fail(result)
 
     def _look_at_states(self, found: Any) -> None:
         """Show which images moved, changed or are missing."""

@@ -54,7 +54,7 @@ class Shared:
             notify=_notify,
         )
         self._recount = _timer(_RECOUNT_AFTER, self._count)
-        self._autosave = _timer(_pause(), self.controller.projects.autosave)
+        self._autosave = _timer(_pause(), self.controller.keeping.autosave)
         self.controller.strokes.on_paint(self._save_soon)
         self.controller.strokes.connect(self._recount.start)
         self._catch_up = _timer(_delay(), self._catch_up_if_shown)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_unet.events import CancelToken
+    from napari_unet.gui.keeping import Keeping
     from napari_unet.gui.layers import Layers
     from napari_unet.gui.projects import Projects
     from napari_unet.gui.session import Session
@@ -57,7 +58,7 @@ class Teaching:
 
     Parameters
     ----------
-    session, layers, strokes, projects, staging
+    session, layers, strokes, projects, keeping, staging
         As for the pages.
     """
 
@@ -67,12 +68,14 @@ class Teaching:
         layers: Layers,
         strokes: StrokeLayers,
         projects: Projects,
+        keeping: Keeping,
         staging: Staging,
     ) -> None:
         self._session = session
         self._layers = layers
         self._strokes = strokes
         self._projects = projects
+        self._keeping = keeping
         self._staging = staging
 
     def gather(self) -> Gather:
@@ -128,7 +131,7 @@ class Teaching:
         state = self._session.state
         if state.image is None or state.strokes is None:
             raise UsageError("There are no strokes yet", hint="Make a stroke layer.")
-        picture = self._projects.picture_of(state.strokes.name)
+        picture = self._keeping.picture_of(state.strokes.name)
         project = self._projects.project
         known = [p for p in self._pictures() if p.id == picture]
         first = _Painted(

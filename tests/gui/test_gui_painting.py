@@ -73,7 +73,7 @@ def test_strokes_without_a_project_are_offered_for_the_image_and_taken(
     again.controller.choose_image("renamed")
     again.controller.catch_up()
     assert f"{(painted > 0).sum()} px" in again.view.annotation.offer
-    again.controller.projects.take_offer()
+    again.controller.lost.take()
     np.testing.assert_array_equal(
         again.viewer.layers["renamed · strokes"].data, painted
     )
@@ -126,12 +126,12 @@ def test_strokes_that_lie_in_memory_are_kept_when_they_are_painted_on(desk):
     desk.controller.painting.paint(1)
     assert desk.controller.projects.project is None
     layer = dab(desk, (20, 20), 1)
-    desk.controller.projects.autosave()
+    desk.controller.keeping.autosave()
     assert layer.data is mine  # and can still be undone
     np.testing.assert_array_equal(on_disk(desk), mine)
     layer.undo()
     dab(desk, (25, 25), 3)
-    desk.controller.projects.autosave()
+    desk.controller.keeping.autosave()
     np.testing.assert_array_equal(on_disk(desk), mine)
 
 
@@ -149,7 +149,7 @@ def test_classes_are_renamed_coloured_hidden_removed_and_kept(desk, page):
     np.testing.assert_allclose(layer.get_color(3)[:3], [170 / 255, 0, 17 / 255])
     assert layer.get_color(2)[3] == 0
     folder = desk.controller.projects.project.folder
-    desk.controller.projects.autosave()
+    desk.controller.keeping.autosave()
     kept = json.loads((folder / "project.json").read_text())["classes"]
     assert [c["name"] for c in kept] == ["", "", "mitosis"]
     page.remove_class(3)
@@ -255,7 +255,7 @@ def test_points_become_discs(desk, page):
 
 def test_a_box_is_kept_in_whole_pixels_and_reaches_training(desk, page):
     dab(desk, (10, 10), 2)
-    page.draw_box()
+    desk.controller.boxes.draw()
     layer = desk.viewer.layers["cells · complete"]
     assert layer.mode == "add_rectangle"
     layer.add_rectangles([[(4.2, 5.9), (4.2, 12.6), (9.4, 12.6), (9.4, 5.9)]])
@@ -274,10 +274,10 @@ def test_a_box_is_kept_in_whole_pixels_and_reaches_training(desk, page):
 def test_an_image_of_nothing_but_a_class_is_marked(desk, page):
     page.paint(2)
     assert desk.view.annotation.mark_all.text == "All is object"
-    page.mark_painting()
+    desk.controller.boxes.mark_rest()
     (picture,) = desk.controller.projects.project.contents.pictures
     assert picture.boxes == (Region(unpainted=2),)
-    page.mark_painting()
+    desk.controller.boxes.mark_rest()
     (picture,) = desk.controller.projects.project.contents.pictures
     assert picture.boxes == ()
 
@@ -371,7 +371,7 @@ def test_painting_rests_while_the_disk_is_nearly_full(desk, monkeypatch):
     monkeypatch.setattr(
         "shutil.disk_usage", lambda _: type("Usage", (), {"free": free["left"]})
     )
-    desk.controller.projects.autosave()
+    desk.controller.keeping.autosave()
     assert not strokes(desk).editable
     assert "nearly full" in desk.view.status
     free["left"] = 10 << 30
