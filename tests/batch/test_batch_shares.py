@@ -1,13 +1,11 @@
-"""Network shares that fail for a while, wrong clocks, folders of many files."""
+"""Network shares that fail for a while, and wrong clocks."""
 
 from __future__ import annotations
 
 import errno
 import os
 import time
-import tracemalloc
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,16 +13,14 @@ import tifffile
 
 from napari_unet.batch import desk, patience
 from napari_unet.batch.inputs import gather
-from napari_unet.batch.ledger import LEDGER, Ledger, fingerprint_of
+from napari_unet.batch.ledger import Ledger, fingerprint_of
 from napari_unet.batch.locks import Locks
 from napari_unet.batch.owners import Owner
-from napari_unet.batch.run import plan_batch, run_batch
+from napari_unet.batch.run import run_batch
 from napari_unet.config import BatchConfig
 from napari_unet.errors import UnreadableError
 from napari_unet.events import Finished, Warned
 from napari_unet.images.segments import FilePool
-
-EVERY = os.environ.get("UNET_FAULTS") == "all"
 
 
 @pytest.fixture
@@ -155,22 +151,3 @@ def test_signs_of_life_may_bear_any_time(tmp_path):
     here.release(taken)
     here.close()
     there.close()
-
-
-def test_a_folder_of_many_files(folder, tmp_path, network):
-    """`make faults` has 100,000 of them; memory stays below 2 kB a file."""
-    many = 100_000 if EVERY else 2_000
-    for number in range(many):
-        (folder / f"{number:06}.tif").touch()
-    for name in (".DS_Store", "Thumbs.db", "copy.tif.part", ".hidden.tif", "a.tmp"):
-        (folder / name).touch()
-    tracemalloc.start()
-    found = gather([folder], tmp_path / "out")
-    summary = plan_batch(found, network, tmp_path / "out", BatchConfig())
-    taken, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert summary.count("to do") == len(found.images) == many
-    names = [Path(item.output).name for item in summary.items]
-    assert names == [f"{number:06}.ome.tif" for number in range(many)]
-    assert taken < 1e6 + 3000 * many
-    assert not (tmp_path / "out" / LEDGER).exists()

@@ -1,4 +1,4 @@
-"""Kills a batch of 30 images at random moments: ``python -m faults.kills DIR TIMES``.
+"""Kills a batch of 30 stacks at random moments: ``python -m faults.kills DIR TIMES``.
 
 After each kill the batch is run again; its tree must be that of a run nobody killed,
 and at most one image may have been begun twice. Prints JSON.
@@ -26,10 +26,11 @@ IMAGES = 30
 
 def main(folder: Path, times: int) -> dict:
     net = small_batch.network()
-    source = small_batch.images(folder / "in", IMAGES)
-    small_batch.run(source, folder / "warm", net)  # nothing is imported in a fork
+    source = small_batch.images(folder / "in", IMAGES, (4,))
+    settings = {"axes": "TYX", "tiling": "exact", "tile": (16,)}
+    small_batch.run(source, folder / "warm", net, **settings)  # all is imported
     output = folder / "out"
-    run = lambda: small_batch.run(source, output, net)  # noqa: E731
+    run = lambda: small_batch.run(source, output, net, **settings)  # noqa: E731
     begin = time.monotonic()
     apart(run)
     length = time.monotonic() - begin

@@ -40,13 +40,14 @@ def network() -> Network:
     return Network(UNet(shape), spec, digest="d1")
 
 
-def images(folder: Path, count: int = 3) -> Path:
+def images(folder: Path, count: int = 3, planes: tuple[int, ...] = ()) -> Path:
+    """Write images, or stacks of so many planes."""
     folder.mkdir()
     noise = np.random.default_rng(1)
     for number in range(count):
         name = NAMES[number] if count <= 3 else f"{number:03}.tif"
-        pixels = noise.integers(0, 200, (24, 24 + number), np.uint8)
-        tifffile.imwrite(folder / name, pixels, compression=None)
+        pixels = noise.integers(0, 200, (*planes, 24, 24 + number), np.uint8)
+        tifffile.imwrite(folder / name, pixels, photometric="minisblack")
     return folder
 
 

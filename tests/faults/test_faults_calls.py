@@ -78,4 +78,5 @@ def harness(program: str, *arguments: object) -> dict:
             ),
         },
     )
+    print(program, *arguments, done.stdout)  # which pytest -rA shows
     return json.loads(done.stdout)
