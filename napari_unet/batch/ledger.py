@@ -8,8 +8,10 @@ Several processes may add to one ledger; each holds its lock while it does.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -170,13 +172,20 @@ class Ledger:
         return list(self._latest.values())
 
     def refresh(self) -> dict[str, str]:
-        """Read what was added since the last time; return results by image."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._read)
-                new = file.read()
-        except FileNotFoundError:
-            return {}
+        """Read what was added since the last time; return results by image.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read, or is gone since the last time.
+        """
+        with telling_write_errors(self.path):
+            try:
+                new = _bytes(self.path, self._read)
+            except FileNotFoundError:
+                if self._read:
+                    raise
+                return {}
         self._read += new.rfind(b"\n") + 1  # a last line may still be growing
         records = _content(new.split(b"\n")).records
         self._latest |= records
@@ -215,9 +224,18 @@ def newest_of(records: Iterable[Record]) -> Record | None:
 def read(path: Path) -> Content:
     """Read a ledger with its damage; empty where there is none."""
     try:
-        return _content(path.read_bytes().split(b"\n"))
+        return _content(_bytes(path).split(b"\n"))
     except FileNotFoundError:
         return Content()
+
+
+def _bytes(path: Path, begin: int = 0) -> bytes:
+    """Read a ledger from some byte on; a pipe in its place would block."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "no regular file")
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read()
 
 
 def _content(lines: list[bytes]) -> Content:

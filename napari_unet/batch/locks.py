@@ -87,6 +87,7 @@ class Locks:
     _given: set[bytes] = field(default_factory=set)
     _seen: dict[Path, tuple[int, float]] = field(default_factory=dict)
     _me: Owner = field(default_factory=myself)
+    _was_there: bool = False
 
     def __post_init__(self) -> None:
         self.place = self.folder / LOCKS
@@ -112,8 +113,12 @@ class Locks:
 
     def _take(self, stem: str, name: str) -> Lock | None:
         """Take the lock whose files are called `stem`."""
-        with telling_write_errors(self.place / stem):
+        with telling_write_errors(self.place):
+            if self._was_there and not self.folder.is_dir():
+                # a share is gone; below its folder lies another disk
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             disk.make_folder(self.place)
+            self._was_there = True
             dead = {path: _content(path) for path in self._files(stem)}
             if not all(self._is_dead(path, text, name) for path, text in dead.items()):
                 return None

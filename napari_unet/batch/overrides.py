@@ -63,6 +63,8 @@ class Overrides:
 def _rows(path: Path) -> list[dict[str, str]]:
     """Read the table."""
     try:
+        if not path.is_file():  # a pipe would block
+            raise ValueError("no file" if path.exists() else "nothing of that name")
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError("a file too large for a table")
         text = path.read_text(encoding="utf-8-sig")

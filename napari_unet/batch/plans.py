@@ -127,6 +127,11 @@ class Plans:
         )
 
     def standing(self, name: str) -> str:
-        """Hash of what stands under a name, empty where nothing does."""
+        """Hash of what stands under a name, empty where nothing does.
+
+        A pipe or a device, which nobody can hash, is something too.
+        """
         path = self.output / name
-        return digest(path) if path.exists() else ""
+        if path.is_file() or path.is_dir():
+            return digest(path)
+        return "no regular file" if path.exists() else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -13,12 +14,12 @@ import tifffile
 
 from napari_unet.batch import desk, patience
 from napari_unet.batch.inputs import gather
-from napari_unet.batch.ledger import Ledger, fingerprint_of
+from napari_unet.batch.ledger import LEDGER, Ledger, fingerprint_of
 from napari_unet.batch.locks import Locks
 from napari_unet.batch.owners import Owner
 from napari_unet.batch.run import run_batch
 from napari_unet.config import BatchConfig
-from napari_unet.errors import UnreadableError
+from napari_unet.errors import OutputError, UnreadableError, UsageError
 from napari_unet.events import Finished, Warned
 from napari_unet.images.segments import FilePool
 
@@ -93,6 +94,46 @@ def test_no_lock_of_the_system_is_needed(folder, tmp_path, monkeypatch):
     tifffile.imwrite(folder / "a.tif", np.arange(900, dtype="u2").reshape(30, 30))
     events = small_batch.run(folder, tmp_path / "out", small_batch.network())
     assert events[-1].result.count("done") == 1
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_output_folder_that_vanishes_is_not_made_again(
+    run, folder, segment, tmp_path, monkeypatch, number
+):
+    """As when a share is unmounted: what lies below is another disk."""
+    out, original = tmp_path / "out", type(segment).__call__
+
+    def vanishing(self, source, *args, **kwargs):
+        if len(self.seen) == number:
+            shutil.rmtree(out)
+        return original(self, source, *args, **kwargs)
+
+    monkeypatch.setattr(type(segment), "__call__", vanishing)
+    for name in "abc":
+        (folder / f"{name}.tif").write_text(name)
+    with pytest.raises(OutputError, match=r"the folder .*out is gone"):
+        run()
+    assert not out.exists()
+    assert len(segment.seen) == number + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_the_place_of_our_files_block_nobody(run, folder, segment, tmp_path):
+    (folder / "a.tif").write_text("image")
+    os.mkfifo(tmp_path / "table.csv")
+    with pytest.raises(UsageError, match=r"table\.csv cannot be used: found no file"):
+        gather([folder], tmp_path / "out", table=tmp_path / "table.csv")
+    run()
+    out = tmp_path / "out"
+    (out / "a.ome.tif").unlink()
+    os.mkfifo(out / "a.ome.tif")
+    run()
+    assert segment.seen == ["a.tif"]
+    assert (out / "a.ome.tif").read_text() == "IMAGE"
+    (out / LEDGER).unlink()
+    os.mkfifo(out / LEDGER)
+    with pytest.raises(OutputError, match="no regular file"):
+        run()
 
 
 def test_clocks_may_jump(run, folder, segment, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def test_a_folder_of_many_files(quick_disk):
     listed = time.process_time() - begin
     tracemalloc.start()
     summary = plan_batch(gather([folder], output), net, output, BatchConfig())
-    taken, _ = tracemalloc.get_traced_memory()
+    _, taken = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     print(f"{MANY} files: listed in {listed:.1f} s, {taken / MANY:.0f} bytes a file")
     assert summary.count("to do") == len(found.images) == MANY
