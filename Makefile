@@ -41,7 +41,8 @@ pictures: .venv/complete
 fuzz: .venv/complete
 	UNET_MUTANTS=5000 $(BIN)/python -m pytest tests/hostile/test_hostile_fuzz.py --timeout 1200
 
-# Every call that changes the disk fails once and is the last once; about an hour.
+# Every call that changes the disk fails once and is the last once, the power is cut before
+# each, and more; half an hour to an hour on two cores.
 faults: .venv/complete
 	UNET_FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -n auto --timeout 3600
 
