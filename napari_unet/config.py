@@ -390,16 +390,17 @@ class BatchConfig(PredictConfig):
         None,
         gt=0.0,
         title="Time limit (min)",
-        description="Minutes that one image may take; beyond, it fails, and the rest "
-        "goes on.",
+        description="Minutes that one image, or a slab of a divided one, may take; "
+        "beyond, it fails, and the rest goes on.",
     )
     workers: int | None = Field(
         None,
         ge=1,
         le=256,
         title="Workers",
-        description="Number of processes on this computer that do images at the same "
-        "time, with its cores shared out among them; needs the extra [dask].",
+        description="Number of processes on this computer that do images, or slabs of "
+        "a huge one, at the same time, with its cores shared out among them; needs the "
+        "extra [dask].",
     )
     scheduler: str | None = Field(
         None,

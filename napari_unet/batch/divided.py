@@ -241,9 +241,8 @@ class Notebook:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if self._journal is not None:
             self._journal.close()
-        comes_again = isinstance(error, Exception) and not isinstance(
-            error, (Died, *PASSING)
-        )
+        passing = isinstance(error, (Died, *PASSING))
+        comes_again = isinstance(error, Exception) and not passing
         if self.is_over or comes_again:
             disk.remove(self._path.parent)
 

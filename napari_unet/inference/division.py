@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_unet.inference.plan import Plan
     from napari_unet.inference.tiling import Range
 
-MOST = 256
-"""Slabs of a result, so that each has something to do."""
+_MOST = 256
+"""Slabs of a result, or four a worker, so that each slab is worth its messages."""
 _CHEAP = 8
 """Rows in halos from which on what is computed twice is no matter."""
 
@@ -92,17 +92,18 @@ def divide(
     """
     row = math.prod(layout.size[1:])
     height, frames = layout.size[0], layout.frames
+    most = max(_MOST, 4 * workers)
     if can_cut and frames < 2 * workers and _has_rows(plan):
         halo = _halo(plan)
         shortest = max(halo, -(-least // row))
         busy = -(-height * frames // (2 * workers))
-        rows = max(shortest, min(_CHEAP * halo, busy), -(-height * frames // MOST))
+        rows = max(shortest, min(_CHEAP * halo, busy), -(-height * frames // most))
         align = chunk_of(layout.size)[0] if len(layout.size) == 2 else 1
         ranges = _evenly(height, rows, align)
         if len(ranges) > 1:
             numbers = itertools.product(range(frames), ranges)
             return [Slab((frame, frame + 1), part) for frame, part in numbers]
-    each = max(-(-least // (row * height)), -(-frames // MOST))
+    each = max(-(-least // (row * height)), -(-frames // most))
     return [Slab(part, (0, height)) for part in _evenly(frames, each, 1)]
 
 
