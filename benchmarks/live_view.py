@@ -11,6 +11,7 @@ is the view by the network that it starts from, where there is one.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 import time
@@ -49,19 +50,23 @@ def _run(is_new: bool, seconds: float) -> None:
     dock.try_sample()
     _wait(lambda: session.state.activity is None)
     viewer.dims.set_current_step(0, _painted_frame(viewer))
+    before = 0.0
     if is_new:
         dock.controller.models.forget()
     else:
         dock.predict.preview.click()
         _wait(lambda: _shown(viewer) is not None and session.state.aside is None)
-        print(f"  before: Dice {_dice(viewer):.3f}", flush=True)
+        before = _dice(viewer)
+        print(f"  before: Dice {before:.3f}", flush=True)
     dock.train.form.fields["max_seconds"].value = seconds
-    _watch(viewer, session, dock.train.train)
+    better = _watch(viewer, session, dock.train.train, before)
+    print(f"  first better after {better:.1f} s; {session.state.message}", flush=True)
     viewer.close()
 
 
-def _watch(viewer: Any, session: Any, button: Any) -> None:
-    """Train, and print each preview that comes."""
+def _watch(viewer: Any, session: Any, button: Any, before: float) -> float:
+    """Train, print each preview that comes, and tell when the first better one came."""
+    better = math.inf
     seen, begun = id(_shown(viewer)), time.monotonic()
     button.click()
     while session.state.activity is not None:
@@ -69,7 +74,10 @@ def _watch(viewer: Any, session: Any, button: Any) -> None:
         pixels = _shown(viewer)
         if pixels is not None and id(pixels) != seen:
             seen, taken = id(pixels), time.monotonic() - begun
-            print(f"  {taken:5.1f} s: Dice {_dice(viewer):.3f}", flush=True)
+            found = _dice(viewer)
+            better = min(better, taken) if found > before else better
+            print(f"  {taken:5.1f} s: Dice {found:.3f}", flush=True)
+    return better
 
 
 def _painted_frame(viewer: Any) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.session import Session
     from napari_unet.gui.staging import Staging
 
-_FIRST_AFTER = 4.0
+_FIRST_AFTER = 2.0
 """Seconds of training after which there is something to see."""
 _APART = 1.0
 """Least seconds between two glimpses of a training, and their share of its time:"""

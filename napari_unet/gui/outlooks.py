@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.config import FinetuneConfig
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SETTINGS = ("ndim", "depth", "width", "poolings", "patch", "batch")
 """What is planned unless it is set."""
+_LARGE = 64 << 20
+"""Pixels of strokes from which on they are not looked through at each stroke."""
 
 
 class Outlooks:
@@ -111,7 +114,8 @@ def _key(state: State) -> object:
         return None
     counts = state.strokes.counts
     # Whether a new network sees volumes depends on how many planes are painted.
-    painted = dict(counts) if "Z" in state.image.sizes else frozenset(counts)
+    is_solid = "Z" in state.image.sizes and math.prod(state.image.plane_shape) < _LARGE
+    painted = dict(counts) if is_solid else frozenset(counts)
     pictures = state.project.pictures if state.project else ()
     settings = [state.learning.get(name) for name in (*SETTINGS, "device")]
     return (

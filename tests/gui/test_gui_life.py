@@ -58,7 +58,7 @@ def test_killed_children_and_closed_docks(
     dock.predict.predict.click()
     viewer.window.remove_dock_widget(dock)
     goes_on = "Predicting nuclei goes on. Open U-Net again to see it."
-    qtbot.waitUntil(lambda: notes[-1] == ("info", goes_on), timeout=5000)
+    qtbot.waitUntil(lambda: notes[-1] == ("info", goes_on), timeout=30000)
     state = wait(qtbot, dock)
     qtbot.waitUntil(lambda: not children() - before, timeout=20000)
     assert notes[-1] == ("info", state.message)
@@ -87,6 +87,9 @@ def test_a_killed_round_goes_on_to_the_weights_of_one_that_was_not(
     dock.controller.painting.recount()
     painted = strokes.copy()
     count_steps(dock.train, 150)
+    session = dock.controller.session
+    plan = "New U-Net: 2D, 8–16 channels"
+    qtbot.waitUntil(lambda: dock.train.outlook_fold.title == plan, timeout=90000)
     for number in range(1, 5):  # a training may be over before it is killed
         dock.train.train.click()
         qtbot.waitUntil(lambda n=number: len(sent) == n, timeout=90000)
@@ -94,7 +97,7 @@ def test_a_killed_round_goes_on_to_the_weights_of_one_that_was_not(
         kill(children() - before)
         if wait(qtbot, dock).cut_short is not None:
             break
-    first, state = sent[-1], dock.controller.session.state
+    first, state = sent[-1], session.state
     assert (state.tone, notes[-1][0]) == ("bad", "error")
     assert "process died" in state.message
     assert state.message.endswith(f"Go on continues round {state.cut_short.number}.")

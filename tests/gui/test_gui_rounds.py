@@ -271,26 +271,26 @@ def test_the_view_is_shown_while_it_learns_one_glimpse_at_a_time(ready, monkeypa
     monkeypatch.setattr(glimpses.time, "monotonic", lambda: now[0])
     job = train(ready)
     step = Progress(1, 60, "step 1, loss 0.5")
-    for seconds in (0.0, 1.0, 2.0):
+    for seconds in (0.0, 1.0, 1.9):
         now[0] = 100.0 + seconds
         job.play(step)
     assert ready.job is job
-    now[0] = 104.0
+    now[0] = 102.0
     job.play(step)
     look = ready.job
     assert (look.name, look.turn) == ("iter_training_view", "first")
     assert look.arguments["training"] == job.arguments["output"]
-    now[0] = 105.0
+    now[0] = 103.0
     job.play(step)
     assert ready.job is look
     shape = [part.stop - part.start for part in look.arguments["region"].values()]
     np.save(look.arguments["output"], np.ones(shape, np.uint8))
     look.play(Finished(None))
     assert "cells · preview" in ready.viewer.layers
-    now[0] = 107.5  # three times as long as it took
+    now[0] = 105.5  # three times as long as it took
     job.play(step)
     assert ready.job is look
-    now[0] = 108.5
+    now[0] = 106.5
     job.play(step)
     ready.job.play(Failed(ModelError("No view")))
     assert ready.notes == []
