@@ -8,7 +8,7 @@ from test_gui_manifest import MANIFEST
 
 from napari_unet.gui import preferences
 from napari_unet.gui.dock import dock_for
-from napari_unet.gui.projects import Projects
+from napari_unet.gui.keeping import Keeping
 
 pytestmark = pytest.mark.gui
 
@@ -21,7 +21,7 @@ def dock(plugin_settings, npe2pm, make_napari_viewer, tmp_path, monkeypatch):
     page.scratch_folder = str(tmp_path / "scratch")
     page.rounds_folder = str(tmp_path / "rounds")
     saved = []
-    monkeypatch.setattr(Projects, "autosave", lambda self: saved.append(1))
+    monkeypatch.setattr(Keeping, "autosave", lambda self: saved.append(1))
     viewer = make_napari_viewer()
     viewer.add_image(np.zeros((20, 30)), name="cells")
     dock = dock_for(viewer)
