@@ -116,7 +116,7 @@ def test_every_setting_has_an_option_and_arrives(core):
         "precision": "float32", "device": "cpu", "axes": "ZYX", "series": "1",
         "channels": (1, 0), "normalize": "minmax", "nan": "zero", "threshold": 0.25,
         "batch_size": 3, "window": "hann", "tta": "flips", "gpus": 2,
-        "backend": "eager",
+        "backend": "eager", "memory": 1.5,
     }  # fmt: skip
     assert set(options) == set(PredictConfig.model_fields)
     argv = list(PREDICT)
