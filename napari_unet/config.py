@@ -239,8 +239,9 @@ class FinetuneConfig(ReadConfig):
     unpainted: bool = Field(
         True,
         title="Unpainted pixels",
-        description="New 2D network from strokes: where nothing is painted it learns "
-        "to agree with the average of itself (mean teacher).",
+        description="New network from strokes, where nothing is painted: in 2D it "
+        "learns to agree with the average of itself (mean teacher), in 3D with a "
+        "classifier of single pixels that learned the same strokes.",
     )
     strokes: Literal["auto", "classes", "instances"] = Field(
         "auto",

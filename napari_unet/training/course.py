@@ -18,7 +18,7 @@ from napari_unet.training.coding import Coding
 from napari_unet.training.found_objects import HeldOutObjects
 from napari_unet.training.heldout import HeldOut, windows_of
 from napari_unet.training.joining import join
-from napari_unet.training.setup import make_sampler, make_trainer
+from napari_unet.training.setup import make_sampler, make_trainer, soft_of
 from napari_unet.training.standing import Best, Standing
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ class Course:
     def join(self, examples: Sequence[Example], cancel: CancelToken | None) -> None:
         """Learn from all strokes on the images from now on, see `joining.join`."""
         self.lesson = join(self.lesson, examples, self._config, cancel)
-        self._trainer.learn_from(make_sampler(self.lesson, self._config))
+        soft = soft_of(self.lesson, self._config)
+        self._trainer.learn_from(make_sampler(self.lesson, self._config, soft))
         self._strokes |= recorded.record(examples, "joined")
 
     def go_on(self, saved: resume.Saved) -> None:

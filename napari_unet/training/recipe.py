@@ -36,6 +36,8 @@ class Recipe:
         Whether all classes count the same in the cross-entropy, however rare.
     consistency : float
         How much agreement with the averaged network counts at unpainted pixels.
+    soft : float
+        How much the first teacher counts there, in patches that bring its targets.
     """
 
     learning_rate: float
@@ -47,6 +49,7 @@ class Recipe:
     autocast: torch.dtype | None = None
     balanced: bool = True
     consistency: float = 0.0
+    soft: float = 0.0
 
 
 def learning_rate(progress: float, falling: bool = False) -> float:

@@ -43,6 +43,8 @@ class Patches(NamedTuple):
     """int64, (N, *patch)."""
     weights: torch.Tensor | None
     """float32, (N, *patch), or None where all pixels count the same."""
+    soft: torch.Tensor | None = None
+    """float32, (N, targets, *patch), or None where no first teacher has its say."""
 
 
 def find_strokes(targets: Sequence[np.ndarray]) -> list[Stroke]:
@@ -94,6 +96,8 @@ class PatchSampler:
         How much each pixel counts, float32 as the targets; all the same when not given.
     by_image : bool
         Whether an image (block) is drawn first.
+    soft : sequence of numpy.ndarray, optional
+        From `napari_unet.training.pixels.soft_targets`.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class PatchSampler:
         weights: Sequence[np.ndarray] | None = None,
         *,
         by_image: bool = False,
+        soft: Sequence[np.ndarray] | None = None,
     ) -> None:
         self.strokes = find_strokes(targets)
         self.classes = sorted({stroke.target for stroke in self.strokes})
@@ -114,6 +119,10 @@ class PatchSampler:
             torch.from_numpy(np.stack([m.astype(np.float32) for m in each]))
             for each in maps
         ]
+        self._plain = 1 + (weights is not None)
+        if soft is not None:
+            every = zip(self._maps, soft, strict=True)
+            self._maps = [torch.cat([m, torch.from_numpy(s)]) for m, s in every]
         self._patch = patch
         self._how = how
         self._groups = [_Group.of(self.strokes)]
@@ -131,8 +140,9 @@ class PatchSampler:
         images, maps = (torch.stack(part) for part in zip(*drawn, strict=True))
         if self._how.light and self._how.mixed:
             images, maps = blend(images, maps, generator)
-        weights = maps[:, 1] if maps.shape[1] > 1 else None
-        return Patches(images, maps[:, 0].round().long(), weights)
+        weights = maps[:, 1] if self._plain > 1 else None
+        soft = maps[:, self._plain :] if maps.shape[1] > self._plain else None
+        return Patches(images, maps[:, 0].round().long(), weights, soft)
 
     def _one(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a single patch."""

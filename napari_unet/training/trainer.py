@@ -15,6 +15,7 @@ from napari_unet.networks.device import is_out_of_memory
 from napari_unet.training import consistency
 from napari_unet.training.consistency import consistency_loss
 from napari_unet.training.losses import stroke_loss
+from napari_unet.training.pixels import soft_loss
 from napari_unet.training.recipe import learning_rate
 from napari_unet.training.sampling import Patches
 
@@ -182,8 +183,11 @@ class Trainer:
         size = -(-len(batch.images) // self.parts)
         for start in range(0, len(batch.images), size):
             here = slice(start, start + size)
-            weights = None if batch.weights is None else batch.weights[here]
-            part = Patches(batch.images[here], batch.targets[here], weights)
+            weights, soft = (
+                None if part is None else part[here]
+                for part in (batch.weights, batch.soft)
+            )
+            part = Patches(batch.images[here], batch.targets[here], weights, soft)
             if self._crop(part.targets).any():
                 share = task.share * len(part.images) / len(batch.images)
                 yield _Task(part, task.coding, share)
@@ -199,6 +203,10 @@ class Trainer:
             teacher = self.predict(part.images)
             apart = consistency_loss(logits, teacher, targets, task.coding)
             loss = loss + self._agreement * apart
+        if part.soft is not None:
+            soft = torch.stack([self._crop(each) for each in part.soft.unbind(1)], 1)
+            apart = soft_loss(logits, soft, targets, task.coding)
+            loss = loss + self._recipe.soft * apart
         loss = task.share * loss
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())

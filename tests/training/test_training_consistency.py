@@ -1,6 +1,5 @@
 """Agreement at unpainted pixels leaves the painted ones to the strokes."""
 
-import numpy as np
 import pytest
 import torch
 from training_images import class_strokes, example, quick, two_tone
@@ -64,13 +63,6 @@ def test_new_networks_look_beyond_strokes_unless_asked_not_to(settings, counts):
     config = quick(strokes="classes", **settings)
     lesson = prepare([example(two_tone()[0], class_strokes())], None, config)
     assert bool(make_trainer(lesson, config)._recipe.consistency) == counts
-
-
-def test_a_volume_is_taught_by_its_strokes_alone():
-    image, strokes = (np.stack([a] * 8) for a in (two_tone()[0], class_strokes()))
-    config = quick(strokes="classes", patch=(8, 16, 16), ndim=3)
-    lesson = prepare([example(image, strokes, "ZYX")], None, config)
-    assert make_trainer(lesson, config)._recipe.consistency == 0
 
 
 def test_a_checkpoint_is_taught_by_its_strokes_alone(tmp_path):

@@ -1,0 +1,166 @@
+"""The first teacher of a volume: a classifier of single pixels."""
+
+import numpy as np
+import pytest
+import torch
+from training_images import class_strokes, example, quick, two_tone
+
+from napari_unet import checkpoints
+from napari_unet.config import FinetuneConfig
+from napari_unet.events import drain
+from napari_unet.networks.spec import ModelSpec
+from napari_unet.training import pixels
+from napari_unet.training.coding import Coding
+from napari_unet.training.finetune import finetune
+from napari_unet.training.lesson import prepare
+from napari_unet.training.pixels import filter_bank, soft_loss, soft_targets
+from napari_unet.training.setup import make_trainer, soft_of
+
+CUBES = (1.0, 1.0, 1.0)
+
+
+def solid():
+    """Bright rods on dark, their truth, and strokes on two planes."""
+    image, truth = two_tone()
+    strokes = np.zeros((8, *image.shape), np.uint16)
+    strokes[2], strokes[6] = class_strokes(), class_strokes()
+    return np.stack([image] * 8) / 100, np.stack([truth] * 8), strokes
+
+
+def test_filters_have_the_values_of_a_parabola():
+    z, _, x = np.meshgrid(*[np.arange(64.0)] * 3, indexing="ij")
+    image = ((x - 32) ** 2 + 0.5 * (2 * z - 64) ** 2).astype(np.float32)[None]
+    bank = filter_bank(image, (2.0, 1.0, 1.0))  # x**2 + z**2 / 2, z in lengths
+    for n, sigma in enumerate((1, 2, 4)):
+        smooth, edge, blob, texture = bank[4 * n : 4 * n + 4, 32, 32, 36]
+        # A Gaussian cut at three deviations has 0.973 of its variance.
+        assert smooth == pytest.approx(16 + 1.5 * sigma**2, rel=0.02)
+        assert edge == pytest.approx(sigma * 8, rel=0.02)
+        assert blob == pytest.approx(sigma**2 * (2 + 1), rel=0.02)
+        assert texture == pytest.approx(sigma**2 * (2**2 + 1) ** 0.5, rel=0.02)
+
+
+def test_filters_turn_with_the_image():
+    image = np.random.default_rng(0).normal(size=(1, 9, 12, 12)).astype(np.float32)
+    turned = np.rot90(image, axes=(2, 3)).copy()
+    expected = np.rot90(filter_bank(image, CUBES), axes=(2, 3))
+    np.testing.assert_allclose(filter_bank(turned, CUBES), expected, atol=1e-5)
+
+
+def test_a_plane_is_no_edge_of_itself():
+    flat = np.ones((1, 1, 8, 8), np.float32)
+    bank = filter_bank(flat, CUBES)
+    assert np.isfinite(bank).all()
+    assert not bank[1::4].any()
+
+
+def test_few_strokes_tell_all_other_pixels():
+    image, truth, strokes = solid()
+    (soft,) = soft_targets([image[None].astype(np.float32)], [strokes], 2, CUBES, 0)
+    np.testing.assert_allclose(soft.sum(0), 1, atol=1e-5)
+    right = (soft.argmax(0) == truth)[strokes == 0]
+    assert right.mean() > 0.9
+
+
+def test_the_seed_alone_decides():
+    image, _, strokes = solid()
+    given = [image[None].astype(np.float32)], [strokes], 2, CUBES
+    first = soft_targets(*given, 3)[0]
+    torch.rand(7)
+    before = torch.get_rng_state()
+    np.testing.assert_array_equal(soft_targets(*given, 3)[0], first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not np.array_equal(soft_targets(*given, 4)[0], first)
+
+
+def test_blocks_beyond_the_limit_are_left_to_their_strokes(monkeypatch):
+    image, _, strokes = solid()
+    small, paint = image[None, :, :, :24].astype(np.float32), strokes[:, :, :24]
+    monkeypatch.setattr(pixels, "_MOST_PIXELS", strokes.size + 1)
+    images = [image[None].astype(np.float32), small]
+    left, told = soft_targets(images, [strokes, paint], 2, CUBES, 0)
+    assert not left.any()
+    assert told.any(0).all()
+
+
+def test_strokes_without_a_block_within_the_limit_are_no_error(monkeypatch):
+    image, _, strokes = solid()
+    monkeypatch.setattr(pixels, "_MOST_PIXELS", 1)
+    (soft,) = soft_targets([image[None]], [strokes], 2, CUBES, 0)
+    assert not soft.any()
+
+
+@pytest.mark.parametrize("activation", ["", "sigmoid"])
+def test_only_unpainted_pixels_that_it_knows_are_drawn_to_it(activation):
+    spec = ModelSpec(
+        name="", architecture={}, ndim=2, in_channels=1,
+        out_channels=2 if activation else 3, task="semantic",
+        **({"activation": activation} if activation else {}),
+    )  # fmt: skip
+    coding = Coding.of(spec, "classes")
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn((1, spec.out_channels, 4, 4), generator=random)
+    soft = torch.rand((1, 3, 4, 4), generator=random).softmax(1)
+    soft[..., 3] = 0
+    target = torch.zeros((1, 4, 4), dtype=torch.long)
+    target[0, :2] = 2
+    logits.requires_grad_(True)
+    loss = soft_loss(logits, soft, target, coding)
+    expected = 0.0
+    for y in (2, 3):
+        for x in (0, 1, 2):
+            log = coding.log_probability(logits[:, :, y, x].detach())[0]
+            expected -= float((soft[0, :, y, x] * log).sum()) / 16
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    moved = (logits.grad != 0).any(1)[0]
+    assert moved[2:, :3].all()
+    assert moved.sum() == 6
+
+
+def lesson_of(config, network=None, flat=False):
+    image, _, strokes = solid()
+    image, strokes, axes = (
+        (image[2], strokes[2], "YX") if flat else (image, strokes, "ZYX")
+    )
+    return prepare([example(image, strokes, axes)], network, config)
+
+
+SMALL = {"strokes": "classes", "patch": (8, 16, 16), "width": 4}
+
+
+@pytest.mark.parametrize(
+    ("settings", "has"),
+    [({}, True), ({"unpainted": False}, False), ({"complete": True}, False)],
+)
+def test_new_volumes_have_a_first_teacher_unless_asked_not_to(settings, has):
+    config = quick(**SMALL, **settings, ndim=3)
+    lesson = lesson_of(config)
+    assert (soft_of(lesson, config) is not None) == has
+    trainer = make_trainer(lesson, config)
+    assert (trainer._draw().soft is not None) == has
+    assert trainer._recipe.consistency == 0
+
+
+def test_planes_and_checkpoints_have_none(tmp_path):
+    flat = quick(strokes="classes")
+    assert soft_of(lesson_of(flat, flat=True), flat) is None
+    config, path = quick(**SMALL, ndim=3, max_steps=1), tmp_path / "a.safetensors"
+    image, _, strokes = solid()
+    drain(finetune([example(image, strokes, "ZYX")], None, config, path))
+    base = FinetuneConfig.build(strokes="classes", device="cpu", patch=(8, 16, 16))
+    assert soft_of(lesson_of(base, checkpoints.load(path)), base) is None
+
+
+def test_it_does_not_see_what_is_held_out():
+    config = quick(**(SMALL | {"depth": 1, "validation": 0.3}), ndim=3, seed=1)
+    image, _, strokes = (np.concatenate([a] * 4, 2) for a in solid())
+    strokes[6] = 0
+    lesson = prepare([example(image, strokes, "ZYX")], None, config)
+    assert lesson.validated
+    soft = soft_of(lesson, config)
+    for block, held in zip(lesson.blocks, lesson.split.held_out, strict=True):
+        block.strokes[held > 0] = 3 - block.strokes[held > 0]
+        held[held > 0] = 3 - held[held > 0]
+    for before, after in zip(soft, soft_of(lesson, config), strict=True):
+        np.testing.assert_array_equal(before, after)
