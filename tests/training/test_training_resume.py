@@ -127,6 +127,22 @@ def test_a_stopped_training_goes_on_from_where_it_was(tmp_path):
     assert same(state(path), state(whole))
 
 
+@pytest.mark.usefixtures("often")
+def test_a_volume_with_its_first_teacher_goes_on_bit_equal(tmp_path, monkeypatch):
+    image, strokes = (np.stack([a] * 4) for a in (two_tone()[0], class_strokes()))
+    config = quick(**(SMALL | {"patch": (4, 16, 16)}), ndim=3, max_steps=6)
+    painted = [example(image, strokes, "ZYX")]
+    whole, path = tmp_path / "whole.safetensors", tmp_path / "a.safetensors"
+    list(finetune(painted, None, config, whole))
+    undo = kill_at(monkeypatch, 5)
+    with pytest.raises(Killed):
+        list(finetune(painted, None, config, path))
+    undo()
+    torch.rand(3)  # the generator of all others has moved on
+    list(finetune(painted, None, config, path, go_on=True))
+    assert same(state(path), state(whole))
+
+
 def test_dropout_follows_the_seed(tmp_path, monkeypatch):
     from napari_unet.networks import unet
 
