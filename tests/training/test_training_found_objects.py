@@ -81,9 +81,9 @@ def test_a_round_tells_its_objects(tmp_path):
 def test_the_weights_in_training_are_taken_where_they_are_better(
     tmp_path, lesson, monkeypatch, better
 ):
-    config = quick(complete=True, strokes="instances", validation=0.25)
+    config = quick(complete=True, strokes="instances", validation=0.25, max_steps=3)
     clock = Clock(time.monotonic(), 600)
-    course = Course(lesson, config, clock, 3, output=tmp_path / "a.safetensors")
+    course = Course(lesson, config, clock, output=tmp_path / "a.safetensors")
     judged = []
 
     def score(forward):
