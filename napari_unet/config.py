@@ -61,7 +61,8 @@ class ReadConfig(Config):
     series: str | None = Field(
         None,
         title="Series",
-        description="Name or number of the series in a file that holds several.",
+        description="Name or number of the series in a file that holds several; pages "
+        "reads a TIFF page by page, where its metadata contradict them.",
     )
     channels: tuple[int, ...] | None = Field(
         None,

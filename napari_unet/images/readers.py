@@ -47,7 +47,8 @@ def open_image(
         Axes in order, such as ``"ZYX"``. Needed where the metadata do not name them;
         a plane is YX. S (colour samples) are taken as channels.
     series : str or int, optional
-        Name or number of the image in a file that holds several.
+        Name or number of the image in a file that holds several. ``"pages"`` takes all
+        pages of a TIFF file in order, where its metadata contradict them.
 
     Returns
     -------

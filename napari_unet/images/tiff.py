@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from napari_unet.images.stack import LazyArray
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_AS_THEY_LIE: dict[str, Any] = {
+    f"is_{kind}": False
+    for kind in "ome imagej shaped lsm stk fluoview micromanager scanimage nih".split()
+}
+"""No metadata that arrange pages, for tifffile."""
 
 
 def open_tiff(path: Path, axes: str | None, series: str | int | None) -> ImageStack:
@@ -39,7 +44,8 @@ def open_tiff(path: Path, axes: str | None, series: str | int | None) -> ImageSt
     axes : str, optional
         Axes that replace those of the metadata.
     series : str or int, optional
-        Name or number; needed where a file holds several images.
+        Name or number; needed where a file holds several images. `tiff_checks.PAGES`
+        for all pages as they lie, where metadata tell otherwise.
 
     Returns
     -------
@@ -51,14 +57,17 @@ def open_tiff(path: Path, axes: str | None, series: str | int | None) -> ImageSt
     ImageError
         If the file is damaged, incomplete, ambiguous, or holds no intensities.
     """
+    as_they_lie = series == tiff_checks.PAGES
     with (
         checks.telling_read_errors(path.name),
         tiff_checks.heard() as messages,
-        TiffFile(path) as tif,
+        TiffFile(path, **(_AS_THEY_LIE if as_they_lie else {})) as tif,
     ):
         root = _ome_root(tif, path)
         companions = ome.check_companions(root, path) if root is not None else []
-        chosen, ignored = _choose(tif.series, series, path.name)
+        chosen, ignored = _choose(
+            tif.series, None if as_they_lie else series, path.name
+        )
         opened = _Opened(tif, chosen, root, path, companions)
         damage = tiff_checks.check_heard(messages, path.name)
         return opened.stack(axes, (*ignored, *damage))
@@ -191,9 +200,9 @@ class _Opened:
                 wanted += f" ({ome.planes(self.root, index)} in its metadata)"
             raise ImageError(
                 f"{self.name} lacks some of its pages",
-                found=f"{len(found)}",
+                found=f"{len(found)} pages",
                 expected=wanted,
-                hint="Copy or export the file again.",
+                hint=tiff_checks.AGAIN,
             )
         return [
             Segments(

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("tifffile")
 _LOG.addHandler(logging.NullHandler())  # else Python prints its warnings
 
+PAGES = "pages"
+"""Name of a series that is all pages of a file, in order, without its metadata."""
+AGAIN = (
+    "Copy or export the file again; or read its pages as they lie, whatever its "
+    f"metadata tell, as the series {PAGES!r}."
+)
+
 _LOST = re.compile(
     r"missing|index out of range|expected \d+ frames|discontiguous|invalid TiffData"
     r"|incompletely written|invalid offset|invalid page offset|does not match"
@@ -69,7 +76,7 @@ def check_heard(messages: list[str], name: str) -> tuple[str, ...]:
         raise ImageError(
             f"{name} contradicts itself or is incomplete",
             found=lost[0][:200],
-            hint="Copy or export the file again.",
+            hint=AGAIN,
         )
     if not messages:
         return ()

@@ -77,8 +77,24 @@ def test_missing_companion_is_named(tmp_path):
 def test_metadata_that_contradict_the_pages(tmp_path, size_z, pages):
     data = f'<TiffData IFD="0" PlaneCount="{pages}"/>'
     write_ome(tmp_path / "a.ome.tif", data, size_z=size_z, pages=pages)
-    with pytest.raises(ImageError, match=r"contradicts|lacks"):
+    with pytest.raises(ImageError, match=r"(contradicts|lacks).*the series 'pages'"):
         open_image(tmp_path / "a.ome.tif")
+    stack = open_image(tmp_path / "a.ome.tif", axes="ZYX", series="pages")
+    wanted = tifffile.imread(tmp_path / "a.ome.tif", key=range(pages))
+    assert np.array_equal(stack.array[:], wanted)
+    assert stack.scale == {}
+
+
+def test_pages_of_imagej_are_read_as_they_lie(tmp_path):
+    path, pixels = tmp_path / "a.tif", np.arange(96, dtype=np.uint16).reshape(8, 3, 4)
+    tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "ZYX"})
+    told = path.read_bytes().replace(b"images=8", b"images=9")
+    path.write_bytes(told.replace(b"slices=8", b"slices=9"))
+    with pytest.raises(ImageError, match="found 8 pages, expected 9 planes"):
+        open_image(path)
+    with pytest.raises(ImageError, match="axes"):
+        open_image(path, series="pages")
+    assert np.array_equal(open_image(path, axes="TYX", series="pages").array[:], pixels)
 
 
 def test_entities_are_refused(tmp_path):
