@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import tempfile
@@ -9,6 +10,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -70,6 +72,10 @@ class Folder(Source):
 
     def names(self) -> list[str]:
         """Return the names of all files down to two levels."""
+        return self._names
+
+    @cached_property
+    def _names(self) -> list[str]:
         found = islice(_files(self.path, _DEEPEST), _MOST_NAMES)
         return sorted(p.relative_to(self.path).as_posix() for p in found)
 
@@ -127,13 +133,24 @@ class Zip(Source):
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the files below a folder; links to folders are not followed."""
-    for path in folder.iterdir():
-        if path.is_file():
-            yield path
-        elif depth > 1 and path.is_dir() and not path.is_symlink():
-            with suppress(OSError):
-                yield from _files(path, depth - 1)
+    """Yield the files below a folder, its own first; folder links are not followed."""
+    folders = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_file(entry):
+                yield Path(entry.path)
+            elif depth > 1 and entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+    for inner in folders:
+        yield from _files(inner, depth - 1)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link to one; links in a loop are none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _common_root(names: list[str]) -> str:
