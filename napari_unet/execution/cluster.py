@@ -33,10 +33,12 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from napari_unet.execution.cluster_worker import main; main()"
 )
-_NO_PAGES: dict[str, list[str]] = {
+_PLAIN: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
 }
+"""Without Dask's pages, and without the profile for them, which costs workers time."""
 _MOST_STARTS = 3
 _CONNECT = 15.0
 """Seconds a scheduler has to answer."""
@@ -84,7 +86,7 @@ class LocalCluster:
         self._security = _temporary_security(distributed)
         if dashboard:
             _need_dashboard()
-        self._pages = {} if dashboard else _NO_PAGES
+        self._pages = {} if dashboard else _PLAIN
         with _configured(self._pages):
             self._scheduler = distributed.LocalCluster(
                 n_workers=0,
