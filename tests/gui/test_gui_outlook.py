@@ -67,7 +67,7 @@ def test_thick_planes_are_told(desk):
     desk.controller.outlooks.set_settings({"ndim": 3})
     desk.controller.catch_up()
     shown = plan(desk)
-    assert "3D, poolings Z 0, Y 2, X 2; 16, 32, 64 channels." in shown.text
+    assert "3D, poolings Z 0, Y 2, X 2; 8, 16, 32 channels." in shown.text
     assert "planes 4 pixels apart" in shown.text
 
 
