@@ -1,6 +1,6 @@
 """What do more workers gain?
 
-    OMP_NUM_THREADS=1 python -m benchmarks.workers --files [--count 16] [--rounds 5]
+    OMP_NUM_THREADS=1 python -m benchmarks.workers --files [--count 32] [--rounds 5]
     OMP_NUM_THREADS=1 python -m benchmarks.workers --slabs [--rounds 5]
 
 The same work by one worker and by two, each worker pinned to a core of its own, rounds
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--files", action="store_true")
     parser.add_argument("--slabs", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--count", type=int, default=32)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.files:
