@@ -17,11 +17,25 @@ if TYPE_CHECKING:
     from napari_unet.training.coding import Coding
 
 _FROM, _FULL = 0.15, 0.5  # shares of the training at which it begins and is in full
+_STEPS, _FADED = 400, 600  # by then it is in full, and over
 
 
-def weight(progress: float) -> float:
-    """How much consistency counts, 0 to 1, by how much of the training is done."""
-    return min(max((progress - _FROM) / (_FULL - _FROM), 0.0), 1.0)
+def weight(progress: float, steps: int) -> float:
+    """How much consistency counts, 0 to 1.
+
+    It comes with the share of the training, or of 400 steps if these are fewer, and is
+    over after 600 steps: after thousands a network agrees with itself on anything.
+
+    Parameters
+    ----------
+    progress : float
+        How much of the training is done.
+    steps : int
+        How many were made.
+    """
+    done = max(progress, steps / _STEPS)
+    rise = min(max((done - _FROM) / (_FULL - _FROM), 0.0), 1.0)
+    return rise * min(max((_FADED - steps) / (_FADED - _STEPS), 0.0), 1.0)
 
 
 def consistency_loss(

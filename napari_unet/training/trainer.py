@@ -122,7 +122,8 @@ class Trainer:
         float
             NaN or infinite if the training failed; the weights are then unchanged.
         """
-        self._agreement = self._recipe.consistency * consistency.weight(progress)
+        share = consistency.weight(progress, self.steps)
+        self._agreement = self._recipe.consistency * share
         tasks = list(self._tasks())
         seed = int(torch.randint(1 << 62, (), generator=self._generator))
         value = self._gradient(tasks, seed)

@@ -50,9 +50,12 @@ def test_networks_that_agree_cost_nothing():
 
 
 def test_it_begins_when_the_teacher_knows_something():
-    assert weight(0.1) == 0
-    assert 0 < weight(0.3) < weight(0.4) < 1
-    assert weight(0.5) == weight(2.0) == 1
+    assert weight(0.1, 0) == 0
+    assert 0 < weight(0.3, 0) < weight(0.4, 0) < 1
+    assert weight(0.5, 0) == weight(2.0, 400) == 1
+    assert 0 < weight(0.1, 100) < weight(0.1, 200) == 1  # a long training
+    assert weight(1.0, 500) == 0.5
+    assert weight(1.0, 600) == weight(0.2, 5000) == 0
 
 
 @pytest.mark.parametrize(
