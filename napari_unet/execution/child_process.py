@@ -37,6 +37,8 @@ _BOOT = (
 )
 _KILL_AFTER = 0.3
 _TAIL = 4000
+_NICER, _NICEST = 5, 19
+"""By how much a child gives way on POSIX, and the lowest priority there is."""
 
 
 class Child:
@@ -51,11 +53,21 @@ class Child:
     stop_after : float
         Seconds between asking a job to stop and ending its process, unless the job
         has a time of its own.
+    gives_way : bool
+        Whether this process goes first where both want the same core, as a window has
+        to: its waits were twice as long beside a child of its own priority.
     """
 
-    def __init__(self, *, allow: str = "napari_unet", stop_after: float = 1.5) -> None:
+    def __init__(
+        self,
+        *,
+        allow: str = "napari_unet",
+        stop_after: float = 1.5,
+        gives_way: bool = False,
+    ) -> None:
         self._allow = allow
         self._stop_after = stop_after
+        self._gives_way = gives_way
         self._worker: _Worker | None = None
         self._job: JobHandle | None = None
         self._numbers = itertools.count()
@@ -121,7 +133,7 @@ class Child:
     def _living(self) -> _Worker:
         """Find the process, or start one."""
         if self._worker is None or not self._worker.alive:
-            self._worker = _Worker(self._allow, self._stop_after)
+            self._worker = _Worker(self._allow, self._stop_after, self._gives_way)
         return self._worker
 
     def __enter__(self) -> Child:
@@ -134,10 +146,12 @@ class Child:
 class _Worker:
     """One life of the child process: its pipes, its reader thread, its end."""
 
-    def __init__(self, allow: str, stop_after: float) -> None:
+    def __init__(self, allow: str, stop_after: float, gives_way: bool) -> None:
         self._stop_after = stop_after
         self._errors = tempfile.TemporaryFile()
         self._process = _spawn(allow, self._errors)
+        if gives_way:
+            _give_way(self._process.pid)
         self._logged = 0
         self._jobs: dict[int, JobHandle] = {}
         self._lock = threading.Lock()
@@ -312,3 +326,13 @@ def _spawn(allow: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         stderr=errors,
         creationflags=flags,
     )
+
+
+def _give_way(pid: int) -> None:
+    """Lower the priority of a process below this one's, where the system lets us."""
+    if sys.platform == "win32":
+        priority = int(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        priority = min(psutil.Process().nice() + _NICER, _NICEST)
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(pid).nice(priority)

@@ -45,7 +45,7 @@ class Shared:
         layers = Layers(viewer)
         self.controller = Controller(
             layers,
-            Child(),
+            Child(gives_way=True),
             preferences.scratch_folder(),
             preferences.rounds_folder(),
             preferences.recovery_folder(),

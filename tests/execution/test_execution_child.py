@@ -254,3 +254,20 @@ def test_child_knows_neither_qt_nor_torch(child):
     modules = run(child, "modules")[-1].result
     assert "toy_jobs" in modules
     assert not {"PyQt6", "PySide6", "napari", "qtpy", "torch"} & set(modules)
+
+
+@pytest.mark.skipif(
+    sys.platform != "win32" and psutil.Process().nice() >= 19,
+    reason="this process has the lowest priority there is",
+)
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_gives_way_to_its_parent_when_asked(gives_way):
+    with Child(allow="toy_jobs", gives_way=gives_way) as child:
+        child.run("toy_jobs:count", {"n": 1}, on_event=Log()).wait(30)
+        theirs = psutil.Process(child.pid).nice()
+    ours = psutil.Process().nice()
+    if sys.platform == "win32":
+        expected = psutil.BELOW_NORMAL_PRIORITY_CLASS if gives_way else ours
+        assert theirs == expected
+    else:
+        assert (theirs > ours) is gives_way
