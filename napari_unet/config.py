@@ -240,9 +240,9 @@ class FinetuneConfig(ReadConfig):
     unpainted: bool = Field(
         True,
         title="Unpainted pixels",
-        description="New network from strokes, where nothing is painted: in 2D it "
-        "learns to agree with the average of itself (mean teacher), in 3D with a "
-        "classifier of single pixels that learned the same strokes.",
+        description="New network from strokes, where nothing is painted: it learns to "
+        "agree with a classifier of single pixels that learned the same strokes, or, "
+        "where objects are painted in 2D, with the average of itself (mean teacher).",
     )
     strokes: Literal["auto", "classes", "instances"] = Field(
         "auto",

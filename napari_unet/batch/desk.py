@@ -95,8 +95,7 @@ class Desk:
         if last is None:
             return
         if last.outcome == "done":
-            target = str(self._output / last.output)
-            self.items.append(Item(path, target, "skipped"))
+            self.items.append(Item(path, status="skipped", **self._written(last)))
             return
         self.items.append(Item(path, "", "failed", last.reason, remembered=True))
         yield Warned(f"{image.path.name} failed before: {last.reason}")
@@ -304,11 +303,16 @@ class Desk:
         """Keep what became of an image, and say it where it failed."""
         path, seconds = str(image.path), record.seconds
         if record.outcome == "done":
-            target = str(self._output / record.output)
-            self.items.append(Item(path, target, "done", seconds=seconds))
+            written = self._written(record)
+            self.items.append(Item(path, status="done", seconds=seconds, **written))
             return
         self.items.append(Item(path, "", "failed", record.reason, seconds))
         yield Warned(f"{image.path.name} failed: {record.reason}")
+
+    def _written(self, record: Record) -> dict[str, str]:
+        """Give the paths of what was written for an image."""
+        beside = record.probabilities and str(self._output / record.probabilities)
+        return {"output": str(self._output / record.output), "probabilities": beside}
 
     def _set_aside(self, plan: Record, last: Record | None) -> Iterator[Event]:
         """Rename what stands in the way and is not as we wrote it."""

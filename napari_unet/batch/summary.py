@@ -27,6 +27,8 @@ class Item:
         How long it took in this run.
     remembered : bool
         Whether a failure is that of an earlier run and was not tried again.
+    probabilities : str
+        Path of the probabilities beside the result; empty where there are none.
     """
 
     input: str
@@ -35,6 +37,7 @@ class Item:
     reason: str = ""
     seconds: float = 0.0
     remembered: bool = False
+    probabilities: str = ""
 
 
 @dataclass(frozen=True, slots=True)

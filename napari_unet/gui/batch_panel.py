@@ -183,10 +183,12 @@ class BatchPanel(QWidget):  # type: ignore[misc]
         self._controller.session.attempt(copy)
 
     def _open(self, file: BatchFile) -> None:
-        """Open a file of the table, and its result where there is one."""
-        done = file.status in ("done", "skipped")
+        """Open a file of the table, and what was written for it."""
         kind = str(self.form.fields["kind"].value)
-        self._controller.opening.result(file.path, file.output if done else "", kind)
+        is_done = file.status in ("done", "skipped")
+        written = {file.output: kind, file.probabilities: "probabilities"}
+        written.pop("", None)
+        self._controller.opening.results(file.path, written if is_done else {})
 
     def _estimate_if_new(self, view: View) -> None:
         """Ask what the files would take, once for these and the model."""

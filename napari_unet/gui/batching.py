@@ -185,20 +185,24 @@ class Batching:
         """Take over what became of every file."""
         items = {item["input"]: item for item in summary["items"]}
         files = tuple(
-            BatchFile(
-                file.path,
-                items[file.path]["status"],
-                items[file.path]["reason"],
-                items[file.path]["output"],
-            )
-            if file.path in items
-            else file
+            _ended(file, items[file.path]) if file.path in items else file
             for file in self._session.state.files
         )
         self._session.update(files=files)
         counts = [item["status"] for item in summary["items"]]
         parts = [f"{counts.count(s)} {s}" for s in ("done", "skipped", "failed")]
         return f"Batch: {', '.join(parts)}"
+
+
+def _ended(file: BatchFile, item: Mapping[str, Any]) -> BatchFile:
+    """Take over what became of a file."""
+    return BatchFile(
+        file.path,
+        item["status"],
+        item["reason"],
+        item["output"],
+        item["probabilities"],
+    )
 
 
 def _look(

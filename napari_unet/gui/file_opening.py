@@ -10,9 +10,12 @@ from napari.layers import Labels as LabelsLayer
 
 from napari_unet.errors import UNetError
 from napari_unet.gui.layers import MARK
+from napari_unet.gui.opening import pixels_for
 from napari_unet.gui.strokes import class_colours
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_unet.gui.layers import Layers
     from napari_unet.gui.session import Session
 
@@ -36,23 +39,26 @@ class Opening:
         """Open an image; it becomes the one that is worked on."""
         self._read([path], lambda parts: self._add_image(*parts[0]))
 
-    def result(self, image: str, result: str, kind: str) -> None:
-        """Open an image of a batch and its result above it, if there is one.
+    def results(self, image: str, results: Mapping[str, str]) -> None:
+        """Open an image of a batch and above it what was written for it.
+
+        Only the first of the results is visible at first.
 
         Parameters
         ----------
-        image, result : str
-            Their files; `result` may be empty.
-        kind : str
-            What the numbers of the result are.
+        image : str
+            Its file.
+        results : mapping of str to str
+            What the numbers are, by the file.
         """
 
         def show(parts: list[Any]) -> None:
             self._add_image(*parts[0])
-            if len(parts) > 1:
-                self._add_result(kind, *parts[1])
+            for number, kind in reversed([*enumerate(results.values())]):
+                pixels, shown = parts[1 + number]
+                self._add_result(kind, pixels, {**shown, "visible": number == 0})
 
-        self._read([image, result] if result else [image], show)
+        self._read([image, *results], show)
 
     def _read(self, paths: list[str], show: Any) -> None:
         """Read files elsewhere and show them here."""
@@ -94,8 +100,8 @@ def _layer_of(path: str) -> tuple[Any, dict[str, Any]]:
     """Read a file: its pixels and how they are placed."""
     from napari_unet.images.readers import open_image
 
-    with open_image(path) as stack:
-        pixels = stack.read({}, stack.axes)
+    stack = open_image(path)
+    pixels = pixels_for(stack)
     units = [stack.units.get(axis) or "pixel" for axis in stack.axes]
     return pixels, {
         "name": Path(path).name,

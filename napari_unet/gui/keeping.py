@@ -35,7 +35,9 @@ class Keeping:
         self._strokes = strokes
         self._projects = projects
         self._mirrored: dict[str, str] = {}
+        """Pictures of the project, by the layers from elsewhere that they copy."""
         strokes.on_paint(self._painted)
+        projects.on_open(self._mirrored.clear)
 
     def autosave(self) -> None:
         """Bring what was painted to the disk, in the background."""

@@ -56,7 +56,7 @@ def open_picture(viewer: ViewerModel, picture: Picture, path: Path) -> str:
         )  # fmt: skip
     axes = picture.axes[:-1] if picture.rgb else picture.axes
     layer = viewer.add_image(
-        _data(stack),
+        pixels_for(stack),
         name=picture.name,
         rgb=picture.rgb,
         scale=[picture.scale.get(axis, 1.0) for axis in axes],
@@ -66,8 +66,19 @@ def open_picture(viewer: ViewerModel, picture: Picture, path: Path) -> str:
     return str(layer.name)
 
 
-def _data(stack: ImageStack) -> Any:
-    """Pixels for napari: in memory, or plane by plane."""
+def pixels_for(stack: ImageStack) -> Any:
+    """Give pixels to napari: up to 256 MB in memory, larger ones plane by plane.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        Closed where its pixels are in memory; else the pixels need it.
+
+    Returns
+    -------
+    numpy.ndarray or dask.array.Array
+        With the axes of the stack.
+    """
     if math.prod(stack.shape) * stack.dtype.itemsize <= _IN_MEMORY:
         with stack:
             return stack.read({}, stack.axes)

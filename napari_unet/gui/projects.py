@@ -74,11 +74,16 @@ class Projects:
         self._awaited: Path | None = None
         self._states: dict[str, places.State] = {}
         self._on_show: list[Callable[[str, str], None]] = []
+        self._on_open: list[Callable[[], None]] = []
         weakref.finalize(layers.viewer, self._held.close)
 
     def on_show(self, call: Callable[[str, str], None]) -> None:
         """Call a function with image layer and picture id when strokes are shown."""
         self._on_show.append(call)
+
+    def on_open(self, call: Callable[[], None]) -> None:
+        """Call a function when another project takes the place of the open one."""
+        self._on_open.append(call)
 
     @property
     def project(self) -> Project | None:
@@ -224,6 +229,8 @@ class Projects:
                 self._strokes.remove(name)
         self._held.close()
         self._held.project = opened
+        for call in self._on_open:
+            call()
         classes = opened.contents.classes or first_classes()
         self._session.update(
             classes=classes, offer=None, kind=opened.contents.kind, suspects=()

@@ -176,6 +176,7 @@ class BatchFile:
     status: str = "waiting"
     note: str = ""
     output: str = ""
+    probabilities: str = ""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ class Augmentation:
         Whether to change shapes and intensities.
     solid : bool
         Whether a volume may be turned out of the YX plane, for isotropic pixels.
-    mixed : bool
-        Whether patches are mixed, see `blend`.
+    mixed : float
+        Chance with which the patches of a batch are mixed, see `blend`.
     upright : bool
         Whether images keep their orientation: no flips, and turns of 15 degrees.
     """
@@ -38,7 +38,7 @@ class Augmentation:
     geometry: bool = True
     light: bool = True
     solid: bool = False
-    mixed: bool = True
+    mixed: float = 1.0
     upright: bool = False
 
 
@@ -70,7 +70,7 @@ def points(
     grid = torch.stack(torch.meshgrid(*steps, indexing="ij"), -1)
     if how.geometry:
         grid = grid @ _turn(len(shape), how, generator).T
-        if _chance(0.5, generator):
+        if by_chance(0.5, generator):
             grid = grid + _bend(shape, generator)
     return grid + torch.tensor(centre, dtype=torch.float32)
 
@@ -119,13 +119,13 @@ def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         Source of all random numbers.
     """
     spread = image.std().clamp(min=1e-3)
-    if _chance(0.5, generator):
+    if by_chance(0.5, generator):
         middle = image.mean()
         image = (image - middle) * _between(0.9, 1.1, generator) + middle
         image = image + spread * _between(-0.05, 0.05, generator)
-    if _chance(0.5, generator):
+    if by_chance(0.5, generator):
         image = _blur(image, _between(0.3, 1.5, generator))
-    if _chance(0.3, generator):
+    if by_chance(0.3, generator):
         noise = torch.randn(image.shape, generator=generator)
         image = image + noise * spread * _between(0.0, 0.15, generator)
     return image
@@ -179,7 +179,7 @@ def _turn(ndim: int, how: Augmentation, generator: torch.Generator) -> torch.Ten
     planes = [(ndim - 2, ndim - 1)]
     if how.solid and ndim == 3:
         planes = [(0, 1), (0, 2), (1, 2)]
-    quarter = _chance(0.5, generator)
+    quarter = by_chance(0.5, generator)
     for plane in planes:
         angle = _between(0.0, 2 * math.pi, generator)
         if how.upright:
@@ -236,7 +236,8 @@ def _mirror(planes: torch.Tensor, axis: int) -> torch.Tensor:
     return functional.pad(planes, pad, mode="replicate")
 
 
-def _chance(share: float, generator: torch.Generator) -> bool:
+def by_chance(share: float, generator: torch.Generator) -> bool:
+    """Draw whether something happens that does in a share of all cases."""
     return float(torch.rand((), generator=generator)) < share
 
 

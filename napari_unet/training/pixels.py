@@ -1,32 +1,31 @@
-"""First teacher of a volume: a classifier of single pixels, soon taught by few strokes.
+"""First teacher of a new network: a classifier of single pixels, quick with strokes.
 
-A new 3D network takes few steps in a minute, and its strokes tell it little about the
-pixels between them. Small networks on a multiscale filter bank, as the random forests
-of interactive tools have it (Sommer et al., ISBI 2011; Arganda-Carreras et al.,
-Bioinformatics 2017), learn the same strokes in a second, and what they say there is
-learned along with the strokes (distillation, Hinton et al., 2015).
+A new network takes few steps in a minute, and its strokes tell it little about the
+pixels between them. Trees on multiscale features, as interactive tools have them
+(Sommer et al., ISBI 2011; Arganda-Carreras et al., Bioinformatics 2017), learn the same
+strokes in a second. What they say there is learned along with the strokes
+(distillation, Hinton et al., 2015). They are extremely randomised (Geurts et al.,
+Machine Learning 63, 2006) with broad leaves, which generalised better from few strokes
+than a random forest, see docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import ndimage
-from torch import nn
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.training.coding import Coding
 
-_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # of the filters, in pixels along X
-_HIDDEN, _MEMBERS = 32, 5
-_STEPS, _RATE, _DECAY, _DROPPED = 150, 1e-2, 0.3, 0.3
+_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)  # standard deviations of the filters, in pixels
+_TREES, _LEAF = 100, 5  # trees, and painted pixels that a leaf has at least
 _MOST_TAUGHT = 4096  # pixels of each class that teach it
-_MOST_PIXELS = 3_000_000  # that are filtered in all: about 2 s and 250 MB a million
+_MOST_PIXELS = 3_000_000  # that are judged in all: about 5 s and 300 MB a million
 _CHUNK = 1 << 17  # pixels judged at once
 
 
@@ -34,7 +33,6 @@ def soft_targets(
     images: Sequence[np.ndarray],
     targets: Sequence[np.ndarray],
     classes: int,
-    units: Sequence[float],
     seed: int,
 ) -> list[np.ndarray]:
     """Learn the painted pixels, and tell how likely each class is at all others.
@@ -47,10 +45,8 @@ def soft_targets(
         Classes from 1 that are painted, one a block; 0 is unknown.
     classes : int
         How many there are.
-    units : sequence of float
-        Length of a pixel along each spatial axis, in lengths along the last.
     seed : int
-        Of the first weights and of what is dropped.
+        Of the trees.
 
     Returns
     -------
@@ -59,15 +55,15 @@ def soft_targets(
         pixels in all, the smallest coming first: there strokes alone teach.
     """
     chosen = _within_limit(targets)
-    banks = {n: filter_bank(images[n], units) for n in chosen}
+    features = {n: features_of(images[n]) for n in chosen}
     soft = [np.zeros((classes, *t.shape), np.float32) for t in targets]
-    seen = [banks[n][:, targets[n] > 0].T for n in chosen]
+    seen = [features[n][targets[n] > 0] for n in chosen]
     wanted = [targets[n][targets[n] > 0] for n in chosen]
     if not wanted or not np.concatenate(wanted).size:
         return soft
-    teacher = _Teacher(np.concatenate(seen), np.concatenate(wanted), classes, seed)
+    trees = _fit(np.concatenate(seen), np.concatenate(wanted), seed)
     for n in chosen:
-        soft[n] = teacher.probability(banks.pop(n))
+        soft[n][trees.classes_ - 1] = _judged(trees, features.pop(n))
     return soft
 
 
@@ -78,88 +74,43 @@ def _within_limit(targets: Sequence[np.ndarray]) -> list[int]:
     return sorted(n for n, t in zip(order, total, strict=True) if t <= _MOST_PIXELS)
 
 
-def filter_bank(image: np.ndarray, units: Sequence[float]) -> np.ndarray:
-    """Intensity, edge, blob and texture of every pixel at four scales.
+def features_of(image: np.ndarray) -> np.ndarray:
+    """Intensity, edge and texture of every pixel at five scales.
 
-    These are Gaussian, magnitude of its gradient, and trace and norm of its Hessian,
-    none of which change when the image is turned.
+    These are Gaussian, Sobel magnitude and eigenvalues of the Hessian, by scikit-image.
+    Scales are counted in pixels along every axis, and done one by one to save memory.
 
     Parameters
     ----------
     image : numpy.ndarray
         float32, (C, *spatial).
-    units : sequence of float
-        Length of a pixel along each spatial axis, in lengths along the last.
 
     Returns
     -------
     numpy.ndarray
-        float32, (16 C, *spatial).
+        float32, (*spatial, features), by scale: 4 a channel in planes, 5 in volumes.
     """
-    return np.concatenate([_filtered(c, s, units) for c in image for s in _SIGMAS])
+    from skimage.feature import multiscale_basic_features
+
+    wide = [(0, 0), *((0, n == 1) for n in image.shape[1:])]  # slopes need two pixels
+    padded = np.pad(image, wide, mode="edge")
+    inner = tuple(map(slice, image.shape[1:]))
+    found = [
+        multiscale_basic_features(
+            padded, sigma_min=sigma, sigma_max=sigma, num_sigma=1, channel_axis=0
+        )[inner]
+        for sigma in _SIGMAS
+    ]
+    return np.concatenate(found, axis=-1, dtype=np.float32)
 
 
-def _filtered(image: np.ndarray, sigma: float, units: Sequence[float]) -> np.ndarray:
-    """Filter one channel at one scale."""
-    smooth = ndimage.gaussian_filter(image, [sigma / u for u in units], truncate=3)
-    first = [_slope(smooth, axis, u) for axis, u in enumerate(units)]
-    trace, norm = np.zeros_like(smooth), np.zeros_like(smooth)
-    for a, slope in enumerate(first):
-        for b in range(a, len(units)):
-            second = _slope(slope, b, units[b])
-            norm += second**2 * (1 if a == b else 2)
-            if a == b:
-                trace += second
-    edge = np.sqrt(sum(slope**2 for slope in first))
-    # Filters fall with the scale; this makes them comparable (Lindeberg, IJCV 1998).
-    return np.stack([smooth, sigma * edge, sigma**2 * trace, sigma**2 * np.sqrt(norm)])
+def _fit(seen: np.ndarray, wanted: np.ndarray, seed: int) -> Any:
+    """Teach the trees some pixels of every class."""
+    from sklearn.ensemble import ExtraTreesClassifier
 
-
-def _slope(values: np.ndarray, axis: int, unit: float) -> np.ndarray:
-    """Take the derivative along an axis, 0 along one of a single pixel."""
-    if values.shape[axis] == 1:
-        return np.zeros_like(values)
-    slope: np.ndarray = np.gradient(values, np.float32(unit), axis=axis)
-    return slope
-
-
-class _Teacher:
-    """Small networks whose probabilities are averaged.
-
-    Parameters
-    ----------
-    seen : numpy.ndarray
-        float32, (pixels, features).
-    wanted : numpy.ndarray
-        Classes from 1, (pixels,).
-    classes, seed : int
-        As for `soft_targets`.
-    """
-
-    def __init__(
-        self, seen: np.ndarray, wanted: np.ndarray, classes: int, seed: int
-    ) -> None:
-        self._mean, self._scale = seen.mean(0), seen.std(0) + 1e-6
-        kept = np.concatenate([_some(wanted == c) for c in np.unique(wanted)])
-        inputs = self._scaled(seen[kept])
-        targets = torch.from_numpy(wanted[kept].astype(np.int64) - 1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._members = [_fit(inputs, targets, classes) for _ in range(_MEMBERS)]
-
-    @torch.no_grad()
-    def probability(self, bank: np.ndarray) -> np.ndarray:
-        """Probability of every class, (classes, *spatial), of a filtered block."""
-        pixels = bank.reshape(len(bank), -1).T
-        parts = [
-            torch.stack([m(self._scaled(part)).softmax(1) for m in self._members])
-            for part in np.split(pixels, range(_CHUNK, len(pixels), _CHUNK))
-        ]
-        mean = torch.cat([part.mean(0) for part in parts]).T.numpy()
-        return np.ascontiguousarray(mean).reshape(-1, *bank.shape[1:])
-
-    def _scaled(self, features: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy((features - self._mean) / self._scale)
+    kept = np.concatenate([_some(wanted == c) for c in np.unique(wanted)])
+    trees = ExtraTreesClassifier(_TREES, min_samples_leaf=_LEAF, random_state=seed)
+    return trees.fit(seen[kept], wanted[kept])
 
 
 def _some(mask: np.ndarray) -> np.ndarray:
@@ -168,21 +119,18 @@ def _some(mask: np.ndarray) -> np.ndarray:
     return at[:: -(-len(at) // _MOST_TAUGHT)]
 
 
-def _fit(inputs: torch.Tensor, targets: torch.Tensor, classes: int) -> nn.Module:
-    """Teach one small network, all classes counting the same."""
-    counts = torch.bincount(targets, minlength=classes).float()
-    weights = torch.where(counts > 0, 1 / counts.clamp(min=1), torch.zeros(()))
-    member = nn.Sequential(
-        nn.Dropout(_DROPPED), nn.Linear(inputs.shape[1], _HIDDEN), nn.LeakyReLU(0.1),
-        nn.Linear(_HIDDEN, _HIDDEN), nn.LeakyReLU(0.1), nn.Linear(_HIDDEN, classes),
-    )  # fmt: skip
-    optimizer = torch.optim.AdamW(member.parameters(), _RATE, weight_decay=_DECAY)
-    for _ in range(_STEPS):
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(member(inputs), targets, weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return member.eval()
+def _judged(trees: Any, features: np.ndarray) -> np.ndarray:
+    """Probability of the classes that the trees know, (classes, *spatial).
+
+    Each chunk is added up by one thread, so that the last bits do not depend on which
+    is first.
+    """
+    pixels = features.reshape(-1, features.shape[-1])
+    starts = range(0, len(pixels), _CHUNK)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        parts = pool.map(lambda n: trees.predict_proba(pixels[n : n + _CHUNK]), starts)
+        found = np.concatenate([part.astype(np.float32) for part in parts])
+    return np.moveaxis(found.reshape(*features.shape[:-1], -1), -1, 0)
 
 
 def soft_loss(

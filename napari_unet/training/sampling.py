@@ -12,6 +12,7 @@ from scipy import ndimage
 from napari_unet.training.augmentation import (
     Augmentation,
     blend,
+    by_chance,
     points,
     relight,
     warp,
@@ -138,11 +139,16 @@ class PatchSampler:
         """Draw a batch."""
         drawn = [self._one(generator) for _ in range(size)]
         images, maps = (torch.stack(part) for part in zip(*drawn, strict=True))
-        if self._how.light and self._how.mixed:
+        if self._is_mixed(generator):
             images, maps = blend(images, maps, generator)
         weights = maps[:, 1] if self._plain > 1 else None
         soft = maps[:, self._plain :] if maps.shape[1] > self._plain else None
         return Patches(images, maps[:, 0].round().long(), weights, soft)
+
+    def _is_mixed(self, generator: torch.Generator) -> bool:
+        """Draw whether a batch is mixed, where that is open."""
+        share = self._how.mixed if self._how.light else 0.0
+        return share == 1 or (share > 0 and by_chance(share, generator))
 
     def _one(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw a single patch."""

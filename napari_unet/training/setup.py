@@ -25,7 +25,8 @@ _FROM_SCRATCH, _FROM_LABELS, _FINE_TUNING = 2e-3, 3e-3, 3e-4  # learning rates
 # Weight decay of a new network, high against learning strokes by heart.
 _DECAY, _LABELS_DECAY = 0.5, 1e-2
 _CONSISTENCY = 5.0  # weight of agreement at unpainted pixels; their distances are small
-_SOFT = 5.0  # weight of the first teacher of a volume there
+_SOFT = 20.0  # weight of the first teacher there
+_MIXED_BESIDE_TEACHER = 0.5  # share of the batches that are mixed where it teaches
 
 
 def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
@@ -44,7 +45,7 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
         autocast=None if dtype is torch.float32 else dtype,
-        consistency=_CONSISTENCY if _looks_beyond(lesson, config, 2) else 0.0,
+        consistency=_CONSISTENCY if _agrees_with_itself(lesson, config) else 0.0,
         soft=_SOFT,
     )
     how = _augmentation(lesson, config)
@@ -54,29 +55,31 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     )
 
 
-def _looks_beyond(lesson: Lesson, config: FinetuneConfig, ndim: int) -> bool:
-    """Whether unpainted pixels teach: new networks of `ndim` axes, beside strokes.
+def _looks_beyond(lesson: Lesson, config: FinetuneConfig) -> bool:
+    """Whether unpainted pixels teach: new networks, beside strokes."""
+    return config.unpainted and lesson.is_new and not config.complete
 
-    2D ones learn them from their own average, which took from the few steps of a minute
-    in volumes without a gain. Those have a first teacher, which gained nothing in 2D.
+
+def _has_teacher(lesson: Lesson, config: FinetuneConfig) -> bool:
+    """Whether a classifier of pixels learns the strokes first; it tells no objects."""
+    return lesson.kind == "classes" and _looks_beyond(lesson, config)
+
+
+def _agrees_with_itself(lesson: Lesson, config: FinetuneConfig) -> bool:
+    """Whether a network of objects learns unpainted pixels from its own average.
+
+    In volumes that took from the few steps of a minute without a gain.
     """
-    mine = lesson.network.spec.ndim == ndim
-    return config.unpainted and mine and lesson.is_new and not config.complete
+    flat = lesson.network.spec.ndim == 2
+    return flat and lesson.kind == "instances" and _looks_beyond(lesson, config)
 
 
 def soft_of(lesson: Lesson, config: FinetuneConfig) -> list[np.ndarray] | None:
     """Ask the first teacher about every block; None for networks without one."""
-    if lesson.kind != "classes" or not _looks_beyond(lesson, config, 3):
+    if not _has_teacher(lesson, config):
         return None
-    spec = lesson.network.spec
-    lengths = [spec.spacing.get(axis, 1.0) for axis in spec.spatial]
-    return soft_targets(
-        lesson.images,
-        lesson.split.training,
-        len(lesson.coding.rows),
-        [length / lengths[-1] for length in lengths],
-        config.seed,
-    )
+    rows = len(lesson.coding.rows)
+    return soft_targets(lesson.images, lesson.split.training, rows, config.seed)
 
 
 def make_sampler(
@@ -113,13 +116,22 @@ def _decay(lesson: Lesson, config: FinetuneConfig) -> float:
 
 def _augmentation(lesson: Lesson, config: FinetuneConfig) -> Augmentation:
     """Decide what may happen to patches."""
-    solid = plan.is_solid(lesson.network.spec.spacing)
     return Augmentation(
         config.augment,
         config.augment,
-        solid,
-        # Whole labels need no unlikely surroundings, which only make them harder. In
-        # volumes a stroke is known by its brightness, which a mixture hides.
-        mixed=not config.complete and lesson.network.spec.ndim == 2,
+        plan.is_solid(lesson.network.spec.spacing),
+        mixed=_mixed(lesson, config),
         upright=lesson.upright,
     )
+
+
+def _mixed(lesson: Lesson, config: FinetuneConfig) -> float:
+    """How often patches are mixed.
+
+    Whole labels need no unlikely surroundings, which only make them harder, and in
+    volumes a stroke is known by its brightness, which a mixture hides. Beside a first
+    teacher mixing helped on nuclei and harmed on membranes.
+    """
+    if config.complete or lesson.network.spec.ndim == 3:
+        return 0.0
+    return _MIXED_BESIDE_TEACHER if _has_teacher(lesson, config) else 1.0

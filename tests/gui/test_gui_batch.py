@@ -2,6 +2,7 @@
 
 import shlex
 
+import dask.array
 import numpy as np
 import pytest
 import tifffile
@@ -36,7 +37,13 @@ def page(desk, qtbot, tmp_path):
 def summary(tmp_path, *statuses):
     """What a batch returns."""
     items = [
-        {"input": str(tmp_path / name), "output": "", "status": status, "reason": "bad"}
+        {
+            "input": str(tmp_path / name),
+            "output": "",
+            "probabilities": "",
+            "status": status,
+            "reason": "bad",
+        }
         for name, status in zip(("a.tif", "b.tif", "c.tif"), statuses, strict=True)
     ]
     return Finished({"items": items})
@@ -131,6 +138,34 @@ def test_a_row_opens_its_image_and_result(desk, page, tmp_path):
     assert desk.viewer.layers["out.tif"].data.sum() == 20
     assert desk.state.images == ("b.tif", "a.tif")
     assert desk.state.stroke_layers == ()
+
+
+def test_a_row_opens_probabilities_hidden_below_its_result(desk, page, tmp_path):
+    paths = {name: tmp_path / f"out {name}.tif" for name in ("labels", "beside")}
+    tifffile.imwrite(paths["labels"], np.eye(20, 30, dtype=np.uint8))
+    shares = np.full((2, 20, 30), 0.5, np.float32)
+    tifffile.imwrite(paths["beside"], shares, metadata={"axes": "CYX"}, imagej=True)
+    page.run.click()
+    done = summary(tmp_path, "skipped", "failed", "done")
+    done.result["items"][0]["output"] = str(paths["labels"])
+    done.result["items"][0]["probabilities"] = str(paths["beside"])
+    desk.job.play(done)
+    page.table.activated.emit(page.table.model().index(0, 0))
+    layers = desk.viewer.layers
+    names = ["a.tif", "out beside.tif", "out labels.tif"]
+    assert [layer.name for layer in layers] == names
+    assert [layer.visible for layer in layers] == [True, False, True]
+    np.testing.assert_array_equal(layers["out beside.tif"].data, shares)
+
+
+def test_images_too_large_for_memory_are_opened_plane_by_plane(
+    desk, page, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("napari_unet.gui.opening._IN_MEMORY", 100)
+    page.table.activated.emit(page.table.model().index(1, 0))
+    pixels = desk.viewer.layers["b.tif"].data
+    assert isinstance(pixels, dask.array.Array)
+    np.testing.assert_array_equal(pixels.compute(), np.full((20, 30), 1, np.uint16))
 
 
 def test_a_file_that_is_gone_is_told(desk, page, tmp_path):

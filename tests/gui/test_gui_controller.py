@@ -434,7 +434,7 @@ def test_batch_lists_runs_and_follows_files(desk, tmp_path):
     desk.job.play(Progress(1.25, 2, "b.tif"))
     assert [f.status for f in desk.view.files] == ["failed", "working"]
     items = [
-        {"input": f.path, "output": "", "status": s, "reason": r}
+        {"input": f.path, "output": "", "probabilities": "", "status": s, "reason": r}
         for f, s, r in zip(
             desk.view.files, ["failed", "done"], ["it is text.", ""], strict=True
         )

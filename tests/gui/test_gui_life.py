@@ -272,7 +272,13 @@ def end(job, kind):
     output = job.arguments["output"]
     if kind == "batch":
         (path,) = job.arguments["inputs"]
-        done = {"input": path, "output": "", "status": "done", "reason": ""}
+        done = {
+            "input": path,
+            "output": "",
+            "probabilities": "",
+            "status": "done",
+            "reason": "",
+        }
         return Finished({"items": [done]})
     if kind == "train":
         scores = {"score_before": 0.1, "score_after": 0.8, "stopped": False}

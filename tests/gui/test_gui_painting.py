@@ -135,6 +135,28 @@ def test_strokes_that_lie_in_memory_are_kept_when_they_are_painted_on(desk):
     np.testing.assert_array_equal(on_disk(desk), mine)
 
 
+def test_strokes_in_memory_go_to_the_project_that_is_open(desk, tmp_path):
+    desk.add_image()
+    mine = np.zeros((32, 48), np.int64)
+    desk.viewer.add_labels(mine, name="cells · strokes")
+    desk.controller.painting.paint(1)
+    dab(desk, (20, 20), 1)
+    desk.controller.keeping.autosave()
+    first, before = desk.controller.projects.project.folder, mine.copy()
+    Project.create(tmp_path / "other").close()
+    desk.controller.projects.open(tmp_path / "other")
+    desk.controller.keeping.autosave()
+    assert desk.state.tone != "bad"
+    dab(desk, (5, 5), 2)
+    desk.controller.keeping.autosave()
+    assert desk.controller.projects.project.folder == tmp_path / "other"
+    np.testing.assert_array_equal(on_disk(desk), mine)
+    kept = Project.open(first)
+    (picture,) = kept.contents.pictures
+    np.testing.assert_array_equal(kept.strokes(picture.id), before)
+    kept.close()
+
+
 def test_classes_are_renamed_coloured_hidden_removed_and_kept(desk, page):
     page.add_class()
     page.change_class(3, name="mitosis", colour="#aa0011")

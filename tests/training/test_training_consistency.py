@@ -60,10 +60,17 @@ def test_it_begins_when_the_teacher_knows_something():
 
 @pytest.mark.parametrize(
     ("settings", "counts"),
-    [({}, True), ({"unpainted": False}, False), ({"complete": True}, False)],
+    [
+        ({}, True),
+        ({"unpainted": False}, False),
+        ({"complete": True}, False),
+        ({"strokes": "classes"}, False),
+    ],
 )
-def test_new_networks_look_beyond_strokes_unless_asked_not_to(settings, counts):
-    config = quick(strokes="classes", **settings)
+def test_new_networks_of_objects_look_beyond_strokes_unless_asked_not_to(
+    settings, counts
+):
+    config = quick(**({"strokes": "instances"} | settings))
     lesson = prepare([example(two_tone()[0], class_strokes())], None, config)
     assert bool(make_trainer(lesson, config)._recipe.consistency) == counts
 

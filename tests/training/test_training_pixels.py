@@ -1,4 +1,4 @@
-"""The first teacher of a volume: a classifier of single pixels."""
+"""The first teacher of a new network: a classifier of single pixels."""
 
 import numpy as np
 import pytest
@@ -13,10 +13,8 @@ from napari_unet.training import pixels
 from napari_unet.training.coding import Coding
 from napari_unet.training.finetune import finetune
 from napari_unet.training.lesson import prepare
-from napari_unet.training.pixels import filter_bank, soft_loss, soft_targets
+from napari_unet.training.pixels import features_of, soft_loss, soft_targets
 from napari_unet.training.setup import make_trainer, soft_of
-
-CUBES = (1.0, 1.0, 1.0)
 
 
 def solid():
@@ -27,36 +25,36 @@ def solid():
     return np.stack([image] * 8) / 100, np.stack([truth] * 8), strokes
 
 
-def test_filters_have_the_values_of_a_parabola():
-    z, _, x = np.meshgrid(*[np.arange(64.0)] * 3, indexing="ij")
-    image = ((x - 32) ** 2 + 0.5 * (2 * z - 64) ** 2).astype(np.float32)[None]
-    bank = filter_bank(image, (2.0, 1.0, 1.0))  # x**2 + z**2 / 2, z in lengths
-    for n, sigma in enumerate((1, 2, 4)):
-        smooth, edge, blob, texture = bank[4 * n : 4 * n + 4, 32, 32, 36]
-        # A Gaussian cut at three deviations has 0.973 of its variance.
-        assert smooth == pytest.approx(16 + 1.5 * sigma**2, rel=0.02)
-        assert edge == pytest.approx(sigma * 8, rel=0.02)
-        assert blob == pytest.approx(sigma**2 * (2 + 1), rel=0.02)
-        assert texture == pytest.approx(sigma**2 * (2**2 + 1) ** 0.5, rel=0.02)
+def test_features_are_those_of_a_slope():
+    y, _ = np.mgrid[:80, :70].astype(np.float32)
+    features = features_of(np.stack([3 * y, 0 * y]))
+    assert features.dtype == np.float32
+    features = features.reshape(80, 70, 5, 2, 4)
+    smooth, edge, *texture = features[40, 35, :4, 0].T  # sigma 1 to 8
+    np.testing.assert_allclose(smooth, 120, rtol=1e-3)
+    # Sobel: root of the mean square over the axes, of differences over two pixels.
+    np.testing.assert_allclose(edge, 2 * 3 / 2**0.5, rtol=0.02)
+    np.testing.assert_allclose(texture, 0, atol=1e-3)
+    assert not features[..., 1, :].any()
 
 
-def test_filters_turn_with_the_image():
+def test_features_turn_with_the_image():
     image = np.random.default_rng(0).normal(size=(1, 9, 12, 12)).astype(np.float32)
     turned = np.rot90(image, axes=(2, 3)).copy()
-    expected = np.rot90(filter_bank(image, CUBES), axes=(2, 3))
-    np.testing.assert_allclose(filter_bank(turned, CUBES), expected, atol=1e-5)
+    expected = np.rot90(features_of(image), axes=(1, 2))
+    np.testing.assert_allclose(features_of(turned), expected, atol=1e-4)
 
 
-def test_a_plane_is_no_edge_of_itself():
-    flat = np.ones((1, 1, 8, 8), np.float32)
-    bank = filter_bank(flat, CUBES)
-    assert np.isfinite(bank).all()
-    assert not bank[1::4].any()
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (1, 1, 1), (2, 1, 5)])
+def test_single_planes_and_pixels_have_features(shape):
+    features = features_of(np.ones(shape, np.float32))
+    assert features.shape[:-1] == shape[1:]
+    assert np.isfinite(features).all()
 
 
 def test_few_strokes_tell_all_other_pixels():
     image, truth, strokes = solid()
-    (soft,) = soft_targets([image[None].astype(np.float32)], [strokes], 2, CUBES, 0)
+    (soft,) = soft_targets([image[None].astype(np.float32)], [strokes], 2, 0)
     np.testing.assert_allclose(soft.sum(0), 1, atol=1e-5)
     right = (soft.argmax(0) == truth)[strokes == 0]
     assert right.mean() > 0.9
@@ -64,7 +62,7 @@ def test_few_strokes_tell_all_other_pixels():
 
 def test_the_seed_alone_decides():
     image, _, strokes = solid()
-    given = [image[None].astype(np.float32)], [strokes], 2, CUBES
+    given = [image[None].astype(np.float32)], [strokes], 2
     first = soft_targets(*given, 3)[0]
     torch.rand(7)
     before = torch.get_rng_state()
@@ -78,7 +76,7 @@ def test_blocks_beyond_the_limit_are_left_to_their_strokes(monkeypatch):
     small, paint = image[None, :, :, :24].astype(np.float32), strokes[:, :, :24]
     monkeypatch.setattr(pixels, "_MOST_PIXELS", strokes.size + 1)
     images = [image[None].astype(np.float32), small]
-    left, told = soft_targets(images, [strokes, paint], 2, CUBES, 0)
+    left, told = soft_targets(images, [strokes, paint], 2, 0)
     assert not left.any()
     assert told.any(0).all()
 
@@ -86,7 +84,7 @@ def test_blocks_beyond_the_limit_are_left_to_their_strokes(monkeypatch):
 def test_strokes_without_a_block_within_the_limit_are_no_error(monkeypatch):
     image, _, strokes = solid()
     monkeypatch.setattr(pixels, "_MOST_PIXELS", 1)
-    (soft,) = soft_targets([image[None]], [strokes], 2, CUBES, 0)
+    (soft,) = soft_targets([image[None]], [strokes], 2, 0)
     assert not soft.any()
 
 
@@ -129,27 +127,31 @@ def lesson_of(config, network=None, flat=False):
 SMALL = {"strokes": "classes", "patch": (8, 16, 16), "width": 4}
 
 
+@pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize(
     ("settings", "has"),
     [({}, True), ({"unpainted": False}, False), ({"complete": True}, False)],
 )
-def test_new_volumes_have_a_first_teacher_unless_asked_not_to(settings, has):
-    config = quick(**SMALL, **settings, ndim=3)
-    lesson = lesson_of(config)
+def test_new_networks_have_a_first_teacher_unless_asked_not_to(ndim, settings, has):
+    small = SMALL | {"patch": SMALL["patch"][-ndim:]}
+    config = quick(**small, **settings, ndim=ndim)
+    lesson = lesson_of(config, flat=ndim == 2)
     assert (soft_of(lesson, config) is not None) == has
     trainer = make_trainer(lesson, config)
     assert (trainer._draw().soft is not None) == has
     assert trainer._recipe.consistency == 0
+    mixed = 0.0 if ndim == 3 or "complete" in settings else 0.5 if has else 1.0
+    assert trainer._sampler._how.mixed == mixed
 
 
-def test_planes_and_checkpoints_have_none(tmp_path):
-    flat = quick(strokes="classes")
-    assert soft_of(lesson_of(flat, flat=True), flat) is None
+def test_checkpoints_and_painted_objects_have_none(tmp_path):
     config, path = quick(**SMALL, ndim=3, max_steps=1), tmp_path / "a.safetensors"
     image, _, strokes = solid()
     drain(finetune([example(image, strokes, "ZYX")], None, config, path))
     base = FinetuneConfig.build(strokes="classes", device="cpu", patch=(8, 16, 16))
     assert soft_of(lesson_of(base, checkpoints.load(path)), base) is None
+    objects = quick(strokes="instances")
+    assert soft_of(lesson_of(objects, flat=True), objects) is None
 
 
 def test_it_does_not_see_what_is_held_out():

@@ -34,7 +34,7 @@ def base(tmp_path_factory):
     """A network that knows bright discs, with patches to judge and to rehearse."""
     path = tmp_path_factory.mktemp("base") / "base.safetensors"
     image, truth = two_tone()
-    learn(path, image / 100, truth.astype(np.uint16) + 1)
+    learn(path, image / 100, truth.astype(np.uint16) + 1, unpainted=False)
     kept = references.load(path)
     other, truth = two_tone(1)
     window = torch.from_numpy(other / 100)[None], torch.from_numpy(truth + 1).long()

@@ -1,6 +1,7 @@
 """Patches: geometry is exact where it can be, and nothing is starved."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,3 +153,18 @@ def test_a_large_piece_is_kept_as_pixels_all_over_it():
     (stroke,) = find_strokes([np.ones((300, 300), np.uint8)])
     assert 2048 <= len(stroke.pixels) <= 4096
     assert (stroke.pixels.max(0) >= 295).all()
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "most"), [(0, 0, 0), (0.5, 15, 45), (1, 55, 60)]
+)
+def test_batches_are_mixed_by_chance(share, least, most):
+    images = [np.full((1, 64, 64), value, np.float32) for value in (0, 1)]
+    targets = [np.full((64, 64), value, np.uint8) for value in (1, 2)]
+    how = Augmentation(geometry=False, mixed=share)
+    sampler = PatchSampler(images, targets, (16, 16), how)
+    source = generator()
+    spread = [
+        float(sampler.draw(8, source).images.std((1, 2, 3)).max()) for _ in range(60)
+    ]
+    assert least <= sum(value > 0.1 for value in spread) <= most
