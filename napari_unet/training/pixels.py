@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)  # standard deviations of the filters, in pixels
 _TREES, _LEAF = 100, 5  # trees, and painted pixels that a leaf has at least
 _MOST_TAUGHT = 4096  # pixels of each class that teach it
-_MOST_PIXELS = 3_000_000  # that are judged in all: about 5 s and 300 MB a million
+_MOST_PIXELS = 3_000_000  # of all channels, judged in all: 5 s and 300 MB a million
 _CHUNK = 1 << 17  # pixels judged at once
 
 
@@ -52,9 +52,10 @@ def soft_targets(
     -------
     list of numpy.ndarray
         float32, (classes, *spatial), one a block. All 0 in blocks beyond three million
-        pixels in all, the smallest coming first: there strokes alone teach.
+        pixels of all channels in all, the smallest coming first: there strokes alone
+        teach.
     """
-    chosen = _within_limit(targets)
+    chosen = _within_limit(images)
     features = {n: features_of(images[n]) for n in chosen}
     soft = [np.zeros((classes, *t.shape), np.float32) for t in targets]
     seen = [features[n][targets[n] > 0] for n in chosen]
@@ -67,10 +68,10 @@ def soft_targets(
     return soft
 
 
-def _within_limit(targets: Sequence[np.ndarray]) -> list[int]:
+def _within_limit(images: Sequence[np.ndarray]) -> list[int]:
     """Blocks, smallest first, as long as they have few pixels in all; then in order."""
-    order = sorted(range(len(targets)), key=lambda n: targets[n].size)
-    total = np.cumsum([targets[n].size for n in order])
+    order = sorted(range(len(images)), key=lambda n: images[n].size)
+    total = np.cumsum([images[n].size for n in order])
     return sorted(n for n, t in zip(order, total, strict=True) if t <= _MOST_PIXELS)
 
 
