@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_unet.training.coding import Coding
 
-_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)  # standard deviations of the filters, in pixels
+_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # standard deviations of the filters, in pixels
 _TREES, _LEAF = 100, 5  # trees, and painted pixels that a leaf has at least
 _MOST_TAUGHT = 4096  # pixels of each class that teach it
 _MOST_PIXELS = 3_000_000  # of all channels, judged in all: 5 s and 300 MB a million
@@ -76,7 +76,7 @@ def _within_limit(images: Sequence[np.ndarray]) -> list[int]:
 
 
 def features_of(image: np.ndarray) -> np.ndarray:
-    """Intensity, edge and texture of every pixel at five scales.
+    """Intensity, edge and texture of every pixel at four scales.
 
     These are Gaussian, Sobel magnitude and eigenvalues of the Hessian, by scikit-image.
     Scales are counted in pixels along every axis, and done one by one to save memory.

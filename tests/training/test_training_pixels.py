@@ -29,7 +29,7 @@ def test_features_are_those_of_a_slope():
     y, _ = np.mgrid[:80, :70].astype(np.float32)
     features = features_of(np.stack([3 * y, 0 * y]))
     assert features.dtype == np.float32
-    features = features.reshape(80, 70, 5, 2, 4)
+    features = features.reshape(80, 70, 4, 2, 4)
     smooth, edge, *texture = features[40, 35, :4, 0].T  # sigma 1 to 8
     np.testing.assert_allclose(smooth, 120, rtol=1e-3)
     # Sobel: root of the mean square over the axes, of differences over two pixels.
