@@ -115,39 +115,6 @@ def test_a_killed_round_goes_on_to_the_weights_of_one_that_was_not(
         np.testing.assert_array_equal(resumed[name], weights, err_msg=name)
 
 
-def test_a_window_closed_while_it_trains_leaves_a_round_that_can_go_on(
-    make_napari_viewer, qtbot, monkeypatch, tmp_path
-):
-    before, sent = children(), trainings(monkeypatch)
-    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / "data")
-    viewer = make_napari_viewer(show=True)
-    rng = np.random.default_rng(0)
-    viewer.add_image(rng.normal(size=(64, 64)).astype("f4"), name="cells")
-    dock = dock_for(viewer)
-    dock.controller.painting.new()
-    strokes = viewer.layers["cells · strokes"].data
-    strokes[8:56:8, :60], strokes[12:56:8, :60] = 1, 2
-    painted = strokes.copy()
-    dock.controller.painting.recount()
-    count_steps(dock.train, 100_000)
-    closing, asked = dock._shared.closing, []
-    monkeypatch.setattr(closing, "_ask", lambda _, job: not asked.append(job.kind))
-    dock.train.train.click()
-    qtbot.waitUntil(lambda: bool(sent) and is_kept(sent[-1]), timeout=90000)
-    window = viewer.window._qt_window
-    assert closing.eventFilter(window, Close())
-    qtbot.waitUntil(lambda: not window.isVisible(), timeout=60000)
-    assert asked == ["train"]
-    del viewer.window._qt_window  # it is gone, and the fixture would close it again
-    qtbot.waitUntil(lambda: not children() - before, timeout=20000)
-    (kept,) = (tmp_path / "data").rglob("strokes/*.npy")
-    np.testing.assert_array_equal(np.load(kept), painted)
-    stopped = sent[-1]
-    config = stopped["config"].model_copy(update={"max_steps": 20})
-    again = {**stopped, "go_on": True, "config": config}
-    assert undisturbed(again, qtbot, stopped["output"])
-
-
 def trainings(monkeypatch):
     """List what is sent to the child for each training."""
     sent, run = [], Child.run
