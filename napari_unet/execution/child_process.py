@@ -37,7 +37,7 @@ _BOOT = (
 )
 _KILL_AFTER = 0.3
 _TAIL = 4000
-_NICER, _NICEST = 10, 19
+_NICER, _NICEST = 5, 19
 """By how much a child gives way on POSIX, and the lowest priority there is."""
 
 
