@@ -95,7 +95,8 @@ class Desk:
         if last is None:
             return
         if last.outcome == "done":
-            self.items.append(Item(path, status="skipped", **self._written(last)))
+            output, beside = self._written(last)
+            self.items.append(Item(path, output, "skipped", probabilities=beside))
             return
         self.items.append(Item(path, "", "failed", last.reason, remembered=True))
         yield Warned(f"{image.path.name} failed before: {last.reason}")
@@ -303,16 +304,17 @@ class Desk:
         """Keep what became of an image, and say it where it failed."""
         path, seconds = str(image.path), record.seconds
         if record.outcome == "done":
-            written = self._written(record)
-            self.items.append(Item(path, status="done", seconds=seconds, **written))
+            output, beside = self._written(record)
+            done = Item(path, output, "done", seconds=seconds, probabilities=beside)
+            self.items.append(done)
             return
         self.items.append(Item(path, "", "failed", record.reason, seconds))
         yield Warned(f"{image.path.name} failed: {record.reason}")
 
-    def _written(self, record: Record) -> dict[str, str]:
-        """Give the paths of what was written for an image."""
+    def _written(self, record: Record) -> tuple[str, str]:
+        """Give the paths of result and probabilities, empty where not written."""
         beside = record.probabilities and str(self._output / record.probabilities)
-        return {"output": str(self._output / record.output), "probabilities": beside}
+        return str(self._output / record.output), beside
 
     def _set_aside(self, plan: Record, last: Record | None) -> Iterator[Event]:
         """Rename what stands in the way and is not as we wrote it."""
