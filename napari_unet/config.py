@@ -219,7 +219,7 @@ class FinetuneConfig(ReadConfig):
         "chosen when not given.",
     )
     validation: float = Field(
-        0.1,
+        0.2,
         ge=0.0,
         le=0.5,
         title="Held-out share",

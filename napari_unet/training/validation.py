@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     Owner = tuple[int, int]
 
-_FEWEST_TRIALS, _MOST_TRIALS = 4, 64
-_TRIED = 64_000_000  # pixels looked at in all trials: about a second
+_TRIALS = 16
 _LEAST_LEFT = 0.5  # share of every class that must stay for training
 
 
@@ -87,7 +86,7 @@ def hold_out(
         What each pixel counts as when strokes are shared out: the class, or 1 for any
         painted object; 0 is left alone.
     share : float
-        Share of the strokes of each class to hold out at most, but at least one.
+        Share of the strokes of each class to hold out, at least one.
     reach : Geometry
         Receptive field of the network, `before` and `after` a pixel.
     seed : int
@@ -106,8 +105,7 @@ def hold_out(
         return None
     choice = np.random.default_rng(seed)
     best, most = None, _LEAST_LEFT
-    trials = _TRIED // sum(target.size for target in targets)
-    for _ in range(min(max(trials, _FEWEST_TRIALS), _MOST_TRIALS)):
+    for _ in range(_TRIALS):
         chosen = _choose(owners, share, choice, held, trained)
         split = _part(targets, numbers, chosen, reach, bool(chosen & trained))
         if (left := _left(targets, split.training)) > most:
@@ -137,7 +135,7 @@ def _choose(
     """Draw strokes of every kind, never all of them."""
     chosen: set[Owner] = set()
     for strokes in owners.values():
-        wanted = min(max(int(share * len(strokes)), 1), len(strokes) - 1)
+        wanted = min(max(round(share * len(strokes)), 1), len(strokes) - 1)
         kept = [s for s in strokes if s in held][: len(strokes) - 1]
         fresh = [s for s in strokes if s not in held and s not in trained]
         if not kept and not fresh:
