@@ -163,7 +163,7 @@ def click_live(dock, qtbot):
 
 def test_previews_while_everything_is_predicted(viewer, qtbot, tmp_path):
     """A real child: the same pixels, the same values, one preview layer."""
-    image = np.stack([np.roll(blobs()[0], t, 0) for t in range(200)])
+    image = np.stack([np.roll(blobs()[0], t, 0) for t in range(400)])
     viewer.add_image(image, name="cells", axis_labels=("t", "y", "x"))
     dock = dock_for(viewer)
     session = dock.controller.session
