@@ -218,12 +218,13 @@ class FinetuneConfig(ReadConfig):
         description="Training patch in pixels, one number or one per spatial axis; "
         "chosen when not given.",
     )
-    validation: float = Field(
-        0.2,
+    validation: float | None = Field(
+        None,
         ge=0.0,
         le=0.5,
         title="Held-out share",
-        description="Share of the strokes kept out of training to score it honestly.",
+        description="Share of the strokes kept out of training to score it honestly; "
+        "when not given a fifth, and a tenth where a classifier of pixels teaches too.",
     )
     augment: bool = Field(
         True,

@@ -18,7 +18,7 @@ from napari_unet.training.coding import Coding
 from napari_unet.training.found_objects import HeldOutObjects
 from napari_unet.training.heldout import HeldOut, windows_of
 from napari_unet.training.joining import join
-from napari_unet.training.setup import make_sampler, make_trainer, soft_of
+from napari_unet.training.setup import kept_by, make_sampler, make_trainer, soft_of
 from napari_unet.training.standing import Best, Standing
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Course:
         self._held_out = HeldOut(windows, lesson.coding)
         self.previous = previous or (None if lesson.is_new else lesson.network)
         self._parts = 1
+        self._rule = kept_by(lesson, config)
         self._pause = _FULL_LOOK if config.complete else _LOOK
         self.notes: list[str] = list(lesson.notes)
         self.stopped = self.resumed = False
@@ -207,7 +208,7 @@ class Course:
         if self._trainer.steps == 0:
             return self.standing.failures > _FAILURES
         # Where the learning rate falls, much is gained late.
-        stale = self.standing.is_stale and not self._config.complete
+        stale = self.standing.is_stale and self._rule == "longest"
         return self._progress() >= 1 or stale or self.standing.failures > _FAILURES
 
     def _look(self) -> Iterator[Event]:
@@ -231,7 +232,7 @@ class Course:
         score = scores.get("dice")
         if score is not None:
             yield Metric("val_dice", score, step)
-        if self.standing.is_better(scores, strict=self._config.complete):
+        if self.standing.is_better(scores, self._rule):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
             self.standing.best = Best(state, score, scores, self.standing.looks)
         if time.monotonic() - self._kept >= _KEEP:
@@ -240,11 +241,11 @@ class Course:
     def _try_own(self) -> None:
         """Take the weights in training rather than their average, where better."""
         best = self.standing.best
-        if best is None or best.score is None:
+        if best is None or best.score is None or self._rule == "last":
             return
         own = functools.partial(self._trainer.predict, averaged=False)
         scores = self._held_out.score(own)
-        if self.standing.is_better(scores, strict=True):
+        if self.standing.is_better(scores, "best"):
             state = {n: t.cpu() for n, t in self._trainer.state(averaged=False).items()}
             self.standing.best = Best(
                 state, scores["dice"], scores, self.standing.looks

@@ -44,9 +44,10 @@ def finetune(
     it the result, depends on the speed of the machine. Where `config` counts the steps
     the schedule follows these, and a CPU gives the same weights for the same seed.
 
-    With held-out strokes the best state is kept, and training ends early after 400
-    steps without a gain; without, the last state is kept. If `cancel` is set, the best
-    state so far is saved, or nothing if there was no look at the network yet.
+    Held-out strokes choose the state that is kept, and end a training early that has
+    gained nothing for 1,200 steps; without them, and beside a first teacher, the last
+    state is kept. If `cancel` is set, what would be kept by then is saved, or nothing
+    if there was no look at the network yet.
 
     Parameters
     ----------

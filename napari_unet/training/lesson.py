@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from napari_unet.training.annotations import AnnotationSet, Example, Kind
 
 
+_SHARE, _SHARE_BESIDE_TEACHER = 0.2, 0.1  # of the strokes that are held out
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What is taught, to whom, and what is held out.
@@ -40,6 +43,9 @@ class Lesson:
         What learns; its spec holds the normalisation of the images.
     is_new : bool
         Whether the network starts from random weights.
+    has_teacher : bool
+        Whether a classifier of single pixels learns the strokes first, to teach it;
+        see `napari_unet.training.pixels`.
     coding : Coding
         What the targets stand for.
     batch : Batch
@@ -68,6 +74,7 @@ class Lesson:
     kind: Kind
     network: Network
     is_new: bool
+    has_teacher: bool
     coding: Coding
     batch: plan.Batch
     scales: list[intensity.Scaling] = field(repr=False)
@@ -120,13 +127,18 @@ def prepare(
     targets = targets_of(blocks, boxes, kind, raised)
     numbers = numbers_of(blocks, boxes, targets, config)
     earlier = known(blocks, numbers, _names(annotations), references)
-    split = _hold_out(blocks, targets, numbers, earlier, kind, learner, config, notes)
+    has_teacher = network is None and _can_have_teacher(kind, config)
+    share = _share(config, has_teacher)
+    split = _hold_out(
+        blocks, targets, numbers, earlier, kind, learner, config, share, notes
+    )
     nothing = [np.zeros_like(target) for target in targets]
     return Lesson(
         annotations=annotations,
         kind=kind,
         network=learner,
         is_new=network is None,
+        has_teacher=has_teacher,
         coding=coding,
         batch=batch,
         scales=scales,
@@ -203,6 +215,21 @@ def read(
     return blocks
 
 
+def _can_have_teacher(kind: Kind, config: FinetuneConfig) -> bool:
+    """Whether a classifier of pixels can teach: strokes, but not of objects."""
+    return kind == "classes" and config.unpainted and not config.complete
+
+
+def _share(config: FinetuneConfig, has_teacher: bool) -> float:
+    """Share of the strokes to hold out.
+
+    Beside a first teacher they score the network and choose nothing, so fewer do.
+    """
+    if config.validation is not None:
+        return config.validation
+    return _SHARE_BESIDE_TEACHER if has_teacher else _SHARE
+
+
 def _hold_out(
     blocks: Sequence[Block],
     targets: Sequence[np.ndarray],
@@ -211,10 +238,11 @@ def _hold_out(
     kind: Kind,
     network: Network,
     config: FinetuneConfig,
+    share: float,
     notes: list[str],
 ) -> Split | None:
     """Hold strokes out for validation where there are enough of them."""
-    if config.validation == 0:
+    if share == 0:
         return None
     kinds = [
         b.strokes
@@ -226,7 +254,7 @@ def _hold_out(
         targets,
         numbers,
         kinds,
-        config.validation,
+        share,
         network.geometry,
         config.seed,
         *earlier,

@@ -7,10 +7,16 @@ strokes in a second. What they say there is learned along with the strokes
 (distillation, Hinton et al., 2015). They are extremely randomised (Geurts et al.,
 Machine Learning 63, 2006) with broad leaves, which generalised better from few strokes
 than a random forest, see docs/benchmarks.md.
+
+Where pixels are less like the painted ones than these are like each other, the trees
+only guess, and strokes alone teach: a probability there is that of no painted pixel.
+What they say of painted pixels that a tree did not see (out of bag, Breiman, 2001)
+tells how sure they must be.
 """
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 _SIGMAS = (1.0, 2.0, 4.0, 8.0)  # standard deviations of the filters, in pixels
 _TREES, _LEAF = 100, 5  # trees, and painted pixels that a leaf has at least
+_UNSURE = 0.1  # share of the painted pixels of which trees are less sure
+_SURE = 0.95  # probability that is always enough
 _MOST_TAUGHT = 4096  # pixels of each class that teach it
 _MOST_PIXELS = 3_000_000  # of all channels, judged in all: 5 s and 300 MB a million
 _CHUNK = 1 << 17  # pixels judged at once
@@ -51,9 +59,9 @@ def soft_targets(
     Returns
     -------
     list of numpy.ndarray
-        float32, (classes, *spatial), one a block. All 0 in blocks beyond three million
-        pixels of all channels in all, the smallest coming first: there strokes alone
-        teach.
+        float32, (classes, *spatial), one a block. 0 where the trees only guess, and
+        in blocks beyond three million pixels of all channels in all, the smallest
+        coming first: there strokes alone teach.
     """
     chosen = _within_limit(images)
     features = {n: features_of(images[n]) for n in chosen}
@@ -63,8 +71,10 @@ def soft_targets(
     if not wanted or not np.concatenate(wanted).size:
         return soft
     trees = _fit(np.concatenate(seen), np.concatenate(wanted), seed)
+    least = _least_sure(trees)
     for n in chosen:
-        soft[n][trees.classes_ - 1] = _judged(trees, features.pop(n))
+        found = _judged(trees, features.pop(n))
+        soft[n][trees.classes_ - 1] = np.where(found.max(0) >= least, found, 0)
     return soft
 
 
@@ -110,8 +120,23 @@ def _fit(seen: np.ndarray, wanted: np.ndarray, seed: int) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier
 
     kept = np.concatenate([_some(wanted == c) for c in np.unique(wanted)])
-    trees = ExtraTreesClassifier(_TREES, min_samples_leaf=_LEAF, random_state=seed)
-    return trees.fit(seen[kept], wanted[kept])
+    trees = ExtraTreesClassifier(
+        _TREES,
+        min_samples_leaf=_LEAF,
+        bootstrap=True,
+        oob_score=True,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        # Of very few pixels every tree may have seen all.
+        warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
+        return trees.fit(seen[kept], wanted[kept])
+
+
+def _least_sure(trees: Any) -> float:
+    """How sure the trees are of nine in ten painted pixels that they did not see."""
+    sure = np.nan_to_num(trees.oob_decision_function_).max(1)
+    return min(float(np.quantile(sure, _UNSURE)), _SURE)
 
 
 def _some(mask: np.ndarray) -> np.ndarray:

@@ -57,8 +57,9 @@ def learning_rate(progress: float, falling: bool = False) -> float:
 
     Letting it fall, as is usual, lets the network learn the last details of few strokes
     by heart: 0.94 instead of 0.96 Dice of the blobs strokes. The averaged weights
-    settle without that. Complete labels are too many for that: it falls by half a wave
-    (Loshchilov and Hutter, ICLR 2017).
+    settle without that. Complete labels are too many for that, and in volumes a minute
+    is too short, where a first teacher tells of unpainted pixels too: it falls by half
+    a wave (Loshchilov and Hutter, ICLR 2017).
     """
     risen = min(0.1 + 0.9 * progress / _WARM_UP, 1.0)
     return risen * (1 + math.cos(math.pi * progress)) / 2 if falling else risen

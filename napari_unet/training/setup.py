@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_unet.config import FinetuneConfig
     from napari_unet.training.lesson import Lesson
+    from napari_unet.training.standing import Rule
 
 _FROM_SCRATCH, _FROM_LABELS, _FINE_TUNING = 2e-3, 3e-3, 3e-4  # learning rates
 # Weight decay of a new network, high against learning strokes by heart.
@@ -40,7 +41,7 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
         lesson.batch.size,
         lesson.batch.margin,
         decay=_decay(lesson, config),
-        falling=config.complete,
+        falling=_falls(lesson, config),
         balanced=not config.complete,
         # A few patches tell less about the images than the model's own statistics.
         frozen_statistics=not lesson.is_new,
@@ -55,28 +56,31 @@ def make_trainer(lesson: Lesson, config: FinetuneConfig) -> Trainer:
     )
 
 
-def _looks_beyond(lesson: Lesson, config: FinetuneConfig) -> bool:
-    """Whether unpainted pixels teach: new networks, beside strokes."""
-    return config.unpainted and lesson.is_new and not config.complete
+def kept_by(lesson: Lesson, config: FinetuneConfig) -> Rule:
+    """By which rule a state is kept.
 
-
-def _has_teacher(lesson: Lesson, config: FinetuneConfig) -> bool:
-    """Whether a classifier of pixels learns the strokes first; it tells no objects."""
-    return lesson.kind == "classes" and _looks_beyond(lesson, config)
+    Few strokes are learned by heart, and what is held out tells when. Beside a first
+    teacher a network learns far more than strokes and went on to gain after held-out
+    strokes had been at their best, see docs/benchmarks.md.
+    """
+    if config.complete:
+        return "best"
+    return "last" if lesson.has_teacher else "longest"
 
 
 def _agrees_with_itself(lesson: Lesson, config: FinetuneConfig) -> bool:
-    """Whether a network of objects learns unpainted pixels from its own average.
+    """Whether a new network of objects learns unpainted pixels from its own average.
 
     In volumes that took from the few steps of a minute without a gain.
     """
     flat = lesson.network.spec.ndim == 2
-    return flat and lesson.kind == "instances" and _looks_beyond(lesson, config)
+    new = lesson.is_new and config.unpainted and not config.complete
+    return flat and lesson.kind == "instances" and new
 
 
 def soft_of(lesson: Lesson, config: FinetuneConfig) -> list[np.ndarray] | None:
     """Ask the first teacher about every block; None for networks without one."""
-    if not _has_teacher(lesson, config):
+    if not lesson.has_teacher:
         return None
     rows = len(lesson.coding.rows)
     return soft_targets(lesson.images, lesson.split.training, rows, config.seed)
@@ -107,6 +111,11 @@ def _rate(lesson: Lesson, config: FinetuneConfig) -> float:
     return _FROM_LABELS if config.complete else _FROM_SCRATCH
 
 
+def _falls(lesson: Lesson, config: FinetuneConfig) -> bool:
+    """Whether the learning rate falls at the end, see `recipe.learning_rate`."""
+    return config.complete or (lesson.has_teacher and lesson.network.spec.ndim == 3)
+
+
 def _decay(lesson: Lesson, config: FinetuneConfig) -> float:
     """Weight decay; a network that knows something keeps it."""
     if not lesson.is_new:
@@ -134,4 +143,4 @@ def _mixed(lesson: Lesson, config: FinetuneConfig) -> float:
     """
     if config.complete or lesson.network.spec.ndim == 3:
         return 0.0
-    return _MIXED_BESIDE_TEACHER if _has_teacher(lesson, config) else 1.0
+    return _MIXED_BESIDE_TEACHER if lesson.has_teacher else 1.0

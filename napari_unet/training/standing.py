@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_unet.training.trainer import State
 
+Rule = Literal["last", "longest", "best"]
 _PATIENCE = 60  # looks without a better score before training ends early
 _GAIN = 0.002  # least gain that counts as better
 _FEW = 0.05  # how much below the top a score of very few strokes may be by chance
@@ -78,23 +79,28 @@ class Standing:
         self.losses = []
         return loss
 
-    def is_better(self, scores: Mapping[str, Any], *, strict: bool = False) -> bool:
-        """Whether a state is worth keeping; without scores the last is.
+    def is_better(self, scores: Mapping[str, Any], rule: Rule = "longest") -> bool:
+        """Whether a state is worth keeping instead of the one that is kept.
 
-        It is if its score is within a standard error of the top: of states that the
-        held-out strokes cannot tell apart the one that learned longest (after Breiman
-        et al., Classification and Regression Trees, 1984). `strict`: only above the
-        best.
+        Parameters
+        ----------
+        scores : mapping
+            Of the held-out strokes; without a ``dice`` the last state is kept.
+        rule : {"last", "longest", "best"}
+            Keep the last; of those that the held-out strokes cannot tell apart (within
+            a standard error of the top, after Breiman et al., Classification and
+            Regression Trees, 1984) the one that learned longest; or that of the best
+            score.
         """
         score, best = scores.get("dice"), self.best
         if best is None or best.score is None or score is None:
             self.top, self.risen = score, self.looks
             return True
-        if strict:
+        if rule == "best":
             return bool(score > best.score)
         if self.top is None or score > self.top + _GAIN:
             self.top, self.risen = score, self.looks
-        return bool(score >= self.top - _error(scores))
+        return rule == "last" or bool(score >= self.top - _error(scores))
 
     def saved(self) -> tuple[dict[str, Any], State]:
         """Split into JSON-able facts and the tensors of the best state."""

@@ -226,17 +226,41 @@ def test_training_ends_when_the_score_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "napari_unet.training.lesson.hold_out", lambda t, *_: course_split(t)
     )
-    made = learn(tmp_path / "a.safetensors", steps=50, validation=0.2)[-1].result
+    told = {"steps": 50, "validation": 0.2}
+    made = learn(tmp_path / "a.safetensors", unpainted=False, **told)[-1].result
     assert made.steps == 4
+    made = learn(tmp_path / "b.safetensors", **told)[-1].result
+    assert made.steps == 50
+
+
+@pytest.mark.parametrize(("unpainted", "kept"), [(True, 0.5), (False, 0.9)])
+def test_beside_a_first_teacher_the_last_state_is_kept(
+    tmp_path, monkeypatch, unpainted, kept
+):
+    scores = iter([0.2, 0.9, *[0.5] * 100])
+    monkeypatch.setattr(
+        course.Course, "_score", lambda _: {"dice": next(scores), "dice_interval": None}
+    )
+    monkeypatch.setattr(course.Course, "_try_own", lambda _: None)
+    monkeypatch.setattr(
+        "napari_unet.training.lesson.hold_out", lambda t, *_: course_split(t)
+    )
+    seen = {}
+    monkeypatch.setattr(
+        "napari_unet.training.finetune._close",
+        lambda course, *_: iter([seen.update(best=course.standing.best)]),
+    )
+    learn(tmp_path / "a.safetensors", steps=80, validation=0.2, unpainted=unpainted)
+    assert seen["best"].score == kept
 
 
 def test_the_longest_learned_of_equal_states_is_kept():
     stand = standing.Standing()
 
-    def kept(look, dice, interval=(0.7, 0.9), strict=False):
+    def kept(look, dice, interval=(0.7, 0.9), rule="longest"):
         scores = {"dice": dice, "dice_interval": interval}
         stand.looks = look
-        if better := stand.is_better(scores, strict=strict):
+        if better := stand.is_better(scores, rule):
             stand.best = standing.Best({}, dice, scores, look)
         return better
 
@@ -246,9 +270,11 @@ def test_the_longest_learned_of_equal_states_is_kept():
     assert not kept(4, 0.74)  # the top counts, not the state that is kept
     assert kept(5, 0.86)
     assert (stand.top, stand.risen) == (0.86, 5)
-    assert not kept(6, 0.86, strict=True)
+    assert not kept(6, 0.86, rule="best")
     assert kept(7, 0.82, interval=None)
     assert not kept(8, 0.80, interval=None)
+    assert kept(9, 0.10, rule="last")
+    assert stand.top == 0.86
     stand.looks = 1000
     stand.best = standing.Best({}, 0.9, {"dice_interval": None}, 5)
     assert not stand.is_stale
