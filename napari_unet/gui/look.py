@@ -14,6 +14,9 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QTabWidget,
     QToolButton,
     QVBoxLayout,
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_unet.gui.buttons import Button
+
+_INSET = 6  # pixels that styles leave free beside the text of a combo box
 
 _STYLE = """
 QPushButton[primary="true"] {{
@@ -125,13 +130,44 @@ def show_button(widget: QPushButton, button: Button) -> None:
 
 
 def narrow(combo: QComboBox) -> None:
-    """Keep a combo box from widening the dock and from a passing wheel."""
+    """Keep a combo box from widening the dock and from a passing wheel.
+
+    Long names lose their middle, as their ends tell most.
+    """
     combo.setMinimumContentsLength(8)
     combo.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )
     combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     still(combo)
+    combo.installEventFilter(_Elided(combo))
+
+
+class _Elided(QObject):  # type: ignore[misc]
+    """Paints a combo box with its text shortened in the middle, which Qt cuts off."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Paint the box in place of Qt; lines to type in and hints are left to it."""
+        if event.type() != QEvent.Type.Paint or watched.isEditable():
+            return False
+        if watched.currentIndex() < 0:
+            return False
+        option = QStyleOptionComboBox()
+        watched.initStyleOption(option)
+        room = watched.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            option,
+            QStyle.SubControl.SC_ComboBoxEditField,
+            watched,
+        )
+        option.currentText = watched.fontMetrics().elidedText(
+            option.currentText, Qt.TextElideMode.ElideMiddle, room.width() - _INSET
+        )
+        painter = QStylePainter(watched)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+        return True
 
 
 def narrow_combo(name: str) -> QComboBox:

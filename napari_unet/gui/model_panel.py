@@ -285,7 +285,7 @@ class ImagePanel(QWidget):  # type: ignore[misc]
         self.axes.clear()
         for text, axes in words.choices(ndim).items():
             if len(axes) == ndim:
-                self.axes.addItem(f"{text} ({axes})", axes)
+                self.axes.addItem(f"{axes}: {text}", axes)
         self.axes.setCurrentIndex(self.axes.findData(view.axes))
         if self.axes.currentIndex() < 0:
             self.axes.setEditText(view.axes)

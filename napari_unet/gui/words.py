@@ -67,9 +67,9 @@ def choices(ndim: int) -> dict[str, str]:
         return {"Z-stack": "ZYX", "Time series": "TYX", "Channels": "CYX"}
     return {
         "Z-stacks over time": "TZYX",
-        "Z-stack with channels": "ZCYX",
-        "Channels of a Z-stack": "CZYX",
-        "Time series with channels": "TCYX",
+        "Z-stack, channels": "ZCYX",
+        "Channels, Z-stack": "CZYX",
+        "Time, channels": "TCYX",
     }
 
 

@@ -20,7 +20,7 @@ from superqt import QElidingLabel
 
 from napari_unet.gui.dock import dock_for
 from napari_unet.gui.learning import Begun, Outlook, Round, Suspect
-from napari_unet.gui.look import Folded
+from napari_unet.gui.look import Folded, narrow_combo
 from napari_unet.gui.state import BatchFile, Card, Model
 
 pytestmark = pytest.mark.gui
@@ -122,6 +122,32 @@ def test_nothing_is_cut_off(full, qtbot, tmp_path, theme):
         for area in full.findChildren(QScrollArea):
             if area.isVisible():
                 assert area.widget().width() <= area.viewport().width()
+
+
+def test_long_names_lose_their_middle(full, qtbot):
+    combo = narrow_combo("Names")
+    qtbot.addWidget(combo)
+    combo.setStyleSheet(full.styleSheet())
+    combo.setFixedSize(180, 28)
+    combo.show()
+    combo.addItems([LONG, "b" + LONG[1:-1] + "z"])
+    shown = []
+    for index in range(2):
+        combo.setCurrentIndex(index)
+        shown.append(image_of(combo.grab().toImage()).copy())
+    # The first letter differs and so does the last: both are seen.
+    columns = np.flatnonzero((shown[0] != shown[1]).any((0, 2)))
+    assert columns.min() < 30
+    assert columns.max() > 110
+
+
+def image_of(picture):
+    """Pixels of a picture of Qt."""
+    picture = picture.convertToFormat(picture.Format.Format_RGB32)
+    bits = picture.constBits()
+    if hasattr(bits, "setsize"):  # PyQt
+        bits.setsize(picture.sizeInBytes())
+    return np.frombuffer(bits, np.uint8).reshape(picture.height(), -1, 4)
 
 
 def is_reached_by_tab(widget):

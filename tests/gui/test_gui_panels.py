@@ -84,12 +84,12 @@ def test_untouched_form_gives_the_defaults(qtbot, config):
 
 
 def test_form_takes_titles_and_help_from_the_config(qtbot):
-    form = Form(FinetuneConfig, ("validation",))
+    form = Form(FinetuneConfig, ("max_seconds",))
     qtbot.addWidget(form)
-    field = form.fields["validation"]
-    assert "kept out of training" in field.tooltip
-    assert field.label == field.native.accessibleName() == "Held-out share"
-    assert (field.min, field.max) == (0.0, 0.5)
+    field = form.fields["max_seconds"]
+    assert "after which training stops" in field.tooltip
+    assert field.label == field.native.accessibleName() == "Time budget"
+    assert field.max == 7 * 24 * 3600
 
 
 def test_each_kind_of_setting_has_its_kind_of_widget(qtbot):
