@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _LOOK, _FULL_LOOK = 20, 100  # steps between two looks at what is held out
 _FAILURES = 3  # roll-backs before training is given up
 _DIVERGED = 4.0  # times the loss of the first step (or 1) that is given up
+_HALF = 0.5  # of a training, after which a new network learns what scored it
 _TICK = 0.5  # seconds between two progress events
 _KEEP = 20.0  # seconds between two copies of the state on disk
 
@@ -126,6 +127,8 @@ class Course:
                 self.stopped = True
                 yield from self._keep_or_tell()
                 return
+            if self._is_half_way():
+                yield from self._learn_all()
             loss = self._trainer.step(min(self._progress(), 1.0))
             if not math.isfinite(loss):
                 yield self._recover()
@@ -167,9 +170,29 @@ class Course:
     def join(self, examples: Sequence[Example], cancel: CancelToken | None) -> None:
         """Learn from all strokes on the images from now on, see `joining.join`."""
         self.lesson = join(self.lesson, examples, self._config, cancel)
-        soft = soft_of(self.lesson, self._config)
-        self._trainer.learn_from(make_sampler(self.lesson, self._config, soft))
+        self._teach()
         self._strokes |= recorded.record(examples, "joined")
+
+    def _teach(self) -> None:
+        """Take patches from the lesson as it is now."""
+        lesson = self.lesson.with_all() if self.standing.has_all else self.lesson
+        soft = soft_of(lesson, self._config)
+        self._trainer.learn_from(make_sampler(lesson, self._config, soft))
+
+    def _is_half_way(self) -> bool:
+        """Whether it is time to score a new network, and let it learn all strokes."""
+        open_ = self.lesson.validated and not self.standing.has_all
+        waits = open_ and self.lesson.has_teacher and self._trainer.steps > 0
+        return waits and self._progress() >= _HALF
+
+    def _learn_all(self) -> Iterator[Event]:
+        """Score the network, for the last time, then teach what was held out too."""
+        yield from self._look()
+        if self.standing.best is None:  # the loss diverged before the first look
+            return
+        self.standing.has_all = True
+        self._teach()
+        yield from self._keep_or_tell()
 
     def go_on(self, saved: resume.Saved) -> None:
         """Continue a training that was stopped or killed.
@@ -188,6 +211,8 @@ class Course:
             self._trainer.restore(saved.tensors, facts["steps"], facts["rate"])
             self.standing = Standing.restored(facts, saved.tensors)
             spent = float(facts["seconds"])
+            if self.standing.has_all:
+                self._teach()
         except (KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
                 "The training state is damaged",
@@ -226,11 +251,11 @@ class Course:
             return
         self.standing.looks += 1
         begun = time.monotonic()
-        scores = self._score() if self.lesson.validated else {}
+        scores = self._scores()
         looks = 4 if HeldOutObjects.is_judged(self.lesson) else 2
         self._clock.after = looks * (time.monotonic() - begun)
         score = scores.get("dice")
-        if score is not None:
+        if score is not None and not self.standing.has_all:
             yield Metric("val_dice", score, step)
         if self.standing.is_better(scores, self._rule):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
@@ -302,6 +327,12 @@ class Course:
     def score(self, network: Network) -> dict[str, Any]:
         """Scores of a network like the one in training on the held-out strokes."""
         return self._held_out.score(network)
+
+    def _scores(self) -> dict[str, Any]:
+        """Scores on what is held out; once that is learned too, those from before."""
+        if self.standing.has_all and self.standing.best is not None:
+            return self.standing.best.scores
+        return self._score() if self.lesson.validated else {}
 
     def _score(self) -> dict[str, Any]:
         return self._held_out.score(self._trainer.predict)

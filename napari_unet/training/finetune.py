@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from napari_unet.training.course import News
 
 
+_SCORED_EARLY = (
+    "Scored half way, then the held-out strokes were learned too: the score is that of "
+    "a network that had not seen them."
+)
+
+
 def finetune(
     examples: Sequence[Example],
     network: Network | None,
@@ -45,9 +51,10 @@ def finetune(
     the schedule follows these, and a CPU gives the same weights for the same seed.
 
     Held-out strokes choose the state that is kept, and end a training early that has
-    gained nothing for 1,200 steps; without them, and beside a first teacher, the last
-    state is kept. If `cancel` is set, what would be kept by then is saved, or nothing
-    if there was no look at the network yet.
+    gained nothing for 1,200 steps; without them the last state is kept. So it is for a
+    new network with a first teacher (`napari_unet.training.pixels`), which is scored
+    half way and then learns what was held out as well. If `cancel` is set, what would
+    be kept by then is saved, or nothing if there was no look at the network yet.
 
     Parameters
     ----------
@@ -160,6 +167,8 @@ def _close(
     """Write the best state as a new checkpoint, compared with earlier rounds."""
     lesson = course.lesson
     parent = lesson.network
+    if course.standing.has_all:
+        course.notes.append(_SCORED_EARLY)
     result = verdict.judge(course)
     if result.share < 1:
         note = (
@@ -184,7 +193,8 @@ def _close(
         "worse": result.worse,
     }
     digest = checkpoints.save(result.network, output, record, overwrite=course.resumed)
-    references.save(references.gather(lesson, output.name), output)
+    judges = references.gather(lesson, output.name, has_all=course.standing.has_all)
+    references.save(judges, output)
     if not course.stopped:
         resume.beside(output).unlink(missing_ok=True)
     yield Finished(

@@ -79,6 +79,7 @@ def join(
         lesson,
         annotations=annotations,
         blocks=blocks,
+        targets=targets,
         numbers=numbers_of(blocks, boxes, targets, config),
         weights=weights_of(blocks, targets, kind, raised, not config.complete),
         split=Split(training, held_out, lesson.split.seen),

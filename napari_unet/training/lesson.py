@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +54,8 @@ class Lesson:
         Normalisation of each image.
     blocks : list of Block
         The painted parts of the images.
+    targets : list of numpy.ndarray
+        All targets, one a block, of which `split` is made.
     numbers : list of numpy.ndarray
         Stroke number of every target pixel, one a block.
     weights : list of numpy.ndarray or None
@@ -79,6 +81,7 @@ class Lesson:
     batch: plan.Batch
     scales: list[intensity.Scaling] = field(repr=False)
     blocks: list[Block] = field(repr=False)
+    targets: list[np.ndarray] = field(repr=False)
     numbers: list[np.ndarray] = field(repr=False)
     weights: list[np.ndarray] | None = field(repr=False)
     split: Split
@@ -91,6 +94,11 @@ class Lesson:
     def images(self) -> list[np.ndarray]:
         """Images of the blocks, float32 (C, *spatial), normalised."""
         return [block.image for block in self.blocks]
+
+    def with_all(self) -> Lesson:
+        """Make the lesson in which what is held out is learned too."""
+        split = Split(self.targets, self.split.held_out, self.split.seen)
+        return replace(self, split=split)
 
     @property
     def names(self) -> list[str]:
@@ -143,6 +151,7 @@ def prepare(
         batch=batch,
         scales=scales,
         blocks=blocks,
+        targets=targets,
         numbers=numbers,
         weights=weights_of(blocks, targets, kind, raised, not config.complete),
         split=split or Split(targets, nothing),

@@ -90,8 +90,12 @@ def beside(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".reference")
 
 
-def gather(lesson: Lesson, name: str) -> Reference:
-    """Keep what judges this round."""
+def gather(lesson: Lesson, name: str, *, has_all: bool = False) -> Reference:
+    """Keep what judges this round.
+
+    `has_all`: it learned what was held out after that had scored it, so this counts as
+    trained on in later rounds.
+    """
     split = lesson.split
     judged = split.held_out if lesson.validated else split.training
     windows = windows_of(lesson.images, judged, lesson.network.geometry)
@@ -101,7 +105,7 @@ def gather(lesson: Lesson, name: str) -> Reference:
         name,
         facts_of(lesson.network, lesson.kind),
         [windows[int(n)] for n in chosen],
-        _marks(lesson),
+        _marks(lesson, has_all),
     )
 
 
@@ -214,14 +218,14 @@ def _meet(
             met[int(held)].add((number, int(owner)))
 
 
-def _marks(lesson: Lesson) -> dict[str, np.ndarray]:
+def _marks(lesson: Lesson, has_all: bool) -> dict[str, np.ndarray]:
     """Pick some pixels of every stroke, by image."""
     found: dict[str, list[np.ndarray]] = {}
     names = lesson.names
     for block, numbers, held in zip(
         lesson.blocks, lesson.numbers, lesson.split.held_out, strict=True
     ):
-        rows = _rows(block, numbers, held > 0)
+        rows = _rows(block, numbers, (held > 0) & (not has_all))
         found.setdefault(names[block.example], []).extend(rows)
     return {
         name: np.concatenate(rows).astype(np.int32)

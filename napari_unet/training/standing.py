@@ -41,6 +41,8 @@ class Standing:
         Looks at the network and roll-backs so far.
     joined : int
         The last look after which strokes joined.
+    has_all : bool
+        Whether what was held out has been scored and is learned too.
     top : float or None
         Best score so far, which the kept state need not have.
     risen : int
@@ -56,6 +58,7 @@ class Standing:
     looks: int = 0
     failures: int = 0
     joined: int = 0
+    has_all: bool = False
     top: float | None = None
     risen: int = 0
     first: float = 0.0
@@ -109,6 +112,7 @@ class Standing:
             "looks": self.looks,
             "failures": self.failures,
             "joined": self.joined,
+            "has_all": self.has_all,
             "top": self.top,
             "risen": self.risen,
             "losses": self.losses,
@@ -140,6 +144,7 @@ class Standing:
             looks=facts["looks"],
             failures=facts["failures"],
             joined=facts["joined"],
+            has_all=facts["has_all"],
             top=facts["top"],
             risen=facts["risen"],
             first=facts["first"],

@@ -93,6 +93,12 @@ def weighed(verdict: Verdict, before: float | None) -> Verdict:
     return replace(verdict, worse=(), price=verdict.worse)
 
 
+def _is_below(scores: dict[str, Any], before: float | None) -> bool:
+    """Whether a score lies below another one by more than chance."""
+    interval = scores.get("dice_interval")
+    return interval is not None and before is not None and interval[1] < before
+
+
 def _lost(verdict: Verdict) -> float:
     """Most Dice that was lost on what judged earlier rounds."""
     return max(
@@ -119,5 +125,7 @@ def _judge(course: Course, share: float, network: Network) -> Verdict:
     if judged and scores.get("dice_interval") is None:
         # Three held-out strokes or fewer prove little where better judges are.
         before = None
+    if course.standing.has_all and not _is_below(scores, before):
+        before = None  # scored half way, so a little less says nothing
     worse = guard.objections(before, score, compared)
     return Verdict(network, share, score, scores, compared, worse)

@@ -8,7 +8,7 @@ import napari_unet
 from napari_unet import checkpoints, disk, files
 from napari_unet.errors import ModelError, OutputError
 from napari_unet.events import Warned, drain
-from napari_unet.training import references
+from napari_unet.training import references, verdict
 from napari_unet.training.finetune import finetune
 from napari_unet.training.guard import objections
 
@@ -191,3 +191,16 @@ def test_what_judged_the_model_it_starts_from_judges_a_round(tmp_path):
         [image], [strokes], tmp_path / "c.safetensors", first, **small
     )
     assert made.references == {}
+
+
+@pytest.mark.parametrize(
+    ("interval", "before", "below"),
+    [
+        ([0.7, 0.9], 0.85, False),
+        ([0.7, 0.9], 0.95, True),
+        (None, 0.95, False),
+        ([0.7, 0.9], None, False),
+    ],
+)
+def test_a_score_of_half_way_is_worse_only_beyond_chance(interval, before, below):
+    assert verdict._is_below({"dice_interval": interval}, before) is below

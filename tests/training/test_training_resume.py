@@ -15,7 +15,7 @@ from training_images import class_strokes, example, quick, two_tone
 from napari_unet import checkpoints, disk
 from napari_unet.errors import ModelError, UsageError
 from napari_unet.events import CancelToken, Metric, Warned
-from napari_unet.training import course, resume
+from napari_unet.training import course, references, resume
 from napari_unet.training.finetune import finetune
 from napari_unet.training.trainer import Trainer
 
@@ -105,6 +105,60 @@ def test_best_scores_and_the_network_it_starts_from_survive_too(tmp_path, monkey
     made = list(run(path, network, validation=0.2, go_on=True))[-1].result
     assert (made.score_before, made.score_after) == (0.2, 0.9)
     assert same(state(path), state(whole))
+
+
+def widely(path, **more):
+    """Teach a new network strokes of which some are held out."""
+    image, strokes = (np.tile(a, (1, 8)) for a in (two_tone()[0], class_strokes()))
+    strokes[:, ::48] = 0  # strokes of one picture each
+    config = quick(**SMALL, validation=0.2, max_steps=STEPS)
+    return list(finetune([example(image, strokes)], None, config, path, **more))
+
+
+@pytest.mark.usefixtures("often")
+def test_what_scored_a_new_network_is_learned_in_its_second_half(tmp_path, monkeypatch):
+    taught, learn_from = [], Trainer.learn_from
+
+    def noted(self, sampler):
+        taught.append((self.steps, len(sampler.strokes)))
+        learn_from(self, sampler)
+
+    monkeypatch.setattr(Trainer, "learn_from", noted)
+    whole = tmp_path / "whole.safetensors"
+    events = widely(whole)
+    strokes = sum(class_strokes()[:, 1:].any(1)[[1, 12, 23, 35]]) * 8
+    assert taught == [(STEPS // 2, strokes)]
+    made = events[-1].result
+    scores = [e for e in events if isinstance(e, Metric) and e.name == "val_dice"]
+    assert scores[-1].step == STEPS // 2
+    assert made.score_after == scores[-1].value
+    assert any("learned too" in note for note in made.notes)
+    marks = references.load(whole).marks
+    assert not any(rows[:, 0].any() for rows in marks.values())
+
+    for number in (8, 18):
+        path = tmp_path / f"{number}.safetensors"
+        undo = kill_at(monkeypatch, number)
+        with pytest.raises(Killed):
+            widely(path)
+        undo()
+        again = widely(path, go_on=True)[-1].result
+        assert again.score_after == made.score_after
+        assert same(state(path), state(whole)), number
+
+
+@pytest.mark.usefixtures("often")
+def test_a_checkpoint_does_not_learn_what_scores_it(tmp_path, monkeypatch):
+    parent, path = tmp_path / "parent.safetensors", tmp_path / "a.safetensors"
+    widely(parent)
+    monkeypatch.setattr(Trainer, "learn_from", None)
+    image, strokes = (np.tile(a, (1, 8)) for a in (two_tone()[0], class_strokes()))
+    config = quick(patch=(16,), validation=0.2, max_steps=4)
+    network = checkpoints.load(parent)
+    made = list(finetune([example(image, strokes)], network, config, path))[-1].result
+    assert made.validated
+    marks = references.load(path).marks
+    assert any(rows[:, 0].any() for rows in marks.values())
 
 
 def _nothing(targets):
