@@ -224,7 +224,8 @@ class FinetuneConfig(ReadConfig):
         le=0.5,
         title="Held-out share",
         description="Share of the strokes kept out of training to score it honestly; "
-        "when not given a fifth, and a tenth where a classifier of pixels teaches too.",
+        "a fifth when not given, and a tenth for a new network of classes, which "
+        "learns them once they have scored it.",
     )
     augment: bool = Field(
         True,

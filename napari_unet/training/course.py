@@ -211,8 +211,6 @@ class Course:
             self._trainer.restore(saved.tensors, facts["steps"], facts["rate"])
             self.standing = Standing.restored(facts, saved.tensors)
             spent = float(facts["seconds"])
-            if self.standing.has_all:
-                self._teach()
         except (KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
                 "The training state is damaged",
@@ -220,6 +218,8 @@ class Course:
                 hint="Delete it and train anew.",
             ) from error
         self._clock.add(spent)
+        if self.standing.has_all:
+            self._teach()
 
     def _progress(self) -> float:
         """How much of the training is done."""
