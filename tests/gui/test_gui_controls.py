@@ -14,6 +14,7 @@ from napari_unet.gui.train_panel import TrainPanel
 pytestmark = pytest.mark.gui
 
 TYPED = {
+    "validation": "0.3",
     "overlap": "0.5",
     "depth": "3",
     "poolings": "2",

@@ -175,7 +175,7 @@ def test_axes_are_chosen_from_words(desk, qtbot):
     panel = shown(desk, qtbot, ImagePanel(desk.controller))
     desk.add_image((4, 32, 48))
     assert panel.line.property("tone") == "bad"
-    index = panel.axes.findText("Time series", Qt.MatchFlag.MatchStartsWith)
+    index = panel.axes.findText("TYX: Time series")
     panel.axes.setCurrentIndex(index)
     panel.axes.activated.emit(index)
     assert desk.state.image.axes == "TYX"
