@@ -232,7 +232,7 @@ class Course:
         """Whether to end; not before the first step, however short the time."""
         if self._trainer.steps == 0:
             return self.standing.failures > _FAILURES
-        # Where the learning rate falls, much is gained late.
+        # Complete labels and a first teacher have much to tell until the end.
         stale = self.standing.is_stale and self._rule == "longest"
         return self._progress() >= 1 or stale or self.standing.failures > _FAILURES
 

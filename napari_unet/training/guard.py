@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_unet.training.heldout import LEAST_STROKES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from napari_unet.training.references import Reference
 
 _LEAST = 0.01  # of the Dice that counts as lost
+_LEAST_OF_FEW = 0.1  # where so few strokes judge that they have no interval
+
+_KEPT = {"after": "dice", "strokes": "strokes"}
 
 
 def compare(
@@ -42,11 +47,12 @@ def compare(
     -------
     dict
         By name of the earlier round, the Dice ``before`` (left out without a network)
-        and ``after``.
+        and ``after``, and the number of ``strokes`` that tell.
     """
     scores = {}
     for reference in references:
-        scores[reference.name] = {"after": reference.judge(after).score(after)["dice"]}
+        judged = reference.judge(after).score(after)
+        scores[reference.name] = {k: judged[v] for k, v in _KEPT.items()}
         if before is not None and reference.fits(before, kind):
             judged = reference.judge(before).score(before)
             scores[reference.name]["before"] = judged["dice"]
@@ -75,7 +81,9 @@ def objections(
         )
     for name, scores in references.items():
         old, new = scores.get("before"), scores["after"]
-        if old is not None and old - new > _LEAST:
+        few = scores.get("strokes", LEAST_STROKES) < LEAST_STROKES
+        least = _LEAST_OF_FEW if few else _LEAST
+        if old is not None and old - new > least:
             said.append(
                 f"On what judged {name} it scores {new:.3f}, less than {old:.3f} "
                 "before: it has forgotten, or the new strokes contradict the old ones."

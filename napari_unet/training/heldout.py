@@ -24,7 +24,7 @@ _CORE = 128
 _LOOSE = 32  # context where the receptive field is not known
 _DRAWS = 1000
 _MOST_WINDOWS = 24
-_LEAST_STROKES = 4  # fewer make no interval
+LEAST_STROKES = 4  # fewer make no interval
 
 
 class HeldOut:
@@ -127,7 +127,7 @@ def dice_interval(tables: np.ndarray) -> list[float] | None:
         Integers (strokes, true classes, predicted classes).
     """
     number = len(tables)
-    if number < _LEAST_STROKES:
+    if number < LEAST_STROKES:
         return None
     draws = np.random.default_rng(0).multinomial(
         number, np.full(number, 1 / number), _DRAWS

@@ -166,6 +166,20 @@ def test_a_small_loss_is_no_objection():
     assert objections(None, None, {}) == ()
 
 
+@pytest.mark.parametrize(
+    ("strokes", "after", "said"),
+    [
+        (3, 0.85, 0),
+        (3, 0.75, 1),
+        (4, 0.85, 1),
+        (4, 0.895, 0),
+    ],
+)
+def test_few_strokes_object_only_to_a_large_loss(strokes, after, said):
+    told = {"before": 0.9, "after": after, "strokes": strokes}
+    assert len(objections(None, None, {"a": told})) == said
+
+
 def test_the_interval_of_strokes_narrows_with_their_number():
     from napari_unet.training.heldout import dice_interval
 
