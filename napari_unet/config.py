@@ -88,8 +88,8 @@ class ReadConfig(Config):
     precision: Precision = Field(
         "auto",
         title="Precision",
-        description="Arithmetic of the network; auto is float32 on a CPU and bfloat16 "
-        "or float16 on a GPU. 2D training takes bfloat16 where the CPU has it.",
+        description="Arithmetic of the network; auto is float32, and bfloat16 for the "
+        "labels of large stacks where it changes few of them, and in training.",
     )
 
 

@@ -29,9 +29,9 @@ _measured: dict[object, float] = {}
 
 
 def settle(job: Job, scaling: Scaling) -> tuple[Job, list[str]]:
-    """Choose the arithmetic of a prediction on a CPU where that is left open.
+    """Choose the arithmetic of a prediction where that is left open.
 
-    Where the CPU computes in bfloat16, one tile in the middle of the stack's first
+    Where the device computes in bfloat16, one tile in the middle of the stack's first
     frame is computed in both. The choice depends on the whole stack, not on the part
     that is wanted, so parts have the values of the whole.
 
@@ -67,8 +67,7 @@ def is_open(job: Job) -> bool:
     return (
         job.config.precision == "auto"
         and job.config.kind in ("labels", "instances")
-        and job.placed.device.type == "cpu"
-        and devices.cpu_has_bfloat16()
+        and devices.has_bfloat16(job.placed.device)
         and sizes >= _WORTH[job.network.spec.ndim]
     )
 

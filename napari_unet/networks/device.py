@@ -90,8 +90,8 @@ def further_gpus(device: torch.device, count: int) -> list[str]:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Choose the arithmetic of a network on a device.
 
-    "auto" is float32, and on a CUDA device bfloat16, or float16 where that is all the
-    device has: bfloat16 keeps the range of float32, so no activation can overflow.
+    "auto" is float32: half the digits change labels and cost a restored image its
+    grey levels. Where labels allow it `napari_unet.inference.precision` finds out.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         If the device cannot compute in what was asked for.
     """
     if name == "auto":
-        return _automatic(device)
+        return torch.float32
     if name not in _PRECISIONS:
         raise DeviceError(
             "The precision is unknown", found=name, expected=", ".join(_PRECISIONS)
@@ -108,7 +108,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         raise DeviceError(
             "A CPU does not compute in float16", hint="Use bfloat16 or float32."
         )
-    if name == "bfloat16" and device.type == "cuda" and not _has_bfloat16():
+    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
         raise DeviceError("This GPU has no bfloat16", hint="Use float16 or float32.")
     return _PRECISIONS[name]
 
@@ -116,11 +116,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def training_precision(name: str, device: torch.device, ndim: int) -> torch.dtype:
     """Choose the arithmetic of a network of `ndim` spatial axes in training.
 
-    As `choose_precision`, but "auto" takes bfloat16 also for 2D networks on a CPU that
-    computes in it (AVX-512 BF16 or AMX), where a step takes about 0.6 of the time and
-    the outcome is the same; and float32 on a GPU without bfloat16, since float16
-    gradients vanish. Not in 3D on a CPU: there PyTorch 2.13 (oneDNN 3.12) reads memory
-    nobody wrote when it computes bfloat16 gradients of thin volumes, seen as NaN.
+    "auto" is bfloat16 where the device computes in it: it keeps the range of float32,
+    so no activation overflows, and a step takes about 0.6 of the time on a CPU with
+    AVX-512 BF16 or AMX, with the same outcome. Not in 3D on a CPU: there PyTorch 2.13
+    (oneDNN 3.12) reads memory nobody wrote when it computes bfloat16 gradients of thin
+    volumes, seen as NaN.
 
     Raises
     ------
@@ -137,11 +137,10 @@ def training_precision(name: str, device: torch.device, ndim: int) -> torch.dtyp
             "Training a 3D network in bfloat16 on a CPU gives wrong gradients",
             hint="Use auto or float32.",
         )
-    if name == "auto" and on_cpu:
-        fast = ndim == 2 and cpu_has_bfloat16()
+    if name == "auto":
+        fast = has_bfloat16(device) and not (on_cpu and ndim == 3)
         return torch.bfloat16 if fast else torch.float32
-    dtype = choose_precision(name, device)
-    return torch.float32 if dtype is torch.float16 else dtype
+    return choose_precision(name, device)
 
 
 def free_memory(device: torch.device) -> int:
@@ -179,6 +178,8 @@ def _cuda(number: int | None = None) -> Placement:
             else f"PyTorch {torch.__version__} is built without CUDA"
         )
         raise DeviceError("There is no CUDA device", found=reason, hint=_INSTEAD)
+    # Convolutions in float32 would round to TF32, three digits; that is no float32.
+    torch.backends.cudnn.allow_tf32 = False
     number = torch.cuda.current_device() if number is None else number
     device = torch.device("cuda", number)
     facts = torch.cuda.get_device_properties(device)
@@ -200,20 +201,16 @@ def _mps() -> Placement:
 _INSTEAD = "Use the device auto or cpu."
 
 
-def _automatic(device: torch.device) -> torch.dtype:
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if _has_bfloat16() else torch.float16
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 itself instead of emulating it.
 
-
-def _has_bfloat16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself instead of emulating it."""
+    A processor does with AVX-512 BF16 or AMX.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     facts: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(facts.get("avx512_bf16") or facts.get("amx_bf16"))
+    is_able = bool(facts.get("avx512_bf16") or facts.get("amx_bf16"))
+    return device.type == "cpu" and is_able
 
 
 def _limits() -> list[int]:

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_unet.training.features import features_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.training.coding import Coding
 
-_SIGMAS = (1.0, 2.0, 4.0, 8.0)  # standard deviations of the filters, in pixels
 _TREES, _LEAF = 100, 5  # trees, and painted pixels that a leaf has at least
 _UNSURE = 0.1  # share of the painted pixels of which trees are less sure
 _SURE = 0.95  # probability that is always enough
@@ -83,36 +84,6 @@ def _within_limit(images: Sequence[np.ndarray]) -> list[int]:
     order = sorted(range(len(images)), key=lambda n: images[n].size)
     total = np.cumsum([images[n].size for n in order])
     return sorted(n for n, t in zip(order, total, strict=True) if t <= _MOST_PIXELS)
-
-
-def features_of(image: np.ndarray) -> np.ndarray:
-    """Intensity, edge and texture of every pixel at four scales.
-
-    These are Gaussian, Sobel magnitude and eigenvalues of the Hessian, by scikit-image.
-    Scales are counted in pixels along every axis, and done one by one to save memory.
-
-    Parameters
-    ----------
-    image : numpy.ndarray
-        float32, (C, *spatial).
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, (*spatial, features), by scale: 4 a channel in planes, 5 in volumes.
-    """
-    from skimage.feature import multiscale_basic_features
-
-    wide = [(0, 0), *((0, n == 1) for n in image.shape[1:])]  # slopes need two pixels
-    padded = np.pad(image, wide, mode="edge")
-    inner = tuple(map(slice, image.shape[1:]))
-    found = [
-        multiscale_basic_features(
-            padded, sigma_min=sigma, sigma_max=sigma, num_sigma=1, channel_axis=0
-        )[inner]
-        for sigma in _SIGMAS
-    ]
-    return np.concatenate(found, axis=-1, dtype=np.float32)
 
 
 def _fit(seen: np.ndarray, wanted: np.ndarray, seed: int) -> Any:

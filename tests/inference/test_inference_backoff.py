@@ -52,7 +52,7 @@ def shrink(monkeypatch):
 
 
 def result(stack, network, as_is, **settings):
-    config = PredictConfig(kind="logits", device="cpu", **settings)
+    config = PredictConfig(**{"kind": "logits", "device": "cpu", **settings})
     return list(predict(stack, network, config, ArraySink(), scaling=as_is()))
 
 
@@ -168,3 +168,27 @@ def test_an_output_of_another_shape_is_refused(
     shrink(network, 10**9).inner = nn.Conv2d(1, 5, 1)
     with pytest.raises(ModelError, match="1 x 5 x 64 x 64, expected 1 x 2 x 64 x 64"):
         result(stack, network, as_is)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tiling", ["exact", "stream"])
+def test_a_gpu_that_others_fill_gives_the_same(
+    make_network, noise, as_is, tiling: str
+) -> None:
+    """The plan is made while there is room, and then there is none."""
+    stack = ImageStack(noise(1500, 1400), "YX")
+    network = make_network(widths=(16, 24, 32))
+    settings = {"tiling": tiling, "precision": "float32", "kind": "logits"}
+    expected = result(stack, network, as_is, **settings)[-1].result
+    config = PredictConfig(device="cuda", **settings)
+    events, told = predict(stack, network, config, ArraySink(), scaling=as_is()), []
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        torch.cuda.set_per_process_memory_fraction((96 << 20) / total)
+        for event in events:
+            told += [event.message] if isinstance(event, Warned) else []
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    np.testing.assert_allclose(event.result, expected, atol=2e-5)
+    assert any("short of memory" in words for words in told)

@@ -161,7 +161,7 @@ def test_a_frame_that_no_longer_fits_is_cut_anew(
 
 @pytest.mark.parametrize("most", [1.0, -1.0])
 def test_the_arithmetic_is_that_of_the_run(asked, monkeypatch, most) -> None:
-    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(precision, "_WORTH", {2: 1, 3: 1})
     monkeypatch.setattr(precision, "_measured", {})
     monkeypatch.setattr(precision, "MOST_FLIPS", most)

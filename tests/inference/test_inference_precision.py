@@ -15,14 +15,14 @@ from napari_unet.networks import device as devices
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
-    """A CPU with bfloat16, and every stack worth a measurement."""
-    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
+    """A device with bfloat16, and every stack worth a measurement."""
+    monkeypatch.setattr(devices, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(precision, "_WORTH", {2: 1, 3: 1})
     monkeypatch.setattr(precision, "_measured", {})
 
 
 def said(stack, network, as_is, **settings) -> tuple[list[str], np.ndarray]:
-    config = PredictConfig(device="cpu", **settings)
+    config = PredictConfig(**{"device": "cpu", **settings})
     events = list(predict(stack, network, config, ArraySink(), scaling=as_is()))
     assert isinstance(events[-1], Finished)
     told = [e.message for e in events if isinstance(e, Warned)]
@@ -54,6 +54,19 @@ def test_the_limit_decides(make_network, noise, as_is, monkeypatch, most, word):
     assert told[0].startswith(f"Computed in {word}")
     name = "bfloat16" if most > 0 else "float32"
     np.testing.assert_array_equal(found, said(stack, network, as_is, precision=name)[1])
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_measured_too(make_network, noise, as_is, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(precision, "_WORTH", {2: 1, 3: 1})
+    network, stack = make_network(), ImageStack(noise(2, 60, 70), "TYX")
+    exact = said(stack, network, as_is, precision="float32")[1]
+    for most, word in ((1.0, "bfloat16, which"), (-1.0, "float32")):
+        monkeypatch.setattr(precision, "MOST_FLIPS", most)
+        told, found = said(stack, network, as_is, device="cuda")
+        assert told[0].startswith(f"Computed in {word}")
+        assert (found != exact).mean() < (0.1 if most > 0 else 1e-3)
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])

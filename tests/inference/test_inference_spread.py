@@ -157,7 +157,6 @@ def test_several_gpus_share_tiles_and_do_not_stream() -> None:
 def test_a_gpu_gives_what_the_processor_gives(
     make_network, noise, as_is, tiling: str, kind: str
 ) -> None:
-    """Never run yet where this was written: there was no GPU."""
     network, stack = make_network(), ImageStack(noise(20, 100, 90), "TYX")
     found = []
     for device in ("cpu", "cuda"):
@@ -174,12 +173,11 @@ def test_a_gpu_gives_what_the_processor_gives(
     if kind == "labels":
         assert (found[0] != found[1]).mean() < 1e-3
     else:
-        np.testing.assert_allclose(found[0], found[1], atol=5e-3)
+        np.testing.assert_allclose(found[0], found[1], atol=2e-5)
 
 
 @pytest.mark.gpu
 def test_a_batch_arrives_on_a_gpu(make_network, noise, as_is) -> None:
-    """Never run yet where this was written: there was no GPU."""
     network, stack = make_network(), ImageStack(noise(6, 64, 64), "TYX")
     job = prepare(stack, network, PredictConfig(device="cuda", precision="float32"))
     (batch,) = batches(pieces(stack, job.layout, job.plan, as_is()), lambda: 6)

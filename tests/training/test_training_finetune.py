@@ -341,3 +341,28 @@ def test_an_image_smaller_than_the_patch_is_learned(tmp_path):
 def test_float16_is_refused(tmp_path):
     with pytest.raises(DeviceError, match="float16"):
         learn(tmp_path / "a.safetensors", precision="float16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_gpu_learns_what_the_processor_learns(tmp_path, precision):
+    settings = {"device": "cuda", "precision": precision, "steps": 60}
+    path, next_path = tmp_path / "new.safetensors", tmp_path / "next.safetensors"
+    made = learn(path, **settings)[-1].result
+    assert made.steps == 60
+    image, truth = two_tone(seed=9)
+    edge = ndimage.binary_dilation(truth, iterations=3) & ~truth
+    assert ((predict(path, image) == 1) == truth)[~edge].mean() > 0.95
+    learn(next_path, checkpoints.load(path), **settings)
+    assert ((predict(next_path, image) == 1) == truth)[~edge].mean() > 0.95
+
+
+@pytest.mark.gpu
+def test_a_training_on_a_gpu_goes_on(tmp_path):
+    path, cancel = tmp_path / "new.safetensors", CancelToken()
+    config = quick(device="cuda", max_steps=60)
+    for event in finetune([painted()], None, config, path, cancel=cancel):
+        if isinstance(event, Metric):
+            cancel.set()
+    made = list(finetune([painted()], None, config, path, go_on=True))[-1].result
+    assert made.steps == 60

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from skimage.feature import multiscale_basic_features
 from training_images import class_strokes, example, quick, two_tone
 
 from napari_unet import checkpoints
@@ -11,9 +12,10 @@ from napari_unet.events import drain
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.training import pixels
 from napari_unet.training.coding import Coding
+from napari_unet.training.features import eigenvalues, features_of
 from napari_unet.training.finetune import finetune
 from napari_unet.training.lesson import prepare
-from napari_unet.training.pixels import features_of, soft_loss, soft_targets
+from napari_unet.training.pixels import soft_loss, soft_targets
 from napari_unet.training.setup import kept_by, make_trainer, soft_of
 
 
@@ -36,6 +38,28 @@ def test_features_are_those_of_a_slope():
     np.testing.assert_allclose(edge, 2 * 3 / 2**0.5, rtol=0.02)
     np.testing.assert_allclose(texture, 0, atol=1e-3)
     assert not features[..., 1, :].any()
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (12, 20, 24)])
+def test_features_are_those_of_scikit_image(shape):
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = multiscale_basic_features(image, sigma_min=1, sigma_max=8)
+    found = features_of(image[None])
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_eigenvalues_are_those_of_lapack():
+    random = np.random.default_rng(0)
+    matrices = random.normal(size=(500, 3, 3)) * 10.0 ** random.integers(
+        -6, 6, (500, 1, 1)
+    )
+    matrices += matrices.transpose(0, 2, 1)
+    matrices[:3] = np.zeros((3, 3)), np.eye(3), np.diag([2.0, 2.0, 5.0])
+    upper = [matrices[:, i, j] for i in range(3) for j in range(i, 3)]
+    expected = np.linalg.eigvalsh(matrices)[:, ::-1]
+    off = np.stack(eigenvalues(upper), -1) - expected
+    assert (np.abs(off).max(1) <= 1e-7 * np.abs(expected).max(1)).all()
 
 
 def test_features_turn_with_the_image():
