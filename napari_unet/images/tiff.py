@@ -137,11 +137,19 @@ class _Opened:
             if set(axes) & set("IQ") or len(set(axes)) < len(axes):
                 raise checks.ask_for_axes(self.name, shape, f"axes {axes} in the file")
             return axes, shape
-        full, letters = self.series.get_shape(False), self.series.get_axes(False)
+        full, letters = self._unsqueezed()
         plain = full[:-1] if letters[-1] == "S" and full[-1] == 1 else full
         fitting = [s for s in (self.series.shape, plain, full) if len(s) == len(asked)]
         shape = fitting[0] if fitting else self.series.shape
         return named_axes.parse(asked, len(shape)), shape
+
+    def _unsqueezed(self) -> tuple[tuple[int, ...], str]:
+        """Shape and axes of the metadata with those of length 1."""
+        if hasattr(self.series, "get_shape"):  # tifffile before 2026.5
+            return self.series.get_shape(False), self.series.get_axes(False)
+        every: Any = self.tif.series
+        whole = every(squeeze=False)[list(every).index(self.series)]
+        return whole.shape, whole.axes
 
     def _array(
         self, axes: str, shape: tuple[int, ...]
