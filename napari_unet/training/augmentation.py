@@ -47,6 +47,7 @@ def points(
     centre: tuple[float, ...],
     how: Augmentation,
     generator: torch.Generator,
+    device: torch.device | None = None,
 ) -> torch.Tensor:
     """Where the pixels of a patch come from.
 
@@ -59,20 +60,24 @@ def points(
     how : Augmentation
         What may happen.
     generator : torch.Generator
-        Source of all random numbers.
+        Source of all random numbers, on the CPU.
+    device : torch.device, optional
+        Where the result is computed; the CPU when not given.
 
     Returns
     -------
     torch.Tensor
         float32, (*shape, axes), pixel coordinates in the order of the axes.
     """
-    steps = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
+    steps = [
+        torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape
+    ]
     grid = torch.stack(torch.meshgrid(*steps, indexing="ij"), -1)
     if how.geometry:
-        grid = grid @ _turn(len(shape), how, generator).T
+        grid = grid @ _turn(len(shape), how, generator).T.to(device)
         if by_chance(0.5, generator):
-            grid = grid + _bend(shape, generator)
-    return grid + torch.tensor(centre, dtype=torch.float32)
+            grid = grid + _bend(shape, generator, device)
+    return grid + torch.tensor(centre, dtype=torch.float32, device=device)
 
 
 def warp(
@@ -95,7 +100,7 @@ def warp(
         The image (C, *shape), bilinear, and the target (*shape) or (K, *shape),
         nearest.
     """
-    size = torch.tensor(image.shape[1:], dtype=torch.float32)
+    size = torch.tensor(image.shape[1:], dtype=torch.float32, device=image.device)
     unit = 2 * where / (size - 1).clamp(min=1) - (size > 1).float()
     grid = unit.flip(-1)[None]
     seen = functional.grid_sample(
@@ -126,7 +131,7 @@ def relight(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if by_chance(0.5, generator):
         image = _blur(image, _between(0.3, 1.5, generator))
     if by_chance(0.3, generator):
-        noise = torch.randn(image.shape, generator=generator)
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
         image = image + noise * spread * _between(0.0, 0.15, generator)
     return image
 
@@ -160,12 +165,13 @@ def blend(
     number, shape = len(images), tuple(images.shape[2:])
     coarse = tuple(max(n // _PIECE, 2) for n in shape)
     mode = "bilinear" if len(shape) == 2 else "trilinear"
-    field = torch.randn((number, 1, *coarse), generator=generator)
+    device = images.device
+    field = torch.randn((number, 1, *coarse), generator=generator).to(device)
     pasted = functional.interpolate(field, shape, mode=mode) > 1
     draws = torch.rand((2, number), generator=generator)
     faint = torch.where(draws[0] < 0.8, draws[1] / 2, torch.zeros(()))
-    faint = faint.reshape(-1, *(1,) * (images.ndim - 1))
-    share = torch.where(pasted, torch.ones(()), faint)
+    faint = faint.reshape(-1, *(1,) * (images.ndim - 1)).to(device)
+    share = torch.where(pasted, torch.ones((), device=device), faint)
     mixed = images * (1 - share) + images.roll(1, 0) * share
     if targets.ndim < images.ndim:
         pasted = pasted[:, 0]
@@ -202,13 +208,16 @@ def _rotation(ndim: int, plane: tuple[int, int], angle: float) -> torch.Tensor:
     return matrix
 
 
-def _bend(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def _bend(
+    shape: tuple[int, ...], generator: torch.Generator, device: torch.device | None
+) -> torch.Tensor:
     """Smooth random displacement in pixels, (*shape, axes)."""
     coarse = tuple(max(n // _COARSE, 1) + 3 for n in shape)
     ndim = len(shape)
     shifts = torch.randn((1, ndim, *coarse), generator=generator)
     if ndim == 3:
         shifts[:, 0] *= 0.25
+    shifts = shifts.to(device)
     # A margin of coarse points keeps the edge of the patch as free as its middle.
     mode = "bicubic" if ndim == 2 else "trilinear"
     wide = tuple(math.ceil(n * c / (c - 2)) for n, c in zip(shape, coarse, strict=True))
@@ -221,7 +230,7 @@ def _bend(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
 
 def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur along Y and X."""
-    offsets = torch.arange(-8, 9, dtype=torch.float32)
+    offsets = torch.arange(-8, 9, dtype=torch.float32, device=image.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     planes = image.reshape(-1, 1, *image.shape[-2:])

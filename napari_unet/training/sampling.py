@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from napari_unet.networks.device import free_memory
 from napari_unet.training.augmentation import (
     Augmentation,
     blend,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _MOST_PIXELS = 4096  # of a piece that patches are drawn around
+_SHARE = 0.25  # of a GPU's free memory that images may take
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,14 @@ class PatchSampler:
             ]
         self._sizes = torch.tensor([group.size**0.5 for group in self._groups])
 
+    def to(self, device: torch.device) -> None:
+        """Make the patches on a device, unless the images would crowd it."""
+        held = [*self._images, *self._maps]
+        taken = sum(tensor.nbytes for tensor in held)
+        if device.type != "cpu" and taken <= _SHARE * free_memory(device):
+            self._images = [image.to(device) for image in self._images]
+            self._maps = [maps.to(device) for maps in self._maps]
+
     def draw(self, size: int, generator: torch.Generator) -> Patches:
         """Draw a batch."""
         drawn = [self._one(generator) for _ in range(size)]
@@ -162,7 +172,7 @@ class PatchSampler:
                 pixel, jitter, self._patch, maps.shape[1:], strict=True
             )
         )
-        where = points(self._patch, centre, self._how, generator)
+        where = points(self._patch, centre, self._how, generator, maps.device)
         image, known = warp(self._images[stroke.block], maps, where)
         return (relight(image, generator) if self._how.light else image), known
 

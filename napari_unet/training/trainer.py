@@ -91,6 +91,9 @@ class Trainer:
         self.steps, self.parts = 0, 1
         self._coding, self._sampler, self._recipe = coding, sampler, recipe
         self._device, self._rehearsal = device, rehearsal
+        sampler.to(device)
+        if rehearsal is not None:
+            rehearsal.sampler.to(device)
         self._generator = torch.Generator().manual_seed(seed)
         self._layout: Any = (
             torch.channels_last if len(recipe.margin) == 2 else torch.channels_last_3d
@@ -139,6 +142,7 @@ class Trainer:
 
     def learn_from(self, sampler: PatchSampler) -> None:
         """Take patches from another sampler from the next step on."""
+        sampler.to(self._device)
         self._sampler = sampler
 
     def _tasks(self) -> Iterator[_Task]:

@@ -80,6 +80,29 @@ def test_draws_are_the_same_for_the_same_seed():
     assert not torch.equal(first[0], sampler.draw(4, generator(6))[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(60, 70), (12, 40, 40)])
+def test_a_gpu_draws_what_the_processor_draws(shape):
+    random = np.random.default_rng(0)
+    image = random.normal(size=(2, *shape)).astype(np.float32)
+    target = random.integers(0, 3, shape)
+    soft = random.random((2, *shape), np.float32)
+    patch = tuple(n // 2 for n in shape)
+    makes = [
+        PatchSampler([image], [target], patch, Augmentation(), soft=[soft])
+        for _ in range(2)
+    ]
+    makes[1].to(torch.device("cuda"))
+    for seed in range(5):
+        expected, found = (sampler.draw(4, generator(seed)) for sampler in makes)
+        assert found.images.device.type == "cuda"
+        off = (found.images.cpu() - expected.images).abs()
+        assert off.max() < 1e-3
+        # A nearest pixel may be another where a point lies half way.
+        assert (found.targets.cpu() != expected.targets).float().mean() < 1e-3
+        assert (found.soft.cpu() != expected.soft).float().mean() < 1e-3
+
+
 def test_a_speck_is_drawn_as_often_as_a_field():
     image = np.zeros((1, 200, 200), np.float32)
     target = np.zeros((200, 200), np.int64)
