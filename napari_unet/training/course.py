@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import time
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from napari_unet.errors import ModelError, OutputError, UNetError
 from napari_unet.events import Metric, Progress, Stopped, Warned
 from napari_unet.networks.network import Network
-from napari_unet.training import recorded, resume
-from napari_unet.training.coding import Coding
+from napari_unet.training import resume
 from napari_unet.training.found_objects import HeldOutObjects
-from napari_unet.training.heldout import HeldOut, windows_of
 from napari_unet.training.joining import join
+from napari_unet.training.judging import Judge
+from napari_unet.training.kept import Kept
 from napari_unet.training.setup import kept_by, make_sampler, make_trainer, soft_of
 from napari_unet.training.standing import Best, Standing
 
@@ -39,7 +36,6 @@ _FAILURES = 3  # roll-backs before training is given up
 _DIVERGED = 4.0  # times the loss of the first step (or 1) that is given up
 _HALF = 0.5  # of a training, after which a new network learns what scored it
 _TICK = 0.5  # seconds between two progress events
-_KEEP = 20.0  # seconds between two copies of the state on disk
 
 
 class Course:
@@ -51,8 +47,8 @@ class Course:
         What is taught.
     standing : Standing
         What was found so far: the best state and its scores among others.
-    previous : Network or None
-        What this round is compared with.
+    judge : Judge
+        Scores it on what is held out.
     notes : list of str
         What the user should know.
     stopped, resumed : bool
@@ -89,19 +85,13 @@ class Course:
         self.lesson, self._config = lesson, config
         self._clock, self._news = clock, news
         self._trainer = make_trainer(lesson, config)
-        windows = windows_of(
-            lesson.images, lesson.split.held_out, lesson.network.geometry
-        )
-        self._held_out = HeldOut(windows, lesson.coding)
-        self.previous = previous or (None if lesson.is_new else lesson.network)
+        self.judge = Judge(lesson, previous)
         self._parts = 1
         self._rule = kept_by(lesson, config)
         self._pause = _FULL_LOOK if config.complete else _LOOK
         self.notes: list[str] = list(lesson.notes)
         self.stopped = self.resumed = False
-        self._output, self._key = output, resume.key_of(lesson, config)
-        self._strokes: State = {}
-        self._kept = -math.inf  # the first look is kept, whenever it comes
+        self._kept = Kept(output, resume.key_of(lesson, config))
 
     def run(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Train until the time is up, the score stands still or the user stops it.
@@ -114,13 +104,11 @@ class Course:
 
     def _run(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Take steps, looking at the network now and then."""
-        if (
-            self.lesson.validated
-            and self.previous is not None
-            and not self.standing.looks
-        ):
-            self.standing.before = self._score_before(self.previous)
-            yield Metric("val_dice", self.standing.before, 0)
+        if not self.standing.looks:
+            before = self.judge.score_before(self._trainer)
+            if before is not None:
+                self.standing.before = before
+                yield Metric("val_dice", before, 0)
         ticked = -_TICK
         while not self._is_over():
             if cancel is not None and cancel.is_set():
@@ -142,7 +130,7 @@ class Course:
                 yield self._tell(loss)
         if self.standing.losses:
             yield from self._look()
-            self._try_own()
+            self.judge.try_own(self._trainer, self.standing, self._rule)
 
     @property
     def steps(self) -> int:
@@ -158,20 +146,17 @@ class Course:
 
     def record(self, examples: Sequence[Example]) -> None:
         """Keep the strokes it begins with in its state, for others may join."""
-        self._strokes = recorded.record(examples, "begun")
+        self._kept.record(examples, "begun")
 
     def has_learned(self, examples: Sequence[Example]) -> bool:
         """Whether these are the strokes that it learns from, or none at all."""
-        kind = "joined" if "joined.0" in self._strokes else "begun"
-        told = recorded.record(examples, kind)
-        same = all(torch.equal(t, self._strokes[name]) for name, t in told.items())
-        return same or not any(len(t) for t in told.values())
+        return self._kept.holds(examples)
 
     def join(self, examples: Sequence[Example], cancel: CancelToken | None) -> None:
         """Learn from all strokes on the images from now on, see `joining.join`."""
         self.lesson = join(self.lesson, examples, self._config, cancel)
         self._teach()
-        self._strokes |= recorded.record(examples, "joined")
+        self._kept.record(examples)
 
     def _teach(self) -> None:
         """Take patches from the lesson as it is now."""
@@ -204,20 +189,8 @@ class Course:
         ModelError
             If the state is damaged.
         """
-        resume.check(saved, self._key)
         self.resumed = True
-        facts = saved.facts
-        try:
-            self._trainer.restore(saved.tensors, facts["steps"], facts["rate"])
-            self.standing = Standing.restored(facts, saved.tensors)
-            spent = float(facts["seconds"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                "The training state is damaged",
-                found=str(error).splitlines()[0],
-                hint="Delete it and train anew.",
-            ) from error
-        self._clock.add(spent)
+        self.standing = self._kept.restore(saved, self._trainer, self._clock)
         if self.standing.has_all:
             self._teach()
 
@@ -251,7 +224,7 @@ class Course:
             return
         self.standing.looks += 1
         begun = time.monotonic()
-        scores = self._scores()
+        scores = self.judge.scores(self._trainer, self.standing)
         looks = 4 if HeldOutObjects.is_judged(self.lesson) else 2
         self._clock.after = looks * (time.monotonic() - begun)
         score = scores.get("dice")
@@ -260,21 +233,8 @@ class Course:
         if self.standing.is_better(scores, self._rule):
             state = {n: t.cpu() for n, t in self._trainer.state().items()}
             self.standing.best = Best(state, score, scores, self.standing.looks)
-        if time.monotonic() - self._kept >= _KEEP:
+        if self._kept.is_due:
             yield from self._keep_or_tell()
-
-    def _try_own(self) -> None:
-        """Take the weights in training rather than their average, where better."""
-        best = self.standing.best
-        if best is None or best.score is None or self._rule == "last":
-            return
-        own = functools.partial(self._trainer.predict, averaged=False)
-        scores = self._held_out.score(own)
-        if self.standing.is_better(scores, "best"):
-            state = {n: t.cpu() for n, t in self._trainer.state(averaged=False).items()}
-            self.standing.best = Best(
-                state, scores["dice"], scores, self.standing.looks
-            )
 
     def _hear(self, cancel: CancelToken | None) -> Iterator[Event]:
         """Learn from the strokes painted since; those that do not fit wait."""
@@ -295,56 +255,21 @@ class Course:
 
     def _keep_or_tell(self) -> Iterator[Event]:
         """Keep the state, or say that it could not be: that is no end of a training."""
+        if not self._trainer.remember():
+            return
         try:
-            self._keep()
+            self._kept.write(self._trainer, self.standing, self._clock)
         except OutputError as error:
-            self._kept = time.monotonic()
+            self._kept.wait()
             note = f"The training goes on, but its state could not be kept: {error}"
             self.notes.append(note)
             yield Warned(note)
-
-    def _keep(self) -> None:
-        """Write the state to disk, so that the training can go on from here."""
-        if not self._trainer.remember():
-            return
-        facts, best = self.standing.saved()
-        facts |= {
-            "steps": self._trainer.steps,
-            "rate": self._trainer.rate,
-            "seconds": self._clock.training,
-            "limit": self._clock.limit,
-        }
-        tensors = self._trainer.snapshot() | self._strokes | best
-        resume.save(resume.Saved(self._key, facts, tensors), self._output)
-        self._kept = time.monotonic()
 
     @property
     def tuned(self) -> State:
         """Weights of the best state."""
         assert self.standing.best is not None
         return self.standing.best.state
-
-    def score(self, network: Network) -> dict[str, Any]:
-        """Scores of a network like the one in training on the held-out strokes."""
-        return self._held_out.score(network)
-
-    def _scores(self) -> dict[str, Any]:
-        """Scores on what is held out; once that is learned too, those from before."""
-        if self.standing.has_all and self.standing.best is not None:
-            return self.standing.best.scores
-        return self._score() if self.lesson.validated else {}
-
-    def _score(self) -> dict[str, Any]:
-        return self._held_out.score(self._trainer.predict)
-
-    def _score_before(self, network: Network) -> float:
-        """Score of the round before; of the start as it is trained, without one."""
-        if network is self.lesson.network:
-            return float(self._score()["dice"])
-        judge = HeldOut(
-            self._held_out.windows, Coding.of(network.spec, self.lesson.kind)
-        )
-        return float(judge.score(network)["dice"])
 
     def _say_parts(self) -> Event:
         """Tell that memory was short."""

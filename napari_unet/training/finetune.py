@@ -222,7 +222,7 @@ def _objects(course: Course, network: Network) -> dict[str, Any]:
     """Scores of the held-out objects, and those of the round before."""
     judge = HeldOutObjects(course.lesson)
     scores = {"objects": judge.score(network)}
-    previous = course.previous
+    previous = course.judge.previous
     if previous is not None and previous.spec.task == "instances":
         scores["objects_before"] = judge.score(previous)
     return scores

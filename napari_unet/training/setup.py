@@ -27,6 +27,7 @@ _FROM_SCRATCH, _FROM_LABELS, _FINE_TUNING = 2e-3, 3e-3, 3e-4  # learning rates
 _DECAY, _LABELS_DECAY = 0.5, 1e-2
 _CONSISTENCY = 5.0  # weight of agreement at unpainted pixels; their distances are small
 _SOFT = 20.0  # weight of the first teacher there
+_SMOOTH = 1.5  # pixels by which it is smoothed in volumes, along the finest axis
 _MIXED_BESIDE_TEACHER = 0.5  # share of the batches that are mixed where it teaches
 
 
@@ -82,8 +83,18 @@ def soft_of(lesson: Lesson, config: FinetuneConfig) -> list[np.ndarray] | None:
     """Ask the first teacher about every block; None for networks without one."""
     if not lesson.has_teacher:
         return None
-    rows = len(lesson.coding.rows)
-    return soft_targets(lesson.images, lesson.split.training, rows, config.seed)
+    rows, seed = len(lesson.coding.rows), config.seed
+    strokes = lesson.split.training
+    return soft_targets(lesson.images, strokes, rows, seed, _smoothing(lesson))
+
+
+def _smoothing(lesson: Lesson) -> tuple[float, ...]:
+    """How far the first teacher is smoothed along each axis, only in volumes."""
+    spec = lesson.network.spec
+    if spec.ndim == 2:
+        return ()
+    steps = [spec.spacing.get(axis, 1.0) for axis in spec.spatial]
+    return tuple(_SMOOTH * min(steps) / step for step in steps)
 
 
 def make_sampler(

@@ -117,9 +117,11 @@ def _judge(course: Course, share: float, network: Network) -> Verdict:
     assert best is not None
     score, scores = best.score, best.scores
     if share < 1 and lesson.validated:
-        scores = course.score(network)
+        scores = course.judge.score(network)
         score = scores["dice"]
-    compared = guard.compare(lesson.references, course.previous, network, lesson.kind)
+    compared = guard.compare(
+        lesson.references, course.judge.previous, network, lesson.kind
+    )
     before = course.standing.before
     judged = any("before" in r for r in compared.values())
     if judged and scores.get("dice_interval") is None:

@@ -27,7 +27,7 @@ from napari_unet.events import (
 )
 from napari_unet.images import intensity
 from napari_unet.images.stack import ImageStack
-from napari_unet.training import course, standing
+from napari_unet.training import course, judging, standing
 from napari_unet.training.annotations import Example
 from napari_unet.training.finetune import finetune
 from napari_unet.training.trainer import Trainer
@@ -222,7 +222,7 @@ def test_training_ends_when_the_score_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(course, "_LOOK", 1)
     monkeypatch.setattr(standing, "_PATIENCE", 3)
     scores = {"dice": 0.5, "dice_interval": [0.4, 0.6]}
-    monkeypatch.setattr(course.Course, "_score", lambda _: scores)
+    monkeypatch.setattr(judging.Judge, "now", lambda *_: scores)
     monkeypatch.setattr(
         "napari_unet.training.lesson.hold_out", lambda t, *_: course_split(t)
     )
@@ -239,9 +239,11 @@ def test_beside_a_first_teacher_the_last_state_is_kept(
 ):
     scores = iter([0.2, 0.9, *[0.5] * 100])
     monkeypatch.setattr(
-        course.Course, "_score", lambda _: {"dice": next(scores), "dice_interval": None}
+        judging.Judge,
+        "now",
+        lambda *_: {"dice": next(scores), "dice_interval": None},
     )
-    monkeypatch.setattr(course.Course, "_try_own", lambda _: None)
+    monkeypatch.setattr(judging.Judge, "try_own", lambda *_: None)
     monkeypatch.setattr(
         "napari_unet.training.lesson.hold_out", lambda t, *_: course_split(t)
     )

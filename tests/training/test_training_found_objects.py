@@ -91,7 +91,7 @@ def test_the_weights_in_training_are_taken_where_they_are_better(
         own = bool(getattr(forward, "keywords", {}))
         return {"dice": 0.5 + (0.1 if better else -0.1) * own}
 
-    monkeypatch.setattr(course._held_out, "score", score)
+    monkeypatch.setattr(course.judge, "score", score)
     list(course.run(None))
     assert len(judged) == 2
     trainer = course._trainer

@@ -8,7 +8,7 @@ from training_images import class_strokes, example, quick, two_tone
 
 from napari_unet.events import CancelToken, Finished, Metric, Warned
 from napari_unet.images.stack import ImageStack
-from napari_unet.training import course, live, recorded, resume
+from napari_unet.training import course, kept, live, recorded, resume
 from napari_unet.training.annotations import AnnotationSet
 from napari_unet.training.finetune import finetune
 from napari_unet.training.joining import join
@@ -44,7 +44,7 @@ def run(path, strokes=None, told=None, steps=STEPS, **more):
 @pytest.fixture
 def often(monkeypatch):
     monkeypatch.setattr(course, "_LOOK", 3)
-    monkeypatch.setattr(course, "_KEEP", 0.0)
+    monkeypatch.setattr(kept, "_PAUSE", 0.0)
 
 
 @pytest.mark.usefixtures("often")

@@ -9,8 +9,10 @@ from training_images import class_strokes, example, quick, two_tone
 from napari_unet import checkpoints
 from napari_unet.config import FinetuneConfig
 from napari_unet.events import drain
+from napari_unet.images.stack import ImageStack
 from napari_unet.networks.spec import ModelSpec
 from napari_unet.training import pixels
+from napari_unet.training.annotations import Example
 from napari_unet.training.coding import Coding
 from napari_unet.training.features import eigenvalues, features_of
 from napari_unet.training.finetune import finetune
@@ -84,6 +86,24 @@ def test_few_strokes_tell_all_other_pixels():
     assert told[strokes == 0].mean() > 0.5
     right = (soft.argmax(0) == truth)[told & (strokes == 0)]
     assert right.mean() > 0.9
+
+
+def test_what_trees_say_in_volumes_is_smooth_in_units_of_length():
+    image, _, strokes = solid()
+    stack = ImageStack(image.astype(np.float32), "ZYX", scale={"Z": 3, "Y": 1, "X": 1})
+    painted = Example(stack, ImageStack(strokes, "ZYX", name="strokes"))
+    config = quick(ndim=3, patch=(8, 32, 32))
+    lesson = prepare([painted], None, config)
+    (found,) = soft_of(lesson, config)
+    images, strokes = lesson.images, lesson.split.training
+    (plain,) = soft_targets(images, strokes, 2, config.seed)
+    told = plain.any(0)
+    assert (found.any(0) == told).all()
+    raw = soft_targets(images, strokes, 2, config.seed, (0.5, 1.5, 1.5))[0]
+    np.testing.assert_array_equal(found, raw)
+    both = told[..., 1:] & told[..., :-1]
+    rough = [np.abs(np.diff(each))[:, both].mean() for each in (found, plain)]
+    assert rough[0] < rough[1]
 
 
 def test_pixels_unlike_the_painted_ones_are_left_to_the_strokes():

@@ -15,7 +15,7 @@ from training_images import class_strokes, example, quick, two_tone
 from napari_unet import checkpoints, disk
 from napari_unet.errors import ModelError, UsageError
 from napari_unet.events import CancelToken, Metric, Warned
-from napari_unet.training import course, references, resume
+from napari_unet.training import course, judging, kept, references, resume
 from napari_unet.training.finetune import finetune
 from napari_unet.training.trainer import Trainer
 
@@ -46,7 +46,7 @@ def same(a, b):
 def often(monkeypatch):
     """Look every third step and keep the state at every look."""
     monkeypatch.setattr(course, "_LOOK", 3)
-    monkeypatch.setattr(course, "_KEEP", 0.0)
+    monkeypatch.setattr(kept, "_PAUSE", 0.0)
 
 
 def kill_at(monkeypatch, number):
@@ -90,7 +90,7 @@ def test_best_scores_and_the_network_it_starts_from_survive_too(tmp_path, monkey
     list(run(parent, steps=2))
     network = checkpoints.load(parent)
     scores = iter([0.2, 0.3, 0.9, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
-    monkeypatch.setattr(course.Course, "_score", lambda _: {"dice": next(scores)})
+    monkeypatch.setattr(judging.Judge, "now", lambda *_: {"dice": next(scores)})
     monkeypatch.setattr(
         "napari_unet.training.lesson.hold_out", lambda targets, *_: _nothing(targets)
     )
@@ -267,9 +267,9 @@ sys.path[:0] = {paths}
 import torch
 torch.set_num_threads(1)
 from test_training_resume import run
-from napari_unet.training import course
+from napari_unet.training import course, kept
 from napari_unet.training.trainer import Trainer
-course._LOOK, course._KEEP = 3, 0.0
+course._LOOK, kept._PAUSE = 3, 0.0
 step = Trainer.step
 Trainer.step = lambda self, p: (time.sleep(0.05), step(self, p))[1]
 for event in run(pathlib.Path({path!r})):
