@@ -1,6 +1,7 @@
 """How fast is the engine, against its peers and the network alone?
 
-    python -m benchmarks.inference [--what 2d 3d stack gpu] [--rounds 3] [--small]
+    python -m benchmarks.inference [--what 2d 3d stack] [--device cuda] [--rounds 3]
+        [--small] [--only NAME ...]
     python -m benchmarks.inference --growth
 
 From a compressed TIFF file to another. One process, engines taking turns, order
@@ -9,8 +10,7 @@ rounds. Every engine gets the same network with random weights. "plain" is the n
 as peers run it, "prepared" ours: batch norm folded, channels last. Ours has the memory
 settings of its own processes, see `napari_unet.execution.memory`. Labels are compared
 with the whole-image forward. monai and nnunetv2 are left out where they are not
-installed, and the part on a GPU where there is none. --growth is seconds and memory
-against the size of the image.
+installed. --growth is seconds and memory against the size of the image.
 """
 
 from __future__ import annotations
@@ -48,22 +48,24 @@ _GROWTH_ENGINES = ("whole, prepared", "ours, float32", "25 %, plain")
 def main() -> None:
     """Print a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", nargs="+", choices=[*CASES, "gpu"])
+    parser.add_argument("--what", nargs="+", choices=CASES, default=[*CASES])
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="smaller images")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--only", nargs="+", help="engines whose names contain these")
     args = parser.parse_args()
     if args.growth:
-        _grow(args.what or list(GROWTH), args.rounds)
+        _grow([name for name in args.what if name in GROWTH], args.rounds)
         return
-    for name in args.what or [*CASES, "gpu"]:
-        if name == "gpu":
-            _gpu(args.rounds)
-            continue
+    for name in args.what:
         shape = CASES[name][1 if args.small else 0]
-        with _engines(name, shape) as engines:
-            table(_chosen(engines.all(), args.only), args.rounds)
+        with _engines(name, shape, device=args.device) as engines:
+            chosen = _chosen(engines.all(), args.only)
+            if args.device != "cpu":
+                for engine in chosen.values():
+                    engine()  # CUDA chooses its algorithms
+            table(chosen, args.rounds)
 
 
 @contextmanager
@@ -100,22 +102,6 @@ def _grow(names: list[str], rounds: int) -> None:
         for shape in GROWTH[name]:
             with _engines(name, shape, _GROWING[name]) as engines:
                 table(_chosen(engines.all(), _GROWTH_ENGINES), rounds)
-
-
-def _gpu(rounds: int) -> None:
-    """Print the tables of a GPU, and how much of our time its network takes."""
-    if not torch.cuda.is_available():
-        print("\ngpu: no CUDA device, left out")
-        return
-    print(f"\ngpu: {torch.cuda.get_device_name()}")
-    for name, (shape, *_) in CASES.items():
-        with _engines(name, shape, device="cuda") as engines:
-            every = engines.all()
-            for engine in every.values():
-                engine()  # CUDA chooses its algorithms
-            seconds = table(every, rounds)
-        share = seconds["whole, prepared, no files"] / seconds["ours, float32"]
-        print(f"the forward alone takes {share:.2f} of ours, float32")
 
 
 if __name__ == "__main__":

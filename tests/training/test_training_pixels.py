@@ -103,7 +103,7 @@ def test_what_trees_say_in_volumes_is_smooth_in_units_of_length(monkeypatch):
     for axis, sigma in enumerate((0.5, 1.5, 1.5)):
         share = soft[1].sum(tuple({0, 1, 2} - {axis}))
         at = np.arange(len(share)) - np.average(np.arange(len(share)), weights=share)
-        assert np.average(at**2, weights=share) ** 0.5 == pytest.approx(sigma, abs=0.03)
+        assert np.average(at**2, weights=share) ** 0.5 == pytest.approx(sigma, abs=0.05)
 
 
 def test_pixels_unlike_the_painted_ones_are_left_to_the_strokes():
