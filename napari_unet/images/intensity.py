@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_unet.images.stack import ImageStack
 
 Nan = Literal["refuse", "zero"]
+_AT_ONCE = 1 << 16  # pixels, which stay in a processor's cache
 
 
 class Normalization(Config):
@@ -94,18 +95,24 @@ class Scaling:
         """
         out = np.empty(block.shape, np.float32)
         for channel, values in enumerate(block):
-            scaled = values.astype(np.float64)
-            if self.nan == "zero" and values.dtype.kind == "f":
-                scaled[~np.isfinite(scaled)] = 0.0
+            flat, scaled = values.reshape(-1), out[channel].reshape(-1)
             with np.errstate(over="ignore", invalid="ignore"):
-                scaled *= self.gain[channel]
-                scaled += self.offset[channel]
-                out[channel] = scaled
+                for start in range(0, flat.size, _AT_ONCE):
+                    part = slice(start, start + _AT_ONCE)
+                    scaled[part] = self._scaled(flat[part].astype(np.float64), channel)
             if self.clip[channel]:
                 np.clip(out[channel], 0.0, 1.0, out=out[channel])
         if block.dtype.kind == "f" and not np.isfinite(out).all():
             raise checks.not_finite("The image", "a part of it")
         return out
+
+    def _scaled(self, values: np.ndarray, channel: int) -> np.ndarray:
+        """Scale values of one channel in place."""
+        if self.nan == "zero":
+            values[~np.isfinite(values)] = 0.0
+        values *= self.gain[channel]
+        values += self.offset[channel]
+        return values
 
     def to_json(self) -> dict[str, Any]:
         """Make a record of the numbers used."""
