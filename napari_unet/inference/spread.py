@@ -1,9 +1,8 @@
 """Batches for devices beside the processor: copied ahead, shared out, kept in order.
 
 While a device computes one batch, the next one is on its way to it and the one before
-is finished and written here. Nothing of this has been timed on a GPU yet; the tests
-check order and values with processors in the place of devices, and those marked `gpu`
-with a device where there is one.
+is finished and written here. Several devices have only been tested with processors in
+their place, one has been an NVIDIA H100; see docs/benchmarks.md.
 """
 
 from __future__ import annotations
