@@ -27,7 +27,7 @@ _FROM_SCRATCH, _FROM_LABELS, _FINE_TUNING = 2e-3, 3e-3, 3e-4  # learning rates
 _DECAY, _LABELS_DECAY = 0.5, 1e-2
 _CONSISTENCY = 5.0  # weight of agreement at unpainted pixels; their distances are small
 _SOFT = 20.0  # weight of the first teacher there
-_SMOOTH = 1.5  # pixels by which it is smoothed in volumes, along the finest axis
+_SMOOTH = 2.5  # pixels by which it is smoothed in volumes, along the finest axis
 _MIXED_BESIDE_TEACHER = 0.5  # share of the batches that are mixed where it teaches
 
 
