@@ -10,7 +10,7 @@ endif
 
 export PYTHON
 
-.PHONY: demo test lint pytest pyside docs pictures fuzz faults readers system clean
+.PHONY: demo test lint pytest pyside newest docs pictures fuzz faults readers system clean
 
 demo: .venv/complete
 	$(BIN)/napari-unet demo
@@ -29,6 +29,10 @@ pytest: .venv/complete
 # The tests of the window with PySide6 in place of PyQt6, in an environment of their own.
 pyside: system .venv-pyside/complete
 	QT_API=pyside6 OMP_NUM_THREADS=1 $(SCREEN) .venv-pyside/bin/python -m pytest tests/gui
+
+# All tests with the newest releases of everything, as pip installs them for users.
+newest: system .venv-newest/complete
+	OMP_NUM_THREADS=1 $(SCREEN) .venv-newest/bin/python -m pytest -n auto
 
 # The pages, into docs/_build; a warning is an error.
 docs: .venv/complete
@@ -64,5 +68,8 @@ system:
 .venv-pyside/complete: pyproject.toml constraints.txt $(SHIPPED)
 	@VENV=.venv-pyside .ci/environment pyside
 
+.venv-newest/complete: pyproject.toml $(SHIPPED)
+	@VENV=.venv-newest .ci/environment newest
+
 clean:
-	rm -rf .venv .venv-readers .venv-pyside build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-readers .venv-pyside .venv-newest build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
