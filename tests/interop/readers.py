@@ -35,7 +35,8 @@ def napari_ome_zarr(path):
     """The usual OME-Zarr plugin of napari."""
     from napari_ome_zarr import napari_get_reader
 
-    data, facts, kind = napari_get_reader(path)(path)[0]
+    layers = napari_get_reader(path)(path)
+    data, facts, kind = layers[0]
     axes = "".join(facts["axis_labels"]).upper()
     found = {
         "kind": kind,
@@ -46,8 +47,12 @@ def napari_ome_zarr(path):
         "pixels": np.asarray(data[0]),
     }
     if kind == "image":
-        found["channels"] = [name.split(": ")[1] for name in facts["name"]]
-        place = facts["channel_axis"]
+        names, place = facts["name"], facts.get("channel_axis")
+        if place is None:  # a layer for each channel, from 0.11 on
+            names, place = [more["name"] for _, more, _ in layers], axes.index("T") + 1
+            every = [np.asarray(levels[0]) for levels, _, _ in layers]
+            found["pixels"] = np.stack(every, place)
+        found["channels"] = [name.split(": ")[-1] for name in names]
         found["axes"] = f"{axes[:place]}C{axes[place:]}"
     elif "colormap" in facts:
         shown = facts["colormap"]
