@@ -138,6 +138,22 @@ def test_constant_images_become_zero(kind):
     assert "Channel 0" in scaling.notes[0]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, ">i4"])
+def test_large_blocks_are_scaled_in_double_precision_everywhere(dtype, order):
+    pixels = np.random.default_rng(0).integers(0, 60000, (2, 401, 499))
+    block = pixels.astype(dtype).transpose(order)
+    found = Scaling((1 / 3, 7e-5), (-5e3, 0.1), (False, True)).apply(block)
+    exact = block.astype(np.float64) * [[[1 / 3]], [[7e-5]]] + [[[-5e3]], [[0.1]]]
+    exact[1] = exact[1].clip(0, 1)
+    np.testing.assert_array_equal(found, exact.astype(np.float32))
+    if dtype == np.float32:
+        block[0, -1, -1], block[1, 0, 0] = np.nan, np.inf
+        scaling = Scaling((1 / 3, 7e-5), (-5e3, 0.1), (False, False), nan="zero")
+        again = scaling.apply(block)
+        assert (again[0, -1, -1], again[1, 0, 0]) == (-5e3, np.float32(0.1))
+
+
 def test_nan_is_refused_with_number_and_place():
     values = image("f4")
     values[1, 0, 2, 3, 4] = np.nan
