@@ -120,6 +120,7 @@ class Desk:
             return False
         self._append(record)
         yield from self._tell(image, record)
+        yield from self._tell_left(record, last)
         return True
 
     def _begin(self, image: Input, plan: Record, last: Record | None) -> Record:
@@ -310,6 +311,18 @@ class Desk:
             return
         self.items.append(Item(path, "", "failed", record.reason, seconds))
         yield Warned(f"{image.path.name} failed: {record.reason}")
+
+    def _tell_left(self, record: Record, last: Record | None) -> Iterator[Event]:
+        """Say once of each kind what is not written any more but was before."""
+        if last is None or record.outcome != "done":
+            return
+        for name in last.files.keys() - record.files.keys() - self._warned:
+            if (self._output / last.files[name]).exists():
+                self._warned.add(name)
+                yield Warned(
+                    f"{last.files[name]} and others like it stay as an earlier run "
+                    "wrote them; they do not belong to the results of this one."
+                )
 
     def _written(self, record: Record) -> tuple[str, str]:
         """Give the paths of result and probabilities, empty where not written."""

@@ -133,6 +133,19 @@ def test_what_is_missing_or_edited_is_done_again(batch, tmp_path):
         gather([out], tmp_path / "other")
 
 
+def test_what_an_earlier_run_wrote_beside_is_told(batch, tmp_path):
+    out = tmp_path / "out"
+    batch(out, measure=True, probabilities=True)
+    before = {name: digest(out / name) for name in ("a.csv", BESIDE)}
+    notes = told(batch(out, kind="instances", probabilities=True))
+    assert [note for note in notes if "earlier run" in note] == [
+        "a.csv and others like it stay as an earlier run wrote them; they do not "
+        "belong to the results of this one."
+    ]
+    assert {name: digest(out / name) for name in before} == before
+    assert not any("earlier" in note for note in told(batch(out, kind="instances")))
+
+
 @pytest.mark.parametrize(
     ("there", "kept"), [(BESIDE, BESIDE), ("a.csv", "a (edited).csv")]
 )
