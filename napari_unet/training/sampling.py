@@ -138,12 +138,17 @@ class PatchSampler:
         self._sizes = torch.tensor([group.size**0.5 for group in self._groups])
 
     def to(self, device: torch.device) -> None:
-        """Make the patches on a device, unless the images would crowd it."""
-        held = [*self._images, *self._maps]
-        taken = sum(tensor.nbytes for tensor in held)
-        if device.type != "cpu" and taken <= _SHARE * free_memory(device):
-            self._images = [image.to(device) for image in self._images]
-            self._maps = [maps.to(device) for maps in self._maps]
+        """Make the patches on the CPU or on a CUDA device, unless that gets crowded.
+
+        Other devices lack some of the operations; for them nothing changes.
+        """
+        if device.type not in ("cpu", "cuda"):
+            return
+        taken = sum(tensor.nbytes for tensor in (*self._images, *self._maps))
+        if device.type == "cuda" and taken > _SHARE * free_memory(device):
+            return
+        self._images = [image.to(device) for image in self._images]
+        self._maps = [maps.to(device) for maps in self._maps]
 
     def draw(self, size: int, generator: torch.Generator) -> Patches:
         """Draw a batch."""

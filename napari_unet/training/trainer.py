@@ -152,13 +152,13 @@ class Trainer:
             return
         yield _Task(self._draw(), self._coding, 0.5)
         old = self._rehearsal
-        batch = old.sampler.draw(-(-self._recipe.batch // 2), self._generator)
+        batch = self._drawn(old.sampler, -(-self._recipe.batch // 2))
         yield _Task(batch, old.coding, 0.5)
 
     def _draw(self) -> Patches:
         """Draw a batch with paint where the network gives an output."""
         for _ in range(_DRAWS):
-            batch = self._sampler.draw(self._recipe.batch, self._generator)
+            batch = self._drawn(self._sampler, self._recipe.batch)
             if self._crop(batch.targets).any():
                 return batch
         raise StrokesError(
@@ -166,6 +166,17 @@ class Trainer:
             found=f"patches that lose {self._recipe.margin} pixels on each side",
             hint="Paint farther from the edges, or choose larger patches.",
         )
+
+    def _drawn(self, sampler: PatchSampler, size: int) -> Patches:
+        """Draw a batch, on the CPU from now on where a device has no room for it."""
+        try:
+            return sampler.draw(size, self._generator)
+        except RuntimeError as error:
+            if self._device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        torch.cuda.empty_cache()
+        sampler.to(torch.device("cpu"))
+        return sampler.draw(size, self._generator)
 
     def _gradient(self, tasks: list[_Task], seed: int) -> float:
         """Compute the gradient and return the loss, in parts where memory is short."""

@@ -159,3 +159,26 @@ def test_a_patch_that_does_not_fit_is_told(tmp_path, monkeypatch):
     with pytest.raises(DeviceError, match="memory does not suffice"):
         learn(tmp_path / "a.safetensors", [painted()])
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_patches_are_made_on_the_cpu_where_a_gpu_has_no_room():
+    done = []
+
+    class Full:
+        def draw(self, size, generator):
+            done.append(size)
+            if "cpu" not in done:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return "batch"
+
+        def to(self, device):
+            done.append(device.type)
+
+    trainer = Trainer.__new__(Trainer)
+    trainer._device, trainer._generator = torch.device("cuda"), None
+    assert trainer._drawn(Full(), 4) == "batch"
+    assert done == [4, "cpu", 4]
+    trainer._device = torch.device("cpu")
+    with pytest.raises(torch.OutOfMemoryError):
+        done.clear()
+        trainer._drawn(Full(), 4)

@@ -92,6 +92,7 @@ def test_a_gpu_draws_what_the_processor_draws(shape):
         PatchSampler([image], [target], patch, Augmentation(), soft=[soft])
         for _ in range(2)
     ]
+    makes[1].to(torch.device("mps"))  # nothing happens
     makes[1].to(torch.device("cuda"))
     for seed in range(5):
         expected, found = (sampler.draw(4, generator(seed)) for sampler in makes)
