@@ -179,6 +179,6 @@ def test_patches_are_made_on_the_cpu_where_a_gpu_has_no_room():
     assert trainer._drawn(Full(), 4) == "batch"
     assert done == [4, "cpu", 4]
     trainer._device = torch.device("cpu")
+    done.clear()
     with pytest.raises(torch.OutOfMemoryError):
-        done.clear()
         trainer._drawn(Full(), 4)
