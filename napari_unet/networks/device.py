@@ -38,6 +38,9 @@ class Placement:
 def choose_device(name: str = "auto") -> Placement:
     """Choose where networks run.
 
+    A CUDA device no longer rounds convolutions in float32 to TF32 afterwards, in the
+    whole process.
+
     Parameters
     ----------
     name : str
