@@ -1,11 +1,18 @@
 """A controller without Qt, on a viewer without a window."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 
 from napari_unet.gui.controller import Controller
 from napari_unet.gui.layers import Layers
+
+# Some tests train in this process. CUDA builds of PyTorch then load Triton, which
+# crashes if Mesa's renderer has been loaded before it, and not after it.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 
 FACTS = {
     "ndim": 2,
