@@ -7,11 +7,13 @@ import tempfile
 import pytest
 from hypothesis import settings
 
-# Two computing threads, also in child processes; napari keeps its settings
+# Two computing threads, also in child processes, and no more for numba, which tells
+# PyTorch's OpenMP its own number; napari keeps its settings
 # in memory, so that those of the user neither count nor change; nor does the
 # user's cache of checkpoints.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="napari-unet-tests-")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 os.environ["NAPARI_CONFIG"] = ""
 os.environ.setdefault("QT_API", "pyqt6")
 
