@@ -21,7 +21,8 @@ def features_of(image: np.ndarray) -> np.ndarray:
 
     These are Gaussian, Sobel magnitude and eigenvalues of the Hessian, largest first,
     as in scikit-image's `multiscale_basic_features`, whose values they have; that one
-    takes about five times as long in volumes. Scales are counted in pixels along every axis.
+    takes about five times as long in volumes. Scales are counted in pixels along every
+    axis.
 
     Parameters
     ----------
